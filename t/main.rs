@@ -1,0 +1,18 @@
+//! The integration tests: one binary, its modules named as the rooms of `src/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+mod admin;
+mod cli;
+mod config;
+mod house;
+mod metrics;
+mod plugin;
+mod proxy;
+mod secret;
+mod snapshot;
+mod store;
+mod tls;
+mod walkthrough;
