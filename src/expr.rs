@@ -1,1 +1,19 @@
-//! (expr)
+//! Variables, templates and the `vars` language, all compiled before any request.
+//!
+//! This room never fetches a variable: it asks [`Variables`].
+
+mod language;
+mod template;
+mod variable;
+
+use std::borrow::Cow;
+
+pub use self::language::Expr;
+pub use self::template::{Escape, Template};
+pub use self::variable::Variable;
+
+/// Where the values of variables come from.
+pub trait Variables {
+    /// The value of `name`, `None` when it has none here.
+    fn get(&self, name: &Variable) -> Option<Cow<'_, str>>;
+}

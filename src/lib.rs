@@ -35,6 +35,9 @@
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 
+pub mod context;
+pub mod plugin;
+pub mod upstream;
 pub mod config;
 pub mod expr;
 pub mod log;

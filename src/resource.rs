@@ -3,10 +3,48 @@
 //! A resource is a type, its JSON Schema (derived from the type, so the two cannot drift apart)
 //! and its defaults. Plugin configs stay JSON here: this room knows no plugin.
 
-use std::fmt;
-use std::sync::Arc;
+pub mod common;
+pub mod consumer;
+pub mod hidden;
+pub mod keyring;
+pub mod plugin_holder;
+pub mod route;
+pub mod schema;
+pub mod secret;
+pub mod service;
+pub mod ssl;
+pub mod upstream;
 
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::consumer::Consumer;
+pub use self::keyring::Keyring;
+pub use self::plugin_holder::{GlobalRule, PluginConfig, PluginMetadata};
+pub use self::route::Route;
+pub use self::secret::Vault;
+pub use self::service::Service;
+pub use self::ssl::Ssl;
+pub use self::upstream::Upstream;
+use schema::Validator;
+
+/// A decoded resource.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resource {
+    Secret(Vault),
+    Ssl(Ssl),
+    Upstream(Upstream),
+    Service(Service),
+    PluginConfig(PluginConfig),
+    PluginMetadata(PluginMetadata),
+    GlobalRule(GlobalRule),
+    Consumer(Consumer),
+    Route(Box<Route>),
+}
 
 /// One thing a user wrote that cannot be used, named so that the user can mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,5 +192,162 @@ impl<'de> Deserialize<'de> for Id {
             Written::Text(text) => text.into(),
             Written::Number(number) => number.to_string().into(),
         }))
+    }
+}
+
+/// Reads stored bytes as JSON.
+///
+/// # Errors
+/// Where the text stops being JSON, by line and column.
+pub fn parse(value: &[u8]) -> Result<Value, Invalid> {
+    serde_json::from_slice(value).map_err(|error| {
+        let place = format!("something else at line {}, column {}", error.line(), error.column());
+        Invalid::new("", place, "JSON")
+    })
+}
+
+/// Decodes what is stored under `kind` and `id`.
+///
+/// # Errors
+/// Everything the schema refuses.
+pub fn decode(kind: Kind, id: &str, value: Value) -> Result<Resource, Vec<Invalid>> {
+    validate(kind, id, &value)?;
+    Ok(match kind {
+        Kind::Secret => Resource::Secret(typed(value)?),
+        Kind::Ssl => Resource::Ssl(typed(value)?),
+        Kind::Upstream => Resource::Upstream(typed(value)?),
+        Kind::Service => Resource::Service(typed(value)?),
+        Kind::PluginConfig => Resource::PluginConfig(typed(value)?),
+        Kind::PluginMetadata => Resource::PluginMetadata(typed(value)?),
+        Kind::GlobalRule => Resource::GlobalRule(typed(value)?),
+        Kind::Consumer => Resource::Consumer(typed(value)?),
+        Kind::Route => Resource::Route(typed(value)?),
+    })
+}
+
+/// Checks `value` by the schema of `kind`, and that the manager of a secret is one.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn validate(kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+    if kind == Kind::Secret {
+        let manager = id.split('/').next().unwrap_or_default();
+        if manager != Vault::MANAGER {
+            let expected = "vault: the other secret managers are not there yet";
+            return Err(vec![Invalid::new("/id", manager, expected)]);
+        }
+    }
+    validator(kind).check(value)
+}
+
+/// The JSON Schema of `kind`.
+pub fn schema(kind: Kind) -> &'static Value {
+    validator(kind).schema()
+}
+
+fn validator(kind: Kind) -> &'static Validator {
+    static VALIDATORS: LazyLock<[Validator; Kind::ALL.len()]> = LazyLock::new(|| {
+        Kind::ALL.map(|kind| {
+            Validator::new(match kind {
+                Kind::Secret => schema::for_type::<Vault>(),
+                Kind::Ssl => schema::for_type::<Ssl>(),
+                Kind::Upstream => schema::for_type::<Upstream>(),
+                Kind::Service => schema::for_type::<Service>(),
+                Kind::PluginConfig => schema::for_type::<PluginConfig>(),
+                Kind::PluginMetadata => schema::for_type::<PluginMetadata>(),
+                Kind::GlobalRule => schema::for_type::<GlobalRule>(),
+                Kind::Consumer => schema::for_type::<Consumer>(),
+                Kind::Route => schema::for_type::<Route>(),
+            })
+        })
+    });
+    &VALIDATORS[kind as usize]
+}
+
+fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<Invalid>> {
+    serde_json::from_value(value)
+        .map_err(|error| vec![Invalid::new("", error, "what the schema admits")])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(kind: Kind, value: Value) -> Vec<String> {
+        match decode(kind, "vault/1", value) {
+            Ok(_) => Vec::new(),
+            Err(wrong) => wrong.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn every_schema_compiles_and_stands_at_its_kind() {
+        for kind in Kind::ALL {
+            assert!(schema(kind).is_object(), "{kind:?}");
+            assert!(validator(kind).check(&json!(1)).is_err(), "{kind:?}");
+        }
+        assert!(schema(Kind::Route)["properties"]["uri"].is_object());
+        assert!(schema(Kind::Ssl)["properties"]["snis"].is_object());
+    }
+
+    #[test]
+    fn admits_what_the_admin_api_docs_show() {
+        let upstream = json!({"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}});
+        for (kind, value) in [
+            (Kind::Route, json!({"uri": "/index.html", "hosts": ["foo.com", "*.bar.com"],
+                "remote_addrs": ["127.0.0.0/8"], "methods": ["PUT", "GET"],
+                "enable_websocket": true, "upstream": upstream, "id": "1", "create_time": 1})),
+            (Kind::Route, json!({"uri": "/ip", "upstream_id": 1, "labels": {"a": "b"}, "id": 1})),
+            (Kind::Service, json!({"plugins": {"limit-count": {}}, "upstream": upstream})),
+            (Kind::Upstream, upstream.clone()),
+            (Kind::Upstream, json!({"nodes": [{"host": "a", "port": 80, "weight": 1}],
+                "timeout": {"connect": 0.5, "send": 1, "read": 1}, "scheme": "https",
+                "keepalive_pool": {"size": 4}, "checks": {"active": {"http_path": "/"}}})),
+            (Kind::Consumer, json!({"username": "jack", "plugins": {"key-auth": {"key": "k"}}})),
+            (Kind::Ssl, json!({"cert": "$secret://vault/1/ssl/certificate",
+                "key": "$env://KEY", "snis": ["test.com", "*.test.com"]})),
+            (Kind::Ssl, json!({"type": "client", "cert": "c".repeat(128), "key": "k".repeat(64)})),
+            (Kind::Secret, json!({"uri": "http://127.0.0.1:8200", "prefix": "kv/apisix",
+                "token": "root"})),
+            (Kind::GlobalRule, json!({"id": "1", "plugins": {"prometheus": {}}})),
+            (Kind::PluginConfig, json!({"id": 1, "plugins": {}, "desc": "x"})),
+            (Kind::PluginMetadata, json!({"log_format": {}})),
+        ] {
+            assert_eq!(check(kind, value.clone()), Vec::<String>::new(), "{kind:?} {value}");
+        }
+    }
+
+    #[test]
+    fn refuses_with_the_place_and_the_reason() {
+        for (kind, value, said) in [
+            (Kind::Route, json!({"uri": 5, "upstream_id": 1}), "\"uri\": expected a string"),
+            (Kind::Route, json!({"uri": "/"}), "one of plugins, upstream"),
+            (Kind::Route, json!({"upstream_id": 1}), "exactly one of uri and uris"),
+            (Kind::Route, json!({"uri": "/", "uris": ["/"], "upstream_id": 1}), "uri and uris"),
+            (Kind::Route, json!({"uri": "/", "upstream_id": 1, "foo": 1}), "\"foo\""),
+            (Kind::Route, json!({"uri": "/", "upstream_id": "a b"}), "\"upstream_id\""),
+            (Kind::Route, json!({"uri": "/", "methods": ["FETCH"], "upstream_id": 1}), "methods/0"),
+            (Kind::Route, json!({"uri": "/", "upstream": {"nodes": {"a:1": "x"}}}), "upstream/nodes"),
+            (Kind::Upstream, json!({}), "nodes, or service_name"),
+            (Kind::Ssl, json!({"cert": "x", "key": "y".repeat(64), "sni": "a"}), "\"cert\""),
+            (Kind::Ssl, json!({"cert": "c".repeat(128), "key": "k".repeat(64)}), "sni and snis"),
+            (Kind::Secret, json!({"uri": "127.0.0.1", "prefix": "p", "token": "t"}), "\"uri\""),
+            (Kind::Consumer, json!({"username": "a b"}), "\"username\""),
+            (Kind::GlobalRule, json!({"plugins": {}}), "\"id\""),
+        ] {
+            let wrong = check(kind, value.clone()).join("; ");
+            assert!(wrong.contains(said), "{kind:?} {value}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn splits_keys_of_the_store() {
+        assert_eq!(Kind::of_key("routes/1"), Some((Kind::Route, "1")));
+        assert_eq!(Kind::of_key("secrets/vault/1"), Some((Kind::Secret, "vault/1")));
+        assert_eq!(Kind::of_key("consumers/jack/credentials/1"), None);
+        assert_eq!(Kind::of_key("protos/1"), None);
+        assert_eq!(Kind::of_key("routes"), None);
     }
 }

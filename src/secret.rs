@@ -1,1 +1,61 @@
-//! (secret)
+//! Secrets: references to them, the managers that hold them, and a cache that outlives both.
+//!
+//! [`Secrets::lookup`] never waits: what is not known yet is fetched in the background, and who
+//! asked is told when it has come. A value that is in use is refreshed before it is too old; if
+//! its manager does not answer, the last good value goes on being served. A request never comes
+//! here.
+//!
+//! Source: APISIX `docs/en/latest/terminology/secret.md`.
+
+mod cache;
+mod reference;
+mod vault;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use self::cache::{Lookup, Secrets, Settings, Status};
+pub use self::reference::{Reference, ReferenceError};
+
+/// A secret's value. Prints as `(hidden)`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+/// Why a secret could not be read. Names the place; never a token or a value.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SecretError {
+    #[error("no secret manager {0} is configured")]
+    NoManager(String),
+    #[error("environment variable {0} is not set")]
+    NoVariable(String),
+    #[error("{place} holds no field {field}")]
+    NoField { place: String, field: String },
+    #[error("{url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("{url} answered {status}: {reason}")]
+    Refused {
+        url: String,
+        status: u16,
+        reason: String,
+    },
+}
+
+// === impl Secret ===
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<Arc<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}

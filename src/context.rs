@@ -1,0 +1,276 @@
+//! One exchange, from the first byte of the request to its log line.
+//!
+//! [`Ctx`] is what plugins see: the request as it will be sent on, facts of the matched route,
+//! the consumer that authenticated, and later the response. It does no I/O and never holds the
+//! compiled route. It lives and dies on one worker, so nothing in it is `Send`.
+
+mod consumer;
+mod variables;
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use smallvec::SmallVec;
+
+pub use self::consumer::{Consumer, Consumers};
+use crate::metrics::RouteLabels;
+
+/// One exchange.
+pub struct Ctx {
+    /// The connection that the request came in on.
+    pub client: Rc<Client>,
+    /// The client's address: the peer's, or what a trusted peer says it is.
+    pub remote: SocketAddr,
+    /// The request as it will be sent on; plugins rewrite it.
+    pub request: Request,
+    /// What plugins decided about the way to the upstream.
+    pub outgoing: Outgoing,
+    /// Facts of the matched route; those of [`RouteFacts::none`] before and without a match.
+    pub route: Arc<RouteFacts>,
+    /// Labels under which this exchange is counted.
+    pub labels: Arc<Labels>,
+    /// Every consumer, for the plugins that authenticate.
+    pub consumers: Consumers,
+    /// Who authenticated, if a plugin asked.
+    pub consumer: Option<Arc<Consumer>>,
+    /// The response, from its head on.
+    pub response: Response,
+    /// The tries to reach the upstream, in order.
+    pub attempts: SmallVec<[Attempt; 1]>,
+    /// When the first byte of the request had been read.
+    pub start: Instant,
+    /// Bytes read from the client: head and body.
+    pub bytes_received: u64,
+    /// Bytes of response body handed to the client's connection.
+    pub body_bytes_sent: u64,
+    /// The worker's metric cells.
+    pub metrics: Rc<crate::metrics::Worker>,
+}
+
+/// The downstream connection.
+#[derive(Debug)]
+pub struct Client {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The server name of the TLS handshake, lower case.
+    pub sni: Option<Box<str>>,
+    /// The TLS version as nginx names it: `TLSv1.3`.
+    pub tls_protocol: Option<&'static str>,
+}
+
+/// The request head, owned by the exchange.
+#[derive(Debug)]
+pub struct Request {
+    pub method: Method,
+    /// The target as it came.
+    pub uri: Uri,
+    pub version: Version,
+    pub headers: HeaderMap,
+    /// The path that routes are matched by: decoded, slashes merged, dot segments resolved.
+    /// `None` when that is the path as it came.
+    pub normalized_path: Option<Box<str>>,
+    /// The host without its port, as sent: from the target or the `Host` header.
+    pub host: Option<Box<str>>,
+}
+
+/// What the upstream will be asked, where it differs from what the client asked.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    pub method: Option<Method>,
+    /// Path and query of the request line.
+    pub path_and_query: Option<String>,
+    pub host: Option<HeaderValue>,
+    /// Scheme of the upstream, for logs.
+    pub scheme: &'static str,
+    /// Capture groups of the expression that rewrote the path; index 0 is the whole match.
+    pub captures: Vec<String>,
+}
+
+/// The response head as the client will see it.
+#[derive(Debug)]
+pub struct Response {
+    pub status: StatusCode,
+    /// The head once there is one; before, what plugins want added to it.
+    pub headers: HeaderMap,
+    /// Whether the upstream answered (`response_source` is `upstream`).
+    pub from_upstream: bool,
+}
+
+/// One try to reach a node.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub addr: SocketAddr,
+    /// The node's IP as a label value.
+    pub node: Arc<str>,
+    /// The upstream's answer, `None` when it gave none.
+    pub status: Option<u16>,
+    /// Time to a connection, `None` for a kept-alive one.
+    pub connect: Option<Duration>,
+    /// Time to the response head.
+    pub header: Option<Duration>,
+    /// Time to the end of the response body, as far as it has come.
+    pub response: Option<Duration>,
+}
+
+/// What is known about a route before any request: names for logs, labels for metrics.
+#[derive(Debug)]
+pub struct RouteFacts {
+    pub id: Arc<str>,
+    pub name: Arc<str>,
+    pub service_id: Arc<str>,
+    pub service_name: Arc<str>,
+}
+
+/// Metric labels of a route for one of its URIs and hosts, by id and by name.
+#[derive(Debug)]
+pub struct Labels {
+    pub by_id: Arc<RouteLabels>,
+    /// With names for ids where there are names (`prefer_name`).
+    pub by_name: Arc<RouteLabels>,
+}
+
+/// A response that a plugin gives instead of the upstream.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+// === impl Ctx ===
+
+impl Ctx {
+    /// The client's address.
+    pub fn remote_ip(&self) -> IpAddr {
+        self.remote.ip()
+    }
+
+    /// The path that routes are matched by.
+    pub fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    /// The query of the request, without `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.request.uri.query()
+    }
+
+    /// Makes `consumer` the one this exchange is for, and tells the upstream its name.
+    ///
+    /// Source: APISIX `consumer.attach_consumer`.
+    pub fn attach(&mut self, consumer: Arc<Consumer>) {
+        let headers = &mut self.request.headers;
+        headers.insert("x-consumer-username", consumer.username.clone());
+        match &consumer.custom_id {
+            Some(custom_id) => headers.insert("x-consumer-custom-id", custom_id.clone()),
+            None => headers.remove("x-consumer-custom-id"),
+        };
+        headers.remove("x-credential-identifier");
+        self.consumer = Some(consumer);
+    }
+
+    /// The upstream's part of the time: from the first try to its last byte, as far as it has
+    /// come. `None` when no node was tried.
+    pub fn upstream_time(&self) -> Option<Duration> {
+        let mut spent = self
+            .attempts
+            .iter()
+            .filter_map(|attempt| attempt.response.or(attempt.header).or(attempt.connect));
+        let first = spent.next()?;
+        Some(spent.fold(first, |sum, one| sum + one))
+    }
+
+    /// Bytes of response sent to the client: head, as HTTP/1.1 writes it, and body.
+    pub fn bytes_sent(&self) -> u64 {
+        let status_line = 17;
+        let head: usize = self
+            .response
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
+        self.body_bytes_sent + (head + status_line) as u64
+    }
+
+    /// The time from the first byte of the request until now.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The path that routes are matched by.
+    pub fn path(&self) -> &str {
+        self.normalized_path
+            .as_deref()
+            .unwrap_or_else(|| self.uri.path())
+    }
+
+    /// Replaces the query of the target; an empty one takes the `?` away too.
+    pub fn set_query(&mut self, query: &str) {
+        let path = self.uri.path();
+        let target = if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{query}")
+        };
+        let mut parts = self.uri.clone().into_parts();
+        // What came out of a valid target and lost only some of its arguments is still one.
+        if let Ok(path_and_query) = target.parse() {
+            parts.path_and_query = Some(path_and_query);
+            if let Ok(uri) = Uri::from_parts(parts) {
+                self.uri = uri;
+            }
+        }
+    }
+}
+
+// === impl RouteFacts ===
+
+impl RouteFacts {
+    /// The facts of an exchange that matched no route: every name empty.
+    pub fn none() -> Self {
+        let empty: Arc<str> = Arc::from("");
+        Self {
+            id: empty.clone(),
+            name: empty.clone(),
+            service_id: empty.clone(),
+            service_name: empty,
+        }
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// A JSON body, as APISIX's `core.response.exit` gives it: a line end after the object.
+    pub fn json(status: StatusCode, body: &serde_json::Value) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        Self {
+            status,
+            headers,
+            body: Bytes::from(format!("{body}\n")),
+        }
+    }
+
+    /// A status with the gateway's own page for it.
+    pub fn status(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What each variable is in an exchange.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderName, header};
+use percent_encoding::percent_decode_str;
+
+use super::{Attempt, Ctx};
+use crate::expr::{Variable, Variables};
+
+impl Variables for Ctx {
+    fn get(&self, name: &Variable) -> Option<Cow<'_, str>> {
+        use Variable as V;
+        match name {
+            V::Uri => borrowed(self.path()),
+            V::RequestUri => {
+                let target = self.request.uri.path_and_query();
+                borrowed(target.map_or("/", |target| target.as_str()))
+            }
+            V::Args => self.query().map(Cow::Borrowed),
+            V::IsArgs => borrowed(if self.query().is_some() { "?" } else { "" }),
+            V::Arg(name) => argument(self.query()?, name),
+            V::Header(name) => field(&self.request.headers, name),
+            V::SentHeader(name) => field(&self.response.headers, name),
+            V::Cookie(name) => cookie(&self.request.headers, name),
+            V::Request => owned(format_args!(
+                "{} {} {:?}",
+                self.request.method,
+                self.get(&V::RequestUri)?,
+                self.request.version
+            )),
+            V::RequestMethod => borrowed(self.request.method.as_str()),
+            V::RequestLength => owned(self.bytes_received),
+            V::RequestTime => seconds(self.elapsed()),
+            V::Scheme => borrowed(self.client.scheme),
+            V::Host => Some(lower_case(self.request.host.as_deref()?)),
+            V::Hostname => std::env::var("HOSTNAME").ok().map(Cow::Owned),
+            V::ServerName => borrowed("_"),
+            V::ServerAddr => owned(self.client.local.ip()),
+            V::ServerPort => owned(self.client.local.port()),
+            V::ServerProtocol => owned(format_args!("{:?}", self.request.version)),
+            V::RemoteAddr => owned(self.remote_ip()),
+            V::RemotePort => owned(self.remote.port()),
+            V::PeerAddr => owned(self.client.peer.ip()),
+            V::Status => owned(self.response.status.as_u16()),
+            V::BodyBytesSent => owned(self.body_bytes_sent),
+            V::BytesSent => owned(self.bytes_sent()),
+            V::UpstreamAddr => self.each_attempt(|attempt| Some(attempt.addr.to_string())),
+            V::UpstreamStatus => {
+                self.each_attempt(|attempt| Some(attempt.status?.to_string()))
+            }
+            V::UpstreamResponseTime => self.each_attempt(|attempt| text(attempt.response)),
+            V::UpstreamConnectTime => self.each_attempt(|attempt| text(attempt.connect)),
+            V::UpstreamHeaderTime => self.each_attempt(|attempt| text(attempt.header)),
+            V::UpstreamScheme => borrowed(self.outgoing.scheme),
+            V::UpstreamHost => match &self.outgoing.host {
+                Some(host) => host.to_str().ok().map(Cow::Borrowed),
+                None => field(&self.request.headers, &header::HOST),
+            },
+            V::UpstreamUri => match &self.outgoing.path_and_query {
+                Some(target) => borrowed(target),
+                None => self.get(&V::RequestUri),
+            },
+            V::SslServerName => self.client.sni.as_deref().map(Cow::Borrowed),
+            V::SslProtocol => self.client.tls_protocol.map(Cow::Borrowed),
+            V::RouteId => filled(&self.route.id),
+            V::RouteName => filled(&self.route.name),
+            V::ServiceId => filled(&self.route.service_id),
+            V::ServiceName => filled(&self.route.service_name),
+            V::ConsumerName => Some(Cow::Borrowed(&*self.consumer.as_ref()?.name)),
+            V::BalancerIp => Some(Cow::Borrowed(&*self.attempts.last()?.node)),
+            V::BalancerPort => owned(self.attempts.last()?.addr.port()),
+            V::TimeLocal => Some(Cow::Owned(time_local(SystemTime::now()))),
+            V::TimeIso8601 => Some(Cow::Owned(time_iso8601(SystemTime::now()))),
+            V::Msec => seconds(SystemTime::now().duration_since(UNIX_EPOCH).ok()?),
+            V::Capture(group) => self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str())),
+            V::RemoteUser | V::Unknown(_) => None,
+        }
+    }
+}
+
+impl Ctx {
+    fn each_attempt(
+        &self,
+        value: impl Fn(&Attempt) -> Option<String>,
+    ) -> Option<Cow<'_, str>> {
+        let or_dash = |attempt| value(attempt).unwrap_or_else(|| "-".to_owned());
+        let mut values = self.attempts.iter().map(or_dash);
+        let first = values.next()?;
+        Some(Cow::Owned(values.fold(first, |all, one| all + ", " + &one)))
+    }
+}
+
+fn borrowed(text: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(text))
+}
+
+fn owned(value: impl Display) -> Option<Cow<'static, str>> {
+    Some(Cow::Owned(value.to_string()))
+}
+
+fn filled(text: &str) -> Option<Cow<'_, str>> {
+    (!text.is_empty()).then_some(Cow::Borrowed(text))
+}
+
+fn text(duration: Option<Duration>) -> Option<String> {
+    duration.map(|duration| format!("{:.3}", duration.as_secs_f64()))
+}
+
+fn seconds(duration: Duration) -> Option<Cow<'static, str>> {
+    text(Some(duration)).map(Cow::Owned)
+}
+
+fn lower_case(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
+    let mut values = headers.get_all(name).iter();
+    let first = String::from_utf8_lossy(values.next()?.as_bytes());
+    // nginx joins repeated fields with a comma in `$http_name`.
+    Some(values.fold(first, |all, one| {
+        Cow::Owned(format!("{all}, {}", String::from_utf8_lossy(one.as_bytes())))
+    }))
+}
+
+fn argument<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    let mut pairs = query.split('&');
+    let value = pairs.find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })?;
+    if value.contains(['%', '+']) {
+        let spaced = value.replace('+', " ");
+        let decoded = percent_decode_str(&spaced).decode_utf8_lossy().into_owned();
+        return Some(Cow::Owned(decoded));
+    }
+    Some(Cow::Borrowed(value))
+}
+
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {
+    let fields = headers.get_all(header::COOKIE).iter();
+    let texts = fields.filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| Cow::Borrowed(value))
+}
+
+/// `24/Nov/2026:02:00:00 +0000`: the local time of a gateway is UTC.
+fn time_local(at: SystemTime) -> String {
+    // `Tue, 24 Nov 2026 02:00:00 GMT` has every part that is needed.
+    let date = httpdate::fmt_http_date(at);
+    let mut parts = date.split(' ').skip(1);
+    let mut next = || parts.next().unwrap_or_default();
+    let (day, month, year, time) = (next(), next(), next(), next());
+    format!("{day}/{month}/{year}:{time} +0000")
+}
+
+/// `2026-11-24T02:00:00+00:00`.
+fn time_iso8601(at: SystemTime) -> String {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let date = httpdate::fmt_http_date(at);
+    let mut parts = date.split(' ').skip(1);
+    let mut next = || parts.next().unwrap_or_default();
+    let (day, month, year, time) = (next(), next(), next(), next());
+    let month = MONTHS.iter().position(|name| *name == month).unwrap_or(0) + 1;
+    format!("{year}-{month:02}-{day}T{time}+00:00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_times_as_nginx_does() {
+        let at = UNIX_EPOCH + Duration::from_secs(1_795_485_600);
+        assert_eq!(time_local(at), "24/Nov/2026:02:00:00 +0000");
+        assert_eq!(time_iso8601(at), "2026-11-24T02:00:00+00:00");
+    }
+
+    #[test]
+    fn takes_arguments_apart() {
+        assert_eq!(argument("a=1&b=x%20y+z&c", "b").unwrap(), "x y z");
+        assert_eq!(argument("a=1&c", "c").unwrap(), "");
+        assert!(argument("ab=1", "a").is_none());
+    }
+}

@@ -1,0 +1,200 @@
+//! Templates: text with `$name` and `${name}` in it, split in parts once.
+//!
+//! `\$` is a plain dollar sign, as in APISIX's `resolve_var`; nginx has no such escape, and log
+//! formats have no use for one.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::{Variable, Variables};
+
+/// A template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Variable(Variable),
+}
+
+/// How values are written into an access log line (`access_log_format_escape`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Escape {
+    /// `"`, `\` and everything outside printable ASCII as `\xXX`.
+    #[default]
+    Default,
+    /// As in a JSON string.
+    Json,
+    None,
+}
+
+// === impl Template ===
+
+impl Template {
+    /// Splits `text`. Everything is a template; a lone `$` stands for itself.
+    pub fn parse(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            if rest[..at].ends_with('\\') {
+                plain.push_str(&rest[..at - 1]);
+                plain.push('$');
+                rest = &rest[at + 1..];
+                continue;
+            }
+            plain.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            let Some((name, after)) = name(rest) else {
+                plain.push('$');
+                continue;
+            };
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain).into()));
+            }
+            parts.push(Part::Variable(Variable::parse(name)));
+            rest = after;
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain.into()));
+        }
+        Self { parts }
+    }
+
+    /// The text, when there is no variable in it.
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Appends the text with values in place, absent ones empty. Returns how many had a value.
+    pub fn render(&self, variables: &dyn Variables, out: &mut String) -> usize {
+        self.render_escaped(variables, out, |value| value)
+    }
+
+    /// As [`Template::render`], each value passed through `escape` first.
+    pub fn render_escaped<'v>(
+        &self,
+        variables: &'v dyn Variables,
+        out: &mut String,
+        escape: impl Fn(Cow<'v, str>) -> Cow<'v, str>,
+    ) -> usize {
+        let mut resolved = 0;
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Variable(name) => {
+                    if let Some(value) = variables.get(name) {
+                        out.push_str(&escape(value));
+                        resolved += 1;
+                    }
+                }
+            }
+        }
+        resolved
+    }
+
+    /// Appends a log line: absent and empty values are `-`, others escaped.
+    pub fn render_line(&self, variables: &dyn Variables, escape: Escape, out: &mut String) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Variable(name) => match variables.get(name) {
+                    Some(value) if !value.is_empty() => escape.write(&value, out),
+                    _ if escape == Escape::Json => {}
+                    _ => out.push('-'),
+                },
+            }
+        }
+    }
+}
+
+/// Cuts a variable's name off the front of `rest`.
+fn name(rest: &str) -> Option<(&str, &str)> {
+    if let Some(braced) = rest.strip_prefix('{') {
+        let (name, after) = braced.split_once('}')?;
+        return (!name.is_empty()).then_some((name, after));
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+    (end > 0).then(|| rest.split_at(end))
+}
+
+// === impl Escape ===
+
+impl Escape {
+    fn write(self, value: &str, out: &mut String) {
+        match self {
+            Self::None => out.push_str(value),
+            Self::Default => {
+                for byte in value.bytes() {
+                    match byte {
+                        b'"' | b'\\' | 0..0x20 | 0x7f.. => {
+                            // Writing to a string cannot fail.
+                            let _ = write!(out, "\\x{byte:02X}");
+                        }
+                        plain => out.push(char::from(plain)),
+                    }
+                }
+            }
+            Self::Json => {
+                if let Ok(quoted) = serde_json::to_string(value) {
+                    out.push_str(&quoted[1..quoted.len() - 1]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl Variables for Fixed {
+        fn get(&self, name: &Variable) -> Option<Cow<'_, str>> {
+            match name {
+                Variable::RemoteAddr => Some("10.0.0.1".into()),
+                Variable::Arg(name) if &**name == "q" => Some("a\"b\n".into()),
+                Variable::Capture(1) => Some("one".into()),
+                _ => None,
+            }
+        }
+    }
+
+    fn check(text: &str) -> (String, usize) {
+        let mut out = String::new();
+        let resolved = Template::parse(text).render(&Fixed, &mut out);
+        (out, resolved)
+    }
+
+    #[test]
+    fn puts_values_in_place() {
+        assert_eq!(check("$remote_addr"), ("10.0.0.1".into(), 1));
+        assert_eq!(check("a${remote_addr}b/$1"), ("a10.0.0.1b/one".into(), 2));
+        assert_eq!(check("$missing-"), ("-".into(), 0));
+        assert_eq!(check(r"\$remote_addr $"), ("$remote_addr $".into(), 0));
+        assert_eq!(check("${"), ("${".into(), 0));
+        assert_eq!(Template::parse("plain").as_literal(), Some("plain"));
+    }
+
+    #[test]
+    fn writes_log_lines_that_a_value_cannot_break() {
+        let template = Template::parse("$remote_addr \"$arg_q\" $status");
+        let line = |escape| {
+            let mut out = String::new();
+            template.render_line(&Fixed, escape, &mut out);
+            out
+        };
+        assert_eq!(line(Escape::Default), "10.0.0.1 \"a\\x22b\\x0A\" -");
+        assert_eq!(line(Escape::Json), "10.0.0.1 \"a\\\"b\\n\" ");
+    }
+}

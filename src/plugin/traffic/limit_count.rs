@@ -1,0 +1,468 @@
+//! limit-count: so many requests in a window of time, then no more.
+//!
+//! Counters are of this node (`policy: local`). A window opens with the first request
+//! (`fixed`), or slides over two aligned ones (`sliding`).
+//!
+//! Source: APISIX `docs/en/latest/plugins/limit-count.md`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::counters::{Counters, Owner};
+use crate::context::{Ctx, Reply};
+use crate::expr::{Template, Variable, Variables};
+use crate::plugin::{Build, Flow, Phases, Plugin, Spec};
+use crate::resource::Invalid;
+
+/// Settings of `limit-count`.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("oneOf" = [{"required": ["count", "time_window"]}, {"required": ["rules"]}]))]
+pub struct Config {
+    /// Requests that pass in a window: a number, or a template of one such as `${http_x_quota}`.
+    count: Option<Amount>,
+    /// Length of a window in seconds: a number or a template of one.
+    time_window: Option<Amount>,
+    /// Whether a window opens with its first request or slides along.
+    #[serde(default)]
+    window_type: WindowType,
+    /// Several limits at once, each with a key of its own.
+    rules: Option<Vec<Rule>>,
+    /// Routes that name the same group share their counters; their configs must be equal.
+    group: Option<String>,
+    /// What requests are counted by.
+    #[serde(default = "remote_addr")]
+    key: String,
+    /// Whether `key` is a variable's name, a combination such as `$remote_addr $http_x`, or a
+    /// constant.
+    #[serde(default)]
+    key_type: KeyType,
+    /// Status of the refusal.
+    #[serde(default = "rejected_code")]
+    #[schemars(range(min = 200, max = 599))]
+    rejected_code: u16,
+    /// Text of the refusal, as `error_msg` of a JSON body.
+    #[schemars(length(min = 1))]
+    rejected_msg: Option<String>,
+    /// Where counters live. Only `local` is there yet.
+    #[serde(default)]
+    policy: Policy,
+    /// Whether requests pass when the limit cannot be worked out.
+    #[serde(default)]
+    allow_degradation: bool,
+    /// Whether responses tell limit, remaining requests and seconds until reset.
+    #[serde(default = "yes")]
+    show_limit_quota_header: bool,
+}
+
+/// One of several limits.
+#[derive(Deserialize, Serialize, JsonSchema)]
+pub struct Rule {
+    /// Requests that pass in a window.
+    count: Amount,
+    /// Length of a window in seconds.
+    time_window: Amount,
+    /// Template of what requests are counted by; without its variables the rule does not apply.
+    key: String,
+    /// Stands in the names of this rule's headers; the rule's number when absent.
+    header_prefix: Option<String>,
+}
+
+/// A positive whole number, or a template that renders to one.
+#[derive(Deserialize, Serialize, JsonSchema, Clone)]
+#[serde(untagged)]
+enum Amount {
+    Number(#[schemars(range(min = 1))] u64),
+    Text(String),
+}
+
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Default, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum WindowType {
+    #[default]
+    Fixed,
+    Sliding,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Default)]
+#[serde(rename_all = "snake_case")]
+enum KeyType {
+    #[default]
+    Var,
+    VarCombination,
+    Constant,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Default, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum Policy {
+    #[default]
+    Local,
+    Redis,
+    RedisCluster,
+    RedisSentinel,
+}
+
+/// Metadata of `limit-count`: the names of its headers.
+#[derive(Deserialize, JsonSchema)]
+pub struct Metadata {
+    /// Header that tells the limit.
+    #[serde(default = "limit_header")]
+    limit_header: String,
+    /// Header that tells how many requests are left.
+    #[serde(default = "remaining_header")]
+    remaining_header: String,
+    /// Header that tells the seconds until the window ends.
+    #[serde(default = "reset_header")]
+    reset_header: String,
+}
+
+/// The compiled plugin.
+pub struct LimitCount {
+    limits: Vec<Limit>,
+    owner: OwnerName,
+    sliding: bool,
+    refusal: Reply,
+    allow_degradation: bool,
+    show_headers: bool,
+    counters: Arc<Counters>,
+}
+
+struct Limit {
+    count: Quantity,
+    window: Quantity,
+    key: Key,
+    headers: Headers,
+}
+
+/// Whose the counters are: a group's, or those of this very config of this resource.
+#[derive(Hash)]
+enum OwnerName {
+    Group(String),
+    Config(u64),
+}
+
+enum Quantity {
+    Known(u64),
+    Template(Template),
+}
+
+enum Key {
+    Constant(String),
+    Variable(Variable),
+    Template(Template),
+    /// As `Template`, but without any of its variables the limit does not apply.
+    Conditional(Template),
+}
+
+struct Headers {
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+}
+
+struct Verdict {
+    passed: bool,
+    remaining: u64,
+    reset: Duration,
+}
+
+fn remote_addr() -> String {
+    "remote_addr".to_owned()
+}
+
+const fn rejected_code() -> u16 {
+    503
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn limit_header() -> String {
+    "X-RateLimit-Limit".to_owned()
+}
+
+fn remaining_header() -> String {
+    "X-RateLimit-Remaining".to_owned()
+}
+
+fn reset_header() -> String {
+    "X-RateLimit-Reset".to_owned()
+}
+
+// === impl LimitCount ===
+
+impl Spec for LimitCount {
+    const NAME: &'static str = "limit-count";
+    const PRIORITY: i32 = 1002;
+    const PHASES: Phases = Phases::ACCESS;
+    type Config = Config;
+
+    fn compile(config: Config, build: &Build<'_>) -> Result<Self, Invalid> {
+        if config.policy != Policy::Local {
+            return Err(Invalid::new(
+                "/policy",
+                json!(config.policy),
+                "\"local\": the redis policies are not there yet",
+            ));
+        }
+        if config.group.is_some() && config.rules.is_some() {
+            return Err(Invalid::new("/group", "group and rules", "one of the two"));
+        }
+        check_group(&config, build)?;
+        // A dry compile must not use up names; a real one gets counters of its own unless the
+        // chain kept the old step because the config is the same.
+        static CONFIGS: AtomicU64 = AtomicU64::new(0);
+        let owner = match &config.group {
+            Some(group) => OwnerName::Group(group.clone()),
+            None => OwnerName::Config(CONFIGS.fetch_add(1, Ordering::Relaxed)),
+        };
+        let status = StatusCode::from_u16(config.rejected_code)
+            .map_err(|_| Invalid::new("/rejected_code", config.rejected_code, "a status"))?;
+        let refusal = match &config.rejected_msg {
+            Some(message) => Reply::json(status, &json!({ "error_msg": message })),
+            None => Reply::status(status),
+        };
+        Ok(Self {
+            limits: limits(&config, build)?,
+            owner,
+            sliding: config.window_type == WindowType::Sliding,
+            refusal,
+            allow_degradation: config.allow_degradation,
+            show_headers: config.show_limit_quota_header,
+            counters: build.shared.counters.clone(),
+        })
+    }
+}
+
+impl Plugin for LimitCount {
+    fn access<'a>(&'a self, ctx: &'a mut Ctx) -> Flow<'a> {
+        let mut applied = 0;
+        for (index, limit) in self.limits.iter().enumerate() {
+            let Some(owner) = self.counter_of(index, limit, ctx) else {
+                continue;
+            };
+            let (Some(count), Some(window)) = (limit.count.of(ctx), limit.window.of(ctx)) else {
+                return self.degraded();
+            };
+            applied += 1;
+            let verdict = self.count(owner, count, Duration::from_secs(window), ctx);
+            if self.show_headers {
+                limit.headers.tell(ctx, count, &verdict);
+            }
+            if !verdict.passed {
+                return Flow::respond(self.refusal.clone());
+            }
+        }
+        if applied == 0 { self.degraded() } else { Flow::Next }
+    }
+}
+
+impl LimitCount {
+    /// The counter that this request counts for; `None` when the limit does not apply to it.
+    fn counter_of(&self, index: usize, limit: &Limit, ctx: &Ctx) -> Option<Owner> {
+        let owner = |key: &str| self.counters.owner((&self.owner, index, key));
+        let by_template = |template: &Template| {
+            let mut key = String::new();
+            let resolved = template.render(ctx, &mut key);
+            (resolved > 0).then(|| owner(&key))
+        };
+        match &limit.key {
+            Key::Constant(key) => Some(owner(key)),
+            Key::Conditional(template) => by_template(template),
+            Key::Template(template) => {
+                Some(by_template(template).unwrap_or_else(|| self.by_address(index, ctx)))
+            }
+            Key::Variable(Variable::RemoteAddr) => Some(self.by_address(index, ctx)),
+            Key::Variable(variable) => Some(match ctx.get(variable) {
+                Some(key) => owner(&key),
+                None => self.by_address(index, ctx),
+            }),
+        }
+    }
+
+    fn by_address(&self, index: usize, ctx: &Ctx) -> Owner {
+        self.counters.owner((&self.owner, index, ctx.remote_ip()))
+    }
+
+    fn count(&self, owner: Owner, limit: u64, window: Duration, ctx: &Ctx) -> Verdict {
+        if self.sliding {
+            return self.slide(owner, limit, window, ctx);
+        }
+        let seen = self.counters.add(owner, 1, window, ctx.start);
+        Verdict {
+            passed: seen.count <= limit,
+            remaining: limit.saturating_sub(seen.count),
+            reset: seen.reset,
+        }
+    }
+
+    /// Weighs the previous aligned window by how much of it the sliding one still covers; only
+    /// requests that pass are counted.
+    fn slide(&self, owner: Owner, limit: u64, window: Duration, ctx: &Ctx) -> Verdict {
+        let clock = self.counters.clock(ctx.start).as_secs_f64();
+        let length = window.as_secs_f64();
+        let number = (clock / length) as u64;
+        let left = length - clock % length;
+        let of = |number: u64| self.counters.owner((owner.as_key(), number));
+        let last = self.counters.get(of(number.wrapping_sub(1)), ctx.start);
+        let here = self.counters.get(of(number), ctx.start);
+        let estimate = last.count as f64 * (left / length) + here.count as f64;
+        if estimate + 1.0 > limit as f64 {
+            return Verdict {
+                passed: false,
+                remaining: 0,
+                reset: Duration::from_secs_f64(left),
+            };
+        }
+        self.counters.add(of(number), 1, window * 2, ctx.start);
+        Verdict {
+            passed: true,
+            remaining: (limit as f64 - estimate - 1.0).max(0.0) as u64,
+            reset: Duration::from_secs_f64(left),
+        }
+    }
+
+    fn degraded(&self) -> Flow<'_> {
+        if self.allow_degradation {
+            Flow::Next
+        } else {
+            Flow::respond(Reply::status(StatusCode::INTERNAL_SERVER_ERROR))
+        }
+    }
+}
+
+// === impl Headers ===
+
+impl Headers {
+    fn tell(&self, ctx: &mut Ctx, count: u64, verdict: &Verdict) {
+        let headers = &mut ctx.response.headers;
+        headers.insert(self.limit.clone(), HeaderValue::from(count));
+        headers.insert(self.remaining.clone(), HeaderValue::from(verdict.remaining));
+        // Hundredths of a second, as APISIX rounds them.
+        let hundredths = verdict.reset.as_millis() / 10;
+        let (whole, part) = (hundredths / 100, hundredths % 100);
+        let reset = match part {
+            0 => format!("{whole}"),
+            part if part % 10 == 0 => format!("{whole}.{}", part / 10),
+            part => format!("{whole}.{part:02}"),
+        };
+        if let Ok(reset) = HeaderValue::try_from(reset) {
+            headers.insert(self.reset.clone(), reset);
+        }
+    }
+}
+
+// === impl Quantity ===
+
+impl Quantity {
+    fn compile(amount: &Amount, path: &str) -> Result<Self, Invalid> {
+        match amount {
+            Amount::Number(number) => Ok(Self::Known(*number)),
+            Amount::Text(text) => {
+                let template = Template::parse(text);
+                match template.as_literal() {
+                    None => Ok(Self::Template(template)),
+                    Some(literal) => literal.parse().map(Self::Known).map_err(|_| {
+                        Invalid::new(path, text, "a positive number or a template of one")
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The number for this request, `None` when it renders to no positive number.
+    fn of(&self, ctx: &Ctx) -> Option<u64> {
+        match self {
+            Self::Known(number) => Some(*number),
+            Self::Template(template) => {
+                let mut text = String::new();
+                template.render(ctx, &mut text);
+                text.parse().ok().filter(|number| *number > 0)
+            }
+        }
+    }
+}
+
+fn limits(config: &Config, build: &Build<'_>) -> Result<Vec<Limit>, Invalid> {
+    let metadata = build.metadata.cloned().unwrap_or_else(|| json!({}));
+    let names: Metadata = serde_json::from_value(metadata)
+        .map_err(|error| Invalid::new("", error, "header names in the plugin's metadata"))?;
+    if let (Some(count), Some(window)) = (&config.count, &config.time_window) {
+        let key = match config.key_type {
+            KeyType::Constant => Key::Constant(config.key.clone()),
+            KeyType::Var => Key::Variable(Variable::parse(&config.key)),
+            KeyType::VarCombination => Key::Template(Template::parse(&config.key)),
+        };
+        return Ok(vec![Limit {
+            count: Quantity::compile(count, "/count")?,
+            window: Quantity::compile(window, "/time_window")?,
+            key,
+            headers: headers(&names, None)?,
+        }]);
+    }
+    let mut limits = Vec::new();
+    let rules = config.rules.as_deref().unwrap_or_default();
+    for (index, rule) in rules.iter().enumerate() {
+        if rules[..index].iter().any(|earlier| earlier.key == rule.key) {
+            let path = format!("/rules/{index}/key");
+            return Err(Invalid::new(path, &rule.key, "a key that no other rule has"));
+        }
+        let number = (index + 1).to_string();
+        let prefix = rule.header_prefix.as_deref().unwrap_or(&number);
+        limits.push(Limit {
+            count: Quantity::compile(&rule.count, &format!("/rules/{index}/count"))?,
+            window: Quantity::compile(&rule.time_window, &format!("/rules/{index}/time_window"))?,
+            key: Key::Conditional(Template::parse(&rule.key)),
+            headers: headers(&names, Some(prefix))?,
+        });
+    }
+    Ok(limits)
+}
+
+fn headers(names: &Metadata, prefix: Option<&str>) -> Result<Headers, Invalid> {
+    let name = |name: &str| {
+        let name = match prefix {
+            Some(prefix) => name.replacen("RateLimit-", &format!("{prefix}-RateLimit-"), 1),
+            None => name.to_owned(),
+        };
+        HeaderName::try_from(&name).map_err(|_| Invalid::new("", &name, "a header name"))
+    };
+    Ok(Headers {
+        limit: name(&names.limit_header)?,
+        remaining: name(&names.remaining_header)?,
+        reset: name(&names.reset_header)?,
+    })
+}
+
+/// Refuses a config that names a group whose other members are configured differently.
+fn check_group(config: &Config, build: &Build<'_>) -> Result<(), Invalid> {
+    let Some(group) = &config.group else {
+        return Ok(());
+    };
+    let mut groups = match build.shared.groups.lock() {
+        Ok(groups) => groups,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    let ours = json!(config);
+    match groups.get(group) {
+        Some(theirs) if *theirs != ours => Err(Invalid::new(
+            "/group",
+            group,
+            "the same settings as the other members of the group",
+        )),
+        Some(_) => Ok(()),
+        None => {
+            if !build.dry {
+                groups.insert(group.clone(), ours);
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Plugins that change requests and responses.
+
+pub mod proxy_rewrite;

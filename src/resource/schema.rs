@@ -1,0 +1,230 @@
+//! JSON Schemas: derived from the types they describe, so that the two cannot drift apart.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::Invalid;
+
+/// Fields whose values are never shown in an error, wherever they stand.
+const HIDDEN: [&str; 8] = [
+    "key",
+    "keys",
+    "token",
+    "password",
+    "secret",
+    "client_key",
+    "cert",
+    "certs",
+];
+
+/// Values are cut to this many characters in errors.
+const SHOWN: usize = 80;
+
+/// A schema, ready to check values.
+pub struct Validator {
+    schema: Value,
+    compiled: Result<jsonschema::Validator, String>,
+}
+
+/// The draft-07 schema of `T`, as APISIX writes schemas: an absent field is absent, not null.
+pub fn for_type<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let mut schema = Value::from(schema);
+    refuse_null(&mut schema);
+    schema
+}
+
+/// Takes away the alternative `null` that `Option` brings: APISIX refuses null.
+fn refuse_null(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Array(types)) = fields.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    fields.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(Value::Array(variants)) = fields.get_mut("anyOf") {
+                let before = variants.len();
+                variants.retain(|variant| variant["type"] != "null");
+                if variants.len() < before
+                    && let [Value::Object(only)] = variants.as_slice()
+                {
+                    let only = only.clone();
+                    fields.remove("anyOf");
+                    for (name, value) in only {
+                        fields.entry(name).or_insert(value);
+                    }
+                }
+            }
+            if fields.get("default") == Some(&Value::Null) {
+                fields.remove("default");
+            }
+            if let Some(Value::Array(values)) = fields.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            fields.values_mut().for_each(refuse_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(refuse_null),
+        _ => {}
+    }
+}
+
+// === impl Validator ===
+
+impl Validator {
+    /// Compiles `schema`.
+    pub fn new(schema: Value) -> Self {
+        let compiled = jsonschema::validator_for(&schema).map_err(|error| error.to_string());
+        Self { schema, compiled }
+    }
+
+    /// The schema as JSON.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(&self, value: &Value) -> Result<(), Vec<Invalid>> {
+        let compiled = match &self.compiled {
+            Ok(compiled) => compiled,
+            Err(error) => return Err(vec![Invalid::new("", error, "a schema that compiles")]),
+        };
+        let wrong: Vec<Invalid> = compiled
+            .iter_errors(value)
+            .map(|error| self.explain(&error))
+            .collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn explain(&self, error: &jsonschema::ValidationError<'_>) -> Invalid {
+        use jsonschema::error::ValidationErrorKind as Kind;
+        let mut path = error.instance_path().to_string();
+        let mut value = shown(&path, error.instance());
+        let expected = match error.kind() {
+            Kind::Type { kind } => match kind {
+                jsonschema::error::TypeKind::Single(name) => with_article(&name.to_string()),
+                jsonschema::error::TypeKind::Multiple(_) => error.masked().to_string(),
+            },
+            Kind::Required { property } => {
+                path = format!("{path}/{}", property.as_str().unwrap_or_default());
+                "nothing".clone_into(&mut value);
+                "a value: it is required".to_owned()
+            }
+            Kind::AdditionalProperties { unexpected } => {
+                let names = unexpected.join(", ");
+                path = format!("{path}/{}", unexpected.first().map_or("", |name| name));
+                value = format!("additional properties forbidden, found {names}");
+                "no such property".to_owned()
+            }
+            Kind::Enum { options } => format!("one of {options}"),
+            Kind::Minimum { limit } => format!("at least {limit}"),
+            Kind::Maximum { limit } => format!("at most {limit}"),
+            Kind::ExclusiveMinimum { limit } => format!("more than {limit}"),
+            Kind::MinLength { limit } => format!("at least {limit} characters"),
+            Kind::MaxLength { limit } => format!("at most {limit} characters"),
+            Kind::MinItems { limit } => format!("at least {limit} items"),
+            Kind::MinProperties { limit } => format!("at least {limit} properties"),
+            Kind::Pattern { pattern } => format!("text that matches {pattern}"),
+            _ => self
+                .described(error)
+                .unwrap_or_else(|| error.masked().to_string()),
+        };
+        Invalid::new(path, value, expected)
+    }
+
+    /// The description beside a combined rule (`anyOf`, `oneOf`, `not`): what it means in words.
+    fn described(&self, error: &jsonschema::ValidationError<'_>) -> Option<String> {
+        let location = error.schema_path().to_string();
+        let (parent, _) = location.rsplit_once('/')?;
+        let description = self.schema.pointer(parent)?.get("description")?;
+        description.as_str().map(str::to_owned)
+    }
+}
+
+fn with_article(name: &str) -> String {
+    match name.chars().next() {
+        Some('a' | 'e' | 'i' | 'o' | 'u') => format!("an {name}"),
+        _ => format!("a {name}"),
+    }
+}
+
+/// The value as an error shows it: its type and text, cut, and nothing of what may be a secret.
+fn shown(path: &str, value: &Value) -> String {
+    if path.split('/').any(|segment| HIDDEN.contains(&segment)) {
+        return format!("{} (not shown)", kind_of(value));
+    }
+    match value {
+        Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
+        other => {
+            let text = other.to_string();
+            match text.char_indices().nth(SHOWN) {
+                Some((cut, _)) => format!("{}…", &text[..cut]),
+                None => text,
+            }
+        }
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Sample {
+        #[schemars(range(min = 1))]
+        count: u32,
+        name: Option<String>,
+        token: Option<String>,
+    }
+
+    fn check(value: &Value) -> Vec<String> {
+        let validator = Validator::new(for_type::<Sample>());
+        match validator.check(value) {
+            Ok(()) => Vec::new(),
+            Err(wrong) => wrong.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn names_every_wrong_field_and_what_was_expected() {
+        assert!(check(&json!({"count": 1, "name": "x"})).is_empty());
+        let wrong = check(&json!({"count": 0, "name": 5}));
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong.contains(&"property \"count\": expected at least 1, got 0".to_owned()));
+        assert!(wrong.contains(&"property \"name\": expected a string, got 5".to_owned()));
+        assert!(check(&json!({}))[0].contains("\"count\""));
+        assert!(check(&json!({"count": 1, "other": 1}))[0].contains("other"));
+    }
+
+    #[test]
+    fn refuses_null_and_never_shows_a_secret() {
+        assert_eq!(check(&json!({"count": 1, "name": null})).len(), 1);
+        let wrong = check(&json!({"count": 1, "token": {"deep": "s3cret"}}));
+        assert!(!wrong[0].contains("s3cret"), "{wrong:?}");
+    }
+}

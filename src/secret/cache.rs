@@ -1,0 +1,351 @@
+//! The cache: one task for each path in use, which reads it, keeps it fresh and never lets go of
+//! a good value because of a bad answer.
+//!
+//! All fields of a path come with one read, so any number of references costs one request to the
+//! manager at a time (single flight by construction).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::vault::{Fields, Vault};
+use super::{Reference, Secret, SecretError};
+use crate::resource::Vault as WrittenVault;
+
+/// The first retry after a manager did not answer; doubled up to the negative TTL.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long values are good (`apisix.lru.secret`).
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A value is read again before it is this old.
+    pub ttl: Duration,
+    /// A refusal is asked about again after this.
+    pub neg_ttl: Duration,
+}
+
+/// What is known of a reference now.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    Ready(Secret),
+    /// It is being read for the first time.
+    Pending,
+    /// It could not be read; that goes on being tried.
+    Failed(SecretError),
+}
+
+/// A path in use, for the control API.
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub manager: Arc<str>,
+    pub path: Arc<str>,
+    pub references: usize,
+    /// Since the last good read, `None` before the first.
+    pub age: Option<Duration>,
+    /// What the last read failed with, if it did.
+    pub error: Option<SecretError>,
+}
+
+/// Every secret in use. Clones share everything.
+#[derive(Clone)]
+pub struct Secrets(Arc<Inner>);
+
+type OnFetch = Box<dyn Fn(&str, &'static str) + Send + Sync>;
+
+struct Inner {
+    settings: Settings,
+    runtime: tokio::runtime::Handle,
+    state: Mutex<State>,
+    changed: mpsc::UnboundedSender<Reference>,
+    settled: Notify,
+    on_fetch: OnFetch,
+}
+
+#[derive(Default)]
+struct State {
+    managers: HashMap<Arc<str>, Arc<Vault>>,
+    entries: HashMap<Source, Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Source {
+    manager: Arc<str>,
+    path: Arc<str>,
+}
+
+#[derive(Default)]
+struct Entry {
+    users: BTreeSet<Reference>,
+    fields: Option<Arc<Fields>>,
+    read_at: Option<Instant>,
+    error: Option<SecretError>,
+    task: Option<JoinHandle<()>>,
+    /// Whether the first read is still under way.
+    pending: bool,
+}
+
+// === impl Secrets ===
+
+impl Secrets {
+    /// No secrets yet. The receiver is told of every reference whose value has changed, come for
+    /// the first time, or failed for the first time. `on_fetch` counts reads by manager and result.
+    pub fn new(
+        settings: Settings,
+        runtime: tokio::runtime::Handle,
+        on_fetch: impl Fn(&str, &'static str) + Send + Sync + 'static,
+    ) -> (Self, mpsc::UnboundedReceiver<Reference>) {
+        let (changed, receiver) = mpsc::unbounded_channel();
+        let inner = Inner {
+            settings,
+            runtime,
+            state: Mutex::default(),
+            changed,
+            settled: Notify::new(),
+            on_fetch: Box::new(on_fetch),
+        };
+        (Self(Arc::new(inner)), receiver)
+    }
+
+    /// Adds or replaces the manager `id` (`vault/quickstart`) and reads what refers to it again.
+    pub fn set_manager(&self, id: &str, written: &WrittenVault) {
+        let id: Arc<str> = id.into();
+        let mut state = self.0.lock();
+        state.managers.insert(id.clone(), Arc::new(Vault::new(written)));
+        self.0.restart(&mut state, &id);
+    }
+
+    /// Takes a manager away. What was read from it stays for as long as it is in use.
+    pub fn remove_manager(&self, id: &str) {
+        let mut state = self.0.lock();
+        state.managers.remove(id);
+        self.0.restart(&mut state, id);
+    }
+
+    /// What `reference` stands for. Never waits; the first lookup starts the reading.
+    pub fn lookup(&self, reference: &Reference) -> Lookup {
+        match reference {
+            Reference::Env { name, key } => env(name, key.as_deref()),
+            Reference::Managed {
+                manager,
+                path,
+                field,
+            } => {
+                let source = Source {
+                    manager: manager.clone(),
+                    path: path.clone(),
+                };
+                let mut state = self.0.lock();
+                if !state.entries.contains_key(&source) {
+                    state.entries.insert(source.clone(), Entry::default());
+                    self.0.start(&mut state, &source);
+                }
+                let Some(entry) = state.entries.get_mut(&source) else {
+                    return Lookup::Pending;
+                };
+                entry.users.insert(reference.clone());
+                entry.lookup(&source, field)
+            }
+        }
+    }
+
+    /// Says that nobody uses `reference` any more; its path is no longer read when that was the
+    /// last of it.
+    pub fn release(&self, reference: &Reference) {
+        if let Reference::Managed { manager, path, .. } = reference {
+            let source = Source {
+                manager: manager.clone(),
+                path: path.clone(),
+            };
+            let mut state = self.0.lock();
+            if let Some(entry) = state.entries.get_mut(&source) {
+                entry.users.remove(reference);
+                if entry.users.is_empty() {
+                    entry.stop();
+                    state.entries.remove(&source);
+                }
+            }
+        }
+    }
+
+    /// Waits until no first read is under way, at most for `limit`.
+    pub async fn settle(&self, limit: Duration) {
+        let settled = async {
+            loop {
+                let notified = self.0.settled.notified();
+                if !self.0.lock().entries.values().any(|entry| entry.pending) {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        // What has not come by then comes later, by the same road.
+        let _ = tokio::time::timeout(limit, settled).await;
+    }
+
+    /// Every path in use.
+    pub fn status(&self) -> Vec<Status> {
+        let state = self.0.lock();
+        let entries = state.entries.iter();
+        entries
+            .map(|(source, entry)| Status {
+                manager: source.manager.clone(),
+                path: source.path.clone(),
+                references: entry.users.len(),
+                age: entry.read_at.map(|at| at.elapsed()),
+                error: entry.error.clone(),
+            })
+            .collect()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn restart(self: &Arc<Self>, state: &mut State, manager: &str) {
+        let sources = state.entries.keys().filter(|source| *source.manager == *manager);
+        for source in sources.cloned().collect::<Vec<_>>() {
+            self.start(state, &source);
+        }
+    }
+
+    /// Starts the task of `source`, or notes that it has no manager.
+    fn start(self: &Arc<Self>, state: &mut State, source: &Source) {
+        let vault = state.managers.get(&source.manager).cloned();
+        let Some(entry) = state.entries.get_mut(source) else {
+            return;
+        };
+        entry.stop();
+        match vault {
+            None => {
+                entry.pending = false;
+                entry.error = Some(SecretError::NoManager(source.manager.to_string()));
+            }
+            Some(vault) => {
+                entry.pending = entry.fields.is_none();
+                let keep = self.clone().keep(source.clone(), vault);
+                entry.task = Some(self.runtime.spawn(keep));
+            }
+        }
+    }
+
+    /// Reads a path, and again whenever it is due, until it is stopped.
+    async fn keep(self: Arc<Self>, source: Source, vault: Arc<Vault>) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let read = vault.read(&source.path).await;
+            (self.on_fetch)(&source.manager, if read.is_ok() { "ok" } else { "error" });
+            let pause = match &read {
+                // Early enough that a rotated secret is live within the TTL, and spread so that
+                // many paths read together do not stay together.
+                Ok(_) => {
+                    retry = FIRST_RETRY;
+                    self.settings.ttl.mul_f64(0.7 + 0.15 * fastrand::f64())
+                }
+                Err(SecretError::Unreachable { .. }) => {
+                    let pause = retry.min(self.settings.neg_ttl);
+                    retry = (retry * 2).min(self.settings.neg_ttl);
+                    pause
+                }
+                Err(_) => self.settings.neg_ttl,
+            };
+            self.learn(&source, read);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn learn(&self, source: &Source, read: Result<Fields, SecretError>) {
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(source) else {
+            return;
+        };
+        let first = std::mem::take(&mut entry.pending);
+        let mut told: Vec<Reference> = Vec::new();
+        match read {
+            Ok(fields) => {
+                let old = entry.fields.replace(Arc::new(fields));
+                let new = entry.fields.as_deref();
+                let had_failed = entry.error.take().is_some();
+                entry.read_at = Some(Instant::now());
+                let users = entry.users.iter();
+                let changed = users.filter(|user| match user {
+                    Reference::Managed { field, .. } => {
+                        let of = |fields: Option<&Fields>| fields?.get(&**field).cloned();
+                        first || had_failed && old.is_none() || of(old.as_deref()) != of(new)
+                    }
+                    Reference::Env { .. } => false,
+                });
+                told.extend(changed.cloned());
+            }
+            Err(error) => {
+                if entry.error.is_none() {
+                    let stale = entry.fields.is_some();
+                    tracing::warn!(
+                        manager = %source.manager, path = %source.path, %error, serving_stale = stale,
+                        "a secret could not be read"
+                    );
+                }
+                if entry.fields.is_none() && (first || entry.error.is_none()) {
+                    told.extend(entry.users.iter().cloned());
+                }
+                entry.error = Some(error);
+            }
+        }
+        drop(state);
+        for reference in told {
+            // Nobody listens any more only when the process ends.
+            let _ = self.changed.send(reference);
+        }
+        self.settled.notify_waiters();
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn lookup(&self, source: &Source, field: &str) -> Lookup {
+        if let Some(fields) = &self.fields {
+            return match fields.get(field) {
+                Some(value) => Lookup::Ready(Secret::new(value.as_str())),
+                None => Lookup::Failed(SecretError::NoField {
+                    place: format!("{}/{}", source.manager, source.path),
+                    field: field.to_owned(),
+                }),
+            };
+        }
+        match &self.error {
+            Some(error) if !self.pending => Lookup::Failed(error.clone()),
+            _ => Lookup::Pending,
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+fn env(name: &str, key: Option<&str>) -> Lookup {
+    let Ok(value) = std::env::var(name) else {
+        return Lookup::Failed(SecretError::NoVariable(name.to_owned()));
+    };
+    let Some(key) = key else {
+        return Lookup::Ready(Secret::new(value));
+    };
+    let object: serde_json::Value = serde_json::from_str(&value).unwrap_or_default();
+    match &object[key] {
+        serde_json::Value::Null => Lookup::Failed(SecretError::NoField {
+            place: format!("$env://{name}"),
+            field: key.to_owned(),
+        }),
+        serde_json::Value::String(text) => Lookup::Ready(Secret::new(text.as_str())),
+        other => Lookup::Ready(Secret::new(other.to_string())),
+    }
+}

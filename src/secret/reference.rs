@@ -1,0 +1,147 @@
+//! The grammar of references: `$secret://vault/{id}/{path}/{field}` and `$env://{name}[/{key}]`.
+
+use std::fmt;
+use std::sync::Arc;
+
+const SECRET: &str = "$secret://";
+const ENV: &str = "$env://";
+
+/// A parsed reference.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// An environment variable, or a field of the JSON object that it holds.
+    Env { name: Arc<str>, key: Option<Arc<str>> },
+    /// A field of what a manager holds at a path.
+    Managed {
+        /// `vault/quickstart`.
+        manager: Arc<str>,
+        /// Below the manager's prefix: `ssl`.
+        path: Arc<str>,
+        field: Arc<str>,
+    },
+}
+
+/// What a reference lacks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    #[error("no secret manager; expected $secret://manager/id/path/field")]
+    NoManager,
+    #[error("no id of the secret manager; expected $secret://manager/id/path/field")]
+    NoId,
+    #[error("no path; expected $secret://manager/id/path/field")]
+    NoPath,
+    #[error("no field; expected $secret://manager/id/path/field")]
+    NoField,
+    #[error("no name; expected $env://name or $env://name/key")]
+    NoName,
+}
+
+// === impl Reference ===
+
+impl Reference {
+    /// Parses `text`; `None` when it is not a reference at all but plain text.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn parse(text: &str) -> Option<Result<Self, ReferenceError>> {
+        if !text.starts_with('$') {
+            return None;
+        }
+        if let Some(rest) = text.strip_prefix(SECRET) {
+            return Some(managed(rest));
+        }
+        // APISIX takes this prefix in any case.
+        let is_env = text.get(..ENV.len()).is_some_and(|start| start.eq_ignore_ascii_case(ENV));
+        is_env.then(|| env(&text[ENV.len()..]))
+    }
+}
+
+fn managed(rest: &str) -> Result<Reference, ReferenceError> {
+    let (manager, rest) = rest.split_once('/').ok_or(ReferenceError::NoManager)?;
+    let (id, rest) = rest.split_once('/').ok_or(ReferenceError::NoId)?;
+    let (path, field) = rest.rsplit_once('/').ok_or(ReferenceError::NoPath)?;
+    match () {
+        () if manager.is_empty() => Err(ReferenceError::NoManager),
+        () if id.is_empty() => Err(ReferenceError::NoId),
+        () if path.is_empty() => Err(ReferenceError::NoPath),
+        () if field.is_empty() => Err(ReferenceError::NoField),
+        () => Ok(Reference::Managed {
+            manager: format!("{manager}/{id}").into(),
+            path: path.into(),
+            field: field.into(),
+        }),
+    }
+}
+
+fn env(rest: &str) -> Result<Reference, ReferenceError> {
+    let (name, key) = match rest.split_once('/') {
+        Some((name, key)) => (name, Some(Arc::from(key))),
+        None => (rest, None),
+    };
+    if name.is_empty() {
+        return Err(ReferenceError::NoName);
+    }
+    Ok(Reference::Env {
+        name: name.into(),
+        key,
+    })
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env { name, key: None } => write!(f, "{ENV}{name}"),
+            Self::Env {
+                name,
+                key: Some(key),
+            } => write!(f, "{ENV}{name}/{key}"),
+            Self::Managed {
+                manager,
+                path,
+                field,
+            } => write!(f, "{SECRET}{manager}/{path}/{field}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Option<Result<String, ReferenceError>> {
+        Reference::parse(text).map(|parsed| parsed.map(|reference| reference.to_string()))
+    }
+
+    #[test]
+    fn reads_references_and_leaves_plain_text_alone() {
+        for text in [
+            "$secret://vault/quickstart-secret-id/ssl/certificate",
+            "$secret://vault/1/a/b/c/key",
+            "$env://NAME",
+            "$env://NAME/key",
+        ] {
+            assert_eq!(check(text), Some(Ok(text.to_owned())));
+        }
+        assert_eq!(check("$ENV://NAME"), Some(Ok("$env://NAME".to_owned())));
+        for text in ["", "plain", "$", "$remote_addr", "secret://vault/1/a/b"] {
+            assert_eq!(check(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_what_is_missing() {
+        for (text, missing) in [
+            ("$secret://", ReferenceError::NoManager),
+            ("$secret:///1/a/b", ReferenceError::NoManager),
+            ("$secret://vault", ReferenceError::NoManager),
+            ("$secret://vault/1", ReferenceError::NoId),
+            ("$secret://vault//a/b", ReferenceError::NoId),
+            ("$secret://vault/1/a", ReferenceError::NoPath),
+            ("$secret://vault/1//b", ReferenceError::NoPath),
+            ("$secret://vault/1/a/", ReferenceError::NoField),
+            ("$env://", ReferenceError::NoName),
+        ] {
+            assert_eq!(check(text), Some(Err(missing)), "{text}");
+        }
+    }
+}

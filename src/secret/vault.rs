@@ -1,0 +1,200 @@
+//! Vault and OpenBao: KV version 1 and 2 by HTTP.
+//!
+//! Source: Vault's API docs, `secret/kv/kv-v1` and `kv-v2`; APISIX `secret/vault.lua`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::SecretError;
+use crate::resource::Vault as Written;
+
+/// The fields that stand at one path.
+pub(super) type Fields = BTreeMap<String, String>;
+
+/// A Vault, ready to be asked.
+pub(super) struct Vault {
+    client: Result<Client, String>,
+    /// Address without a slash at its end.
+    uri: String,
+    prefix: String,
+    token: String,
+    namespace: Option<String>,
+    version: Option<u8>,
+    /// Found out with the first read.
+    mount: OnceCell<Mount>,
+}
+
+/// Where secrets are in the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Mount {
+    /// KV version 1: the path is the path.
+    Plain,
+    /// KV version 2: `data/` stands after the mount.
+    Versioned { mount: String },
+}
+
+// === impl Vault ===
+
+impl Vault {
+    pub(super) fn new(written: &Written) -> Self {
+        let token = written.token.expose();
+        let from_env = token
+            .get(..7)
+            .filter(|start| start.eq_ignore_ascii_case("$env://"))
+            .and_then(|_| std::env::var(&token[7..]).ok());
+        Self {
+            client: client(written),
+            uri: written.uri.trim_end_matches('/').to_owned(),
+            prefix: written.prefix.trim_matches('/').to_owned(),
+            token: from_env.unwrap_or_else(|| token.to_owned()),
+            namespace: written.namespace.clone(),
+            version: written.kv_version,
+            mount: OnceCell::new(),
+        }
+    }
+
+    /// Reads everything that stands at `path` below the prefix.
+    ///
+    /// # Errors
+    /// [`SecretError::Unreachable`] when the server gave no answer, [`SecretError::Refused`] with
+    /// the server's own words when it did.
+    pub(super) async fn read(&self, path: &str) -> Result<Fields, SecretError> {
+        let mount = self.mount.get_or_try_init(|| self.find_mount(path)).await?;
+        let url = self.url(mount, path);
+        let body = self.get(&url).await?;
+        let data = match mount {
+            Mount::Plain => &body["data"],
+            Mount::Versioned { .. } => &body["data"]["data"],
+        };
+        // A version 2 path written out by hand (`kv/data/apisix`) reads as version 1 and nests.
+        let data = match data.get("data") {
+            Some(inner) if inner.is_object() && data.get("metadata").is_some() => inner,
+            _ => data,
+        };
+        let Some(fields) = data.as_object() else {
+            return Err(SecretError::Refused {
+                url,
+                status: 200,
+                reason: "there is no data in it (deleted?)".to_owned(),
+            });
+        };
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Ok(fields.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+    }
+
+    fn url(&self, mount: &Mount, path: &str) -> String {
+        let (uri, prefix) = (&self.uri, &self.prefix);
+        match mount {
+            Mount::Plain => format!("{uri}/v1/{prefix}/{path}"),
+            Mount::Versioned { mount } => {
+                let whole = format!("{prefix}/{path}");
+                let rest = whole.strip_prefix(mount.as_str()).unwrap_or(&whole);
+                format!("{uri}/v1/{mount}/data/{}", rest.trim_start_matches('/'))
+            }
+        }
+    }
+
+    /// Finds out which KV version serves the prefix, and where it is mounted.
+    async fn find_mount(&self, path: &str) -> Result<Mount, SecretError> {
+        let first = self.prefix.split('/').next().unwrap_or_default();
+        let versioned = |mount: &str| Mount::Versioned {
+            mount: mount.trim_matches('/').to_owned(),
+        };
+        match self.version {
+            Some(1) => return Ok(Mount::Plain),
+            Some(_) => return Ok(versioned(first)),
+            None => {}
+        }
+        let about = format!("{}/v1/sys/internal/ui/mounts/{}", self.uri, self.prefix);
+        match self.get(&about).await {
+            Ok(body) if body["data"]["options"]["version"] == "2" => {
+                let mount = body["data"]["path"].as_str().unwrap_or(first);
+                // A prefix that says `data` itself is read as it is.
+                let rest = self.prefix.strip_prefix(mount.trim_matches('/')).unwrap_or_default();
+                if rest.trim_start_matches('/').split('/').next() == Some("data") {
+                    return Ok(Mount::Plain);
+                }
+                Ok(versioned(mount))
+            }
+            Ok(_) => Ok(Mount::Plain),
+            Err(unreachable @ SecretError::Unreachable { .. }) => Err(unreachable),
+            // The token may not ask; the read itself tells, by a warning that version 2 gives.
+            Err(_) => match self.get(&self.url(&Mount::Plain, path)).await {
+                Err(SecretError::Refused { reason, .. }) if reason.contains("versioned") => {
+                    Ok(versioned(first))
+                }
+                Err(unreachable @ SecretError::Unreachable { .. }) => Err(unreachable),
+                _ => Ok(Mount::Plain),
+            },
+        }
+    }
+
+    async fn get(&self, url: &str) -> Result<Value, SecretError> {
+        let unreachable = |reason: String| SecretError::Unreachable {
+            url: url.to_owned(),
+            reason,
+        };
+        let client = self.client.as_ref().map_err(|reason| unreachable(reason.clone()))?;
+        let mut request = client.get(url).header("X-Vault-Token", &self.token);
+        if let Some(namespace) = &self.namespace {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
+        let response = request.send().await.map_err(|error| unreachable(link(&error)))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| unreachable(link(&error)))?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        let words = ["errors", "warnings"].map(|list| body[list].as_array().cloned());
+        let words = words.into_iter().flatten().flatten();
+        let words: Vec<_> = words.filter_map(|word| word.as_str().map(str::to_owned)).collect();
+        Err(SecretError::Refused {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            reason: match (words.as_slice(), status) {
+                ([], StatusCode::NOT_FOUND) => "nothing stands there".to_owned(),
+                ([], _) => "it gives no reason".to_owned(),
+                (words, _) => words.join("; "),
+            },
+        })
+    }
+}
+
+fn client(written: &Written) -> Result<Client, String> {
+    let timeout = Duration::try_from_secs_f64(written.timeout).unwrap_or(Duration::from_secs(5));
+    let mut builder = Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_danger_accept_invalid_certs(!written.ssl_verify);
+    if let Some(ca) = &written.ca {
+        let authorities = reqwest::Certificate::from_pem_bundle(ca.as_bytes())
+            .map_err(|error| format!("ca: {error}"))?;
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(|error| link(&error))
+}
+
+/// The failing link in plain words: the innermost cause, with a hint where one helps.
+fn link(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    if text.to_lowercase().contains("certificate") {
+        return format!("{text} (set `ca` or `ssl_verify` of this secret manager)");
+    }
+    text
+}

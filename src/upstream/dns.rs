@@ -1,0 +1,201 @@
+//! Names of nodes become addresses here, on the control runtime, never on a worker.
+//!
+//! Each upstream that has names is kept by a weak handle; its names are looked up again when
+//! their records expire, and a change is swapped into the upstream. A name that stops resolving
+//! keeps its last addresses.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::sync::Notify;
+
+use super::Upstream;
+
+/// A name is asked for no more often than this, however short its records' TTL.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// How soon a name that did not resolve is asked for again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How resolving is configured (`apisix.dns_resolver` and its kin).
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Servers to ask; none means those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// Overrides the TTL of records.
+    pub valid: Option<Duration>,
+    /// How long one answer may take.
+    pub timeout: Duration,
+    /// Whether the search list of `/etc/resolv.conf` is used.
+    pub search: bool,
+}
+
+/// The resolver and who waits for its answers.
+pub struct Dns {
+    resolver: TokioResolver,
+    settings: Settings,
+    known: Mutex<Known>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    upstreams: Vec<Weak<Upstream>>,
+    names: HashMap<Box<str>, Answer>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    addresses: Vec<IpAddr>,
+    again: Instant,
+}
+
+/// The resolver's configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("DNS resolver: {0}")]
+pub struct DnsError(String);
+
+// === impl Dns ===
+
+impl Dns {
+    /// A resolver; [`Dns::run`] drives it.
+    ///
+    /// # Errors
+    /// `/etc/resolv.conf` cannot be read and no servers are configured.
+    pub fn new(settings: Settings) -> Result<Arc<Self>, DnsError> {
+        let builder = if settings.servers.is_empty() {
+            TokioResolver::builder(TokioRuntimeProvider::default())
+                .map_err(|error| DnsError(error.to_string()))?
+        } else {
+            let servers = settings.servers.iter().map(|server| {
+                let mut config = NameServerConfig::udp_and_tcp(server.ip());
+                for connection in &mut config.connections {
+                    connection.port = server.port();
+                }
+                config
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let mut options = ResolverOpts::default();
+        options.timeout = settings.timeout.max(Duration::from_secs(1));
+        options.attempts = 2;
+        // This room keeps its own times, and a negative answer must not outlive RETRY.
+        options.cache_size = 0;
+        if !settings.search {
+            options.ndots = 0;
+        }
+        let resolver = builder
+            .with_options(options)
+            .build()
+            .map_err(|error| DnsError(error.to_string()))?;
+        Ok(Arc::new(Self {
+            resolver,
+            settings,
+            known: Mutex::default(),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Keeps the names of `upstream` resolved for as long as it lives. What is known already is
+    /// swapped in at once.
+    pub fn watch(&self, upstream: &Arc<Upstream>) {
+        if upstream.names().next().is_none() {
+            return;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        upstream.resolve(|name| known.addresses(name));
+        known.upstreams.push(Arc::downgrade(upstream));
+        drop(known);
+        self.wake.notify_one();
+    }
+
+    /// Resolves what is watched, for ever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let due = self.due();
+            let asked = due.iter().map(|name| self.ask(name));
+            let answers = futures_util::future::join_all(asked).await;
+            let next = self.learn(due.iter().zip(answers));
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
+    }
+
+    /// Names that are wanted and not known, or known for too long. Forgets who is gone.
+    fn due(&self) -> Vec<Box<str>> {
+        let now = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.upstreams.retain(|upstream| upstream.strong_count() > 0);
+        let live: Vec<_> = known.upstreams.iter().filter_map(Weak::upgrade).collect();
+        let mut wanted: Vec<Box<str>> = live
+            .iter()
+            .flat_map(|upstream| upstream.names().map(Box::from))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        known.names.retain(|name, _| wanted.binary_search(name).is_ok());
+        wanted.retain(|name| known.names.get(name).is_none_or(|answer| answer.again <= now));
+        wanted
+    }
+
+    async fn ask(&self, name: &str) -> Option<Answer> {
+        match self.resolver.lookup_ip(name).await {
+            Ok(found) => {
+                let mut addresses: Vec<IpAddr> = found.iter().collect();
+                addresses.sort_unstable();
+                addresses.dedup();
+                let again = match self.settings.valid {
+                    Some(valid) => Instant::now() + valid,
+                    None => found.valid_until(),
+                };
+                Some(Answer {
+                    addresses,
+                    again: again.max(Instant::now() + SHORTEST),
+                })
+            }
+            Err(error) => {
+                tracing::warn!(name, %error, "an upstream node's name does not resolve");
+                None
+            }
+        }
+    }
+
+    /// Swaps what came into the upstreams; returns when to ask again.
+    fn learn<'a>(
+        &self,
+        answers: impl Iterator<Item = (&'a Box<str>, Option<Answer>)>,
+    ) -> Instant {
+        let now = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, answer) in answers {
+            let old = known.addresses(name);
+            let answer = answer.unwrap_or(Answer {
+                addresses: old,
+                again: now + RETRY,
+            });
+            known.names.insert(name.clone(), answer);
+        }
+        for upstream in known.upstreams.iter().filter_map(Weak::upgrade) {
+            upstream.resolve(|name| known.addresses(name));
+        }
+        let soonest = known.names.values().map(|answer| answer.again).min();
+        soonest.unwrap_or(now + Duration::from_secs(3600))
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let answer = self.names.get(name);
+        answer.map(|answer| answer.addresses.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,394 @@
+//! HTTP/1.1 to a node, driven from the task of the request it serves.
+//!
+//! No task of its own, no channel, no copy of the body: [`Connection::exchange`] writes the head
+//! and the body and reads the response's head in one future, and the body is pulled with
+//! [`Connection::poll_body`] as fast as the client takes it. The codec ([`head`], [`body`]) does
+//! no I/O, so that it is tested byte by byte.
+//!
+//! Source: RFC 9112.
+
+pub mod body;
+pub mod head;
+
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::Sleep;
+
+pub use self::body::{Framing, Piece};
+pub use self::head::Head;
+use super::connection::Stream;
+use super::{Failure, Timeouts};
+
+/// What is reserved for a read when nothing is known of what comes.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What is reserved for a read in the middle of a large body.
+const LARGE_READ_BYTES: usize = 128 * 1024;
+
+/// A connection to an endpoint.
+pub struct Connection {
+    stream: Stream,
+    /// The [`super::Endpoint`]'s id.
+    pub endpoint: u64,
+    /// Exchanges begun on it.
+    pub served: u32,
+    input: BytesMut,
+    output: Output,
+    timer: Timer,
+}
+
+/// What is still to be written: a head (or a chunk's size line), data, a static end.
+#[derive(Default)]
+struct Output {
+    lines: BytesMut,
+    data: Bytes,
+    end: &'static [u8],
+}
+
+/// How the body of a request is framed on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outbound {
+    /// There is none.
+    Empty,
+    /// As many bytes as `Content-Length` says.
+    Length(u64),
+    Chunked,
+}
+
+/// A deadline that costs a timer only when something really waits, and re-arms it only when it
+/// fires: most exchanges end long before.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// A fresh connection over `stream`.
+    pub fn new(stream: Stream, endpoint: u64) -> Self {
+        Self {
+            stream,
+            endpoint,
+            served: 0,
+            input: BytesMut::new(),
+            output: Output::default(),
+            timer: Timer::default(),
+        }
+    }
+
+    /// Whether an idle connection may carry another exchange.
+    pub fn is_quiet(&mut self) -> bool {
+        self.input.is_empty() && self.stream.is_quiet()
+    }
+
+    /// Room for the next request's head; what is written here goes out with `exchange`.
+    pub fn head_buffer(&mut self) -> &mut BytesMut {
+        self.output.lines.clear();
+        &mut self.output.lines
+    }
+
+    /// Sends the head that is in the head buffer and `body`, and reads the response's head.
+    ///
+    /// The response may come while the body is still being sent; then sending ends there, and
+    /// the connection must not be used again ([`Head::keep_alive`] is false). Interim responses
+    /// are passed over, 101 is not one.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] before anything was answered: with a kept-alive connection the node
+    /// may never have seen the request. The others mean what they say.
+    pub async fn exchange<B>(
+        &mut self,
+        outbound: Outbound,
+        body: &mut B,
+        no_response_body: bool,
+        timeouts: &Timeouts,
+    ) -> Result<Head, Failure>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        self.served += 1;
+        let mut sending = Sending {
+            done: outbound == Outbound::Empty,
+            left: match outbound {
+                Outbound::Length(length) => Some(length),
+                Outbound::Empty | Outbound::Chunked => None,
+            },
+            broken: false,
+        };
+        let mut last_progress = Instant::now();
+        poll_fn(|cx| {
+            loop {
+                if self.output.is_empty() && !sending.done {
+                    match Pin::new(&mut *body).poll_frame(cx) {
+                        Poll::Ready(next) => {
+                            sending.take(next, &mut self.output)?;
+                            last_progress = Instant::now();
+                            continue;
+                        }
+                        Poll::Pending => {}
+                    }
+                }
+                if !self.output.is_empty() && !sending.broken {
+                    match self.output.poll_write(&mut self.stream, cx) {
+                        Poll::Ready(Ok(())) => {
+                            if !sending.done {
+                                last_progress = Instant::now();
+                                continue;
+                            }
+                        }
+                        // The node may have answered before it stopped reading; what it said
+                        // is worth more than the error.
+                        Poll::Ready(Err(_)) => sending.broken = true,
+                        Poll::Pending => {}
+                    }
+                }
+                break;
+            }
+            let sent = self.output.is_empty() && sending.done;
+            match self.poll_head(cx, no_response_body) {
+                Poll::Ready(Ok(mut head)) => {
+                    head.keep_alive &= sent;
+                    Poll::Ready(Ok(head))
+                }
+                Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
+                Poll::Pending => {
+                    let (limit, failure): (Duration, fn(Duration) -> Failure) = if sent {
+                        (timeouts.read, Failure::ReadTimeout)
+                    } else if !self.output.is_empty() {
+                        (timeouts.send, Failure::SendTimeout)
+                    } else {
+                        // The client is the slow one; its own timeout watches it.
+                        return Poll::Pending;
+                    };
+                    ready!(self.timer.poll(cx, last_progress + limit));
+                    Poll::Ready(Err(failure(limit)))
+                }
+            }
+        })
+        .await
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        no_response_body: bool,
+    ) -> Poll<Result<Head, Failure>> {
+        loop {
+            match head::parse(&mut self.input, no_response_body)? {
+                Some(head) if head.is_interim() => {}
+                Some(head) => return Poll::Ready(Ok(head)),
+                None => {
+                    let read = ready!(poll_read(&mut self.stream, &mut self.input, READ_BYTES, cx))?;
+                    if read == 0 {
+                        return Poll::Ready(Err(Failure::Closed));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The whole body, if it has arrived with the head; `framing` is then at its end.
+    pub fn take_whole(&mut self, framing: &mut Framing) -> Option<Bytes> {
+        match *framing {
+            Framing::None => Some(Bytes::new()),
+            Framing::Length(length) => {
+                let length = usize::try_from(length).ok()?;
+                (self.input.len() >= length).then(|| {
+                    *framing = Framing::None;
+                    self.input.split_to(length).freeze()
+                })
+            }
+            Framing::Chunked(_) | Framing::UntilClose => None,
+        }
+    }
+
+    /// The next piece of the response's body; `None` is its proper end.
+    ///
+    /// `deadline` is when a read that brings nothing has taken too long.
+    pub fn poll_body(
+        &mut self,
+        framing: &mut Framing,
+        deadline: Instant,
+        limit: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Piece, Failure>>> {
+        loop {
+            match framing.next(&mut self.input) {
+                Ok(body::Next::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(body::Next::End) => return Poll::Ready(None),
+                Ok(body::Next::More) => {}
+                Err(failure) => return Poll::Ready(Some(Err(failure))),
+            }
+            let size = match *framing {
+                Framing::Length(left) if left >= LARGE_READ_BYTES as u64 => LARGE_READ_BYTES,
+                Framing::Length(left) => (left as usize).max(READ_BYTES),
+                _ => READ_BYTES,
+            };
+            match poll_read(&mut self.stream, &mut self.input, size, cx) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(match framing {
+                        Framing::UntilClose => {
+                            *framing = Framing::None;
+                            None
+                        }
+                        _ => Some(Err(Failure::Closed)),
+                    });
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Pending => {
+                    ready!(self.timer.poll(cx, deadline));
+                    return Poll::Ready(Some(Err(Failure::ReadTimeout(limit))));
+                }
+            }
+        }
+    }
+
+    /// The stream after a 101, and what was already read from it.
+    pub fn into_upgraded(self) -> (Stream, Bytes) {
+        (self.stream, self.input.freeze())
+    }
+}
+
+fn poll_read(
+    stream: &mut Stream,
+    input: &mut BytesMut,
+    size: usize,
+    cx: &mut Context<'_>,
+) -> Poll<std::io::Result<usize>> {
+    // Half-used space is better filled up than moved.
+    if input.capacity() - input.len() < size / 2 {
+        input.reserve(size);
+    }
+    // The future holds nothing between polls, so it can be made anew each time.
+    pin!(stream.read_buf(input)).poll(cx)
+}
+
+// === impl Sending ===
+
+/// How far the request's body has come.
+struct Sending {
+    done: bool,
+    /// Bytes that `Content-Length` still promises.
+    left: Option<u64>,
+    broken: bool,
+}
+
+impl Sending {
+    fn take<E>(
+        &mut self,
+        next: Option<Result<http_body::Frame<Bytes>, E>>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        match next {
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else {
+                    return Ok(()); // Trailers end with the exchange; most nodes refuse them.
+                };
+                match &mut self.left {
+                    Some(left) => {
+                        *left = left
+                            .checked_sub(data.len() as u64)
+                            .ok_or(Failure::RequestBody)?;
+                        output.data = data;
+                    }
+                    None if data.is_empty() => {}
+                    None => output.chunk(data),
+                }
+                Ok(())
+            }
+            Some(Err(_)) => Err(Failure::RequestBody),
+            None if self.left.is_some_and(|left| left > 0) => Err(Failure::RequestBody),
+            None => {
+                if self.left.is_none() {
+                    output.end = b"0\r\n\r\n";
+                }
+                self.done = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+// === impl Output ===
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.data.is_empty() && self.end.is_empty()
+    }
+
+    fn chunk(&mut self, data: Bytes) {
+        self.lines
+            .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        self.data = data;
+        self.end = b"\r\n";
+    }
+
+    /// Writes and flushes everything.
+    fn poll_write(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        while !self.is_empty() {
+            let slices = [
+                IoSlice::new(&self.lines),
+                IoSlice::new(&self.data),
+                IoSlice::new(self.end),
+            ];
+            let written = if self.data.is_empty() && self.end.is_empty() {
+                ready!(Pin::new(&mut *stream).poll_write(cx, &self.lines))?
+            } else {
+                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let lines = written.min(self.lines.len());
+        if lines == self.lines.len() {
+            self.lines.clear();
+        } else {
+            self.lines.advance(lines);
+        }
+        written -= lines;
+        let data = written.min(self.data.len());
+        self.data.advance(data);
+        written -= data;
+        self.end = &self.end[written..];
+    }
+}
+
+// === impl Timer ===
+
+impl Timer {
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if tokio::time::Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

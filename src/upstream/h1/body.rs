@@ -1,0 +1,230 @@
+//! The body of a response, cut out of the bytes by its framing.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::upstream::Failure;
+
+/// A chunk's size line, extensions included, may be this long.
+const LONGEST_LINE_BYTES: usize = 4096;
+
+/// How a body ends, and how much of it is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none, or it is over.
+    None,
+    /// So many bytes are left.
+    Length(u64),
+    Chunked(Chunk),
+    UntilClose,
+}
+
+/// Where in a chunked body the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailers,
+}
+
+/// A piece of a body.
+#[derive(Debug)]
+pub enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+/// What the bytes so far give.
+#[derive(Debug)]
+pub enum Next {
+    Piece(Piece),
+    /// The body is over.
+    End,
+    /// Nothing, until more bytes are read.
+    More,
+}
+
+// === impl Framing ===
+
+impl Framing {
+    /// A chunked body at its first byte.
+    pub const fn chunked() -> Self {
+        Self::Chunked(Chunk::Size)
+    }
+
+    /// Takes the next piece off the front of `input`.
+    ///
+    /// # Errors
+    /// [`Failure::Malformed`] when a chunk is not one.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Next, Failure> {
+        match self {
+            Self::None | Self::Length(0) => Ok(Next::End),
+            _ if input.is_empty() => Ok(Next::More),
+            Self::UntilClose => Ok(Next::Piece(Piece::Data(input.split().freeze()))),
+            Self::Length(left) => Ok(data(left, input)),
+            Self::Chunked(chunk) => match chunk.next(input)? {
+                Next::End => {
+                    *self = Self::None;
+                    Ok(Next::End)
+                }
+                Next::Piece(Piece::Trailers(trailers)) => {
+                    *self = Self::None;
+                    Ok(Next::Piece(Piece::Trailers(trailers)))
+                }
+                other => Ok(other),
+            },
+        }
+    }
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    fn next(&mut self, input: &mut BytesMut) -> Result<Next, Failure> {
+        loop {
+            match self {
+                Self::Size => {
+                    let Some(line) = line(input)? else {
+                        return Ok(Next::More);
+                    };
+                    *self = match size(&line)? {
+                        0 => Self::Trailers,
+                        size => Self::Data(size),
+                    };
+                }
+                Self::Data(0) => *self = Self::DataEnd,
+                Self::Data(_) if input.is_empty() => return Ok(Next::More),
+                Self::Data(left) => return Ok(data(left, input)),
+                Self::DataEnd => match line(input)? {
+                    None => return Ok(Next::More),
+                    Some(line) if line.is_empty() => *self = Self::Size,
+                    Some(_) => return Err(Failure::Malformed("a chunk is longer than its size")),
+                },
+                Self::Trailers => return trailers(input),
+            }
+        }
+    }
+}
+
+fn data(left: &mut u64, input: &mut BytesMut) -> Next {
+    let size = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+    *left -= size as u64;
+    Next::Piece(Piece::Data(input.split_to(size).freeze()))
+}
+
+/// Takes a line off the front of `input`, without its end.
+fn line(input: &mut BytesMut) -> Result<Option<BytesMut>, Failure> {
+    let Some(end) = memchr::memchr(b'\n', input) else {
+        if input.len() > LONGEST_LINE_BYTES {
+            return Err(Failure::Malformed("a chunk's size line is too long"));
+        }
+        return Ok(None);
+    };
+    if end == 0 || input[end - 1] != b'\r' {
+        return Err(Failure::Malformed("a chunk's line end is not CR LF"));
+    }
+    let line = input.split_to(end - 1);
+    input.advance(2);
+    Ok(Some(line))
+}
+
+fn size(line: &[u8]) -> Result<u64, Failure> {
+    const WRONG: Failure = Failure::Malformed("a chunk's size is not one");
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let digits = digits.trim_ascii_end();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(WRONG);
+    }
+    let text = std::str::from_utf8(digits).map_err(|_| WRONG)?;
+    u64::from_str_radix(text, 16).map_err(|_| WRONG)
+}
+
+fn trailers(input: &mut BytesMut) -> Result<Next, Failure> {
+    const WRONG: Failure = Failure::Malformed("its trailers are not header lines");
+    if input.starts_with(b"\r\n") {
+        input.advance(2);
+        return Ok(Next::End);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let (length, fields) = match httparse::parse_headers(input, &mut fields) {
+        Ok(httparse::Status::Complete(parsed)) => parsed,
+        Ok(httparse::Status::Partial) if input.len() > LONGEST_LINE_BYTES * 4 => return Err(WRONG),
+        Ok(httparse::Status::Partial) => return Ok(Next::More),
+        Err(_) => return Err(WRONG),
+    };
+    let mut trailers = HeaderMap::new();
+    for field in fields {
+        let name = HeaderName::try_from(field.name).map_err(|_| WRONG)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| WRONG)?;
+        trailers.append(name, value);
+    }
+    input.advance(length);
+    Ok(Next::Piece(Piece::Trailers(trailers)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `input` in pieces of `step` bytes; returns the data and the trailers.
+    fn check(mut framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, usize), Failure> {
+        let mut buffer = BytesMut::new();
+        let mut data = Vec::new();
+        let mut trailers = 0;
+        for piece in input.chunks(step) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match framing.next(&mut buffer)? {
+                    Next::Piece(Piece::Data(bytes)) => data.extend_from_slice(&bytes),
+                    Next::Piece(Piece::Trailers(map)) => trailers += map.len(),
+                    Next::More => break,
+                    Next::End => return Ok((data, trailers)),
+                }
+            }
+        }
+        Err(Failure::Closed)
+    }
+
+    #[test]
+    fn cuts_by_length_at_every_split() {
+        for step in 1..8 {
+            let (data, _) = check(Framing::Length(5), b"hello", step).unwrap();
+            assert_eq!(data, b"hello");
+        }
+        assert!(check(Framing::Length(6), b"hello", 2).is_err());
+    }
+
+    #[test]
+    fn joins_chunks_at_every_split() {
+        let input = b"5\r\nhello\r\n1;x=y\r\n,\r\nA \r\n0123456789\r\n0\r\n\r\n";
+        for step in 1..input.len() {
+            let (data, trailers) = check(Framing::chunked(), input, step).unwrap();
+            assert_eq!(data, b"hello,0123456789", "step {step}");
+            assert_eq!(trailers, 0);
+        }
+    }
+
+    #[test]
+    fn hands_over_trailers() {
+        let input = b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n";
+        for step in 1..input.len() {
+            assert_eq!(check(Framing::chunked(), input, step).unwrap().1, 2);
+        }
+    }
+
+    #[test]
+    fn refuses_chunks_that_are_none() {
+        for input in [
+            &b"-1\r\n"[..],
+            b"0x5\r\nhello\r\n",
+            b"\r\n",
+            b"5\nhello\n",
+            b"5\r\nhello!\r\n",
+            b"ffffffffffffffffff\r\n",
+        ] {
+            let refused = check(Framing::chunked(), input, 1);
+            assert!(matches!(refused, Err(Failure::Malformed(_))), "{input:?}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The head of a response: status line and header section, parsed from bytes.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use smallvec::SmallVec;
+
+use super::body::Framing;
+use crate::upstream::Failure;
+
+/// More headers than this are refused.
+const MOST_HEADERS: usize = 128;
+
+/// A head longer than this is refused.
+const LONGEST_BYTES: usize = 256 * 1024;
+
+/// A response's head and what it means for the connection.
+#[derive(Debug)]
+pub struct Head {
+    pub status: StatusCode,
+    /// As received, hop-by-hop fields included.
+    pub headers: HeaderMap,
+    pub framing: Framing,
+    /// Whether the connection may carry another exchange after this one.
+    pub keep_alive: bool,
+}
+
+/// Offsets of one header line's name and value in the head.
+struct Line {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+// === impl Head ===
+
+impl Head {
+    /// Whether another head follows: 1xx but for 101.
+    pub fn is_interim(&self) -> bool {
+        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+/// Takes a head off the front of `input`; `None` when it is not complete.
+///
+/// `no_body` is set when the request was HEAD, whose response has none.
+///
+/// # Errors
+/// [`Failure::Malformed`], naming what is wrong.
+pub fn parse(input: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Failure> {
+    if input.is_empty() {
+        return Ok(None);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        input,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if input.len() > LONGEST_BYTES => {
+            return Err(Failure::Malformed("its head is too long"));
+        }
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(Failure::Malformed(reason(error))),
+    };
+    let start = input.as_ptr() as usize;
+    let range = |part: &[u8]| {
+        let from = part.as_ptr() as usize - start;
+        (from, from + part.len())
+    };
+    let lines: SmallVec<[Line; 32]> = response
+        .headers
+        .iter()
+        .map(|field| Line {
+            name: range(field.name.as_bytes()),
+            value: range(field.value),
+        })
+        .collect();
+    let status = response
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(Failure::Malformed("its status is not one"))?;
+    let is_1_1 = response.version == Some(1);
+    let bytes = input.split_to(length).freeze();
+    build(status, is_1_1, &bytes, &lines, no_body).map(Some)
+}
+
+fn build(
+    status: StatusCode,
+    is_1_1: bool,
+    bytes: &Bytes,
+    lines: &[Line],
+    no_body: bool,
+) -> Result<Head, Failure> {
+    let mut headers = HeaderMap::with_capacity(lines.len() + 4);
+    let mut length: Option<u64> = None;
+    let mut chunked = None;
+    let mut keep_alive = is_1_1;
+    for line in lines {
+        let name = HeaderName::from_bytes(&bytes[line.name.0..line.name.1])
+            .map_err(|_| Failure::Malformed("a header's name is not one"))?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice(line.value.0..line.value.1))
+            .map_err(|_| Failure::Malformed("a header's value is not one"))?;
+        if name == header::CONTENT_LENGTH {
+            let said = digits(&value).ok_or(Failure::Malformed("its length is not one"))?;
+            if length.is_some_and(|other| other != said) {
+                return Err(Failure::Malformed("it has two lengths"));
+            }
+            if length.replace(said).is_some() {
+                continue;
+            }
+        } else if name == header::TRANSFER_ENCODING {
+            let last = value.as_bytes().rsplit(|byte| *byte == b',').next();
+            chunked = Some(last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked")));
+        } else if name == header::CONNECTION {
+            for option in value.as_bytes().split(|byte| *byte == b',') {
+                let option = option.trim_ascii();
+                if option.eq_ignore_ascii_case(b"close") {
+                    keep_alive = false;
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    keep_alive = true;
+                }
+            }
+        }
+        headers.append(name, value);
+    }
+    let bodiless = no_body
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    // RFC 9112, section 6.3. Both framings at once is how responses are smuggled: the transfer
+    // coding counts, the length is not passed on, and the connection ends with this exchange.
+    if chunked.is_some() && length.is_some() {
+        headers.remove(header::CONTENT_LENGTH);
+        keep_alive = false;
+    }
+    let framing = match (bodiless, chunked, length) {
+        (true, ..) => Framing::None,
+        (_, Some(true), _) => Framing::chunked(),
+        (_, Some(false), _) | (_, None, None) => Framing::UntilClose,
+        (_, None, Some(length)) => Framing::Length(length),
+    };
+    if matches!(framing, Framing::UntilClose) {
+        keep_alive = false;
+    }
+    Ok(Head {
+        status,
+        headers,
+        framing,
+        keep_alive,
+    })
+}
+
+/// A decimal number and nothing else: no sign, no space (RFC 9110, section 8.6).
+fn digits(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+fn reason(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "a header's name is not one",
+        httparse::Error::HeaderValue => "a header's value is not one",
+        httparse::Error::NewLine => "a line end is missing",
+        httparse::Error::Status => "its status is not one",
+        httparse::Error::Token => "its status line is not one",
+        httparse::Error::TooManyHeaders => "it has too many headers",
+        httparse::Error::Version => "its version is not 1.0 or 1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(input: &str) -> Result<Option<Head>, Failure> {
+        parse(&mut BytesMut::from(input), false)
+    }
+
+    fn head(input: &str) -> Head {
+        check(input).unwrap().unwrap()
+    }
+
+    #[test]
+    fn takes_the_head_and_leaves_the_body() {
+        let mut input = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nhi");
+        let head = parse(&mut input, false).unwrap().unwrap();
+        assert_eq!(head.status, 200);
+        assert_eq!(head.headers["x-a"], "b");
+        assert!(head.keep_alive);
+        assert_eq!(head.framing, Framing::Length(2));
+        assert_eq!(&input[..], b"hi");
+    }
+
+    #[test]
+    fn asks_for_more_at_every_split_before_the_end() {
+        let whole = "HTTP/1.1 204 No Content\r\nServer: x\r\n\r\n";
+        for at in 0..whole.len() {
+            assert!(check(&whole[..at]).unwrap().is_none(), "split at {at}");
+        }
+        assert_eq!(head(whole).framing, Framing::None);
+    }
+
+    #[test]
+    fn tells_how_the_body_ends() {
+        let of = |fields: &str| head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+        assert_eq!(of("").framing, Framing::UntilClose);
+        assert!(!of("").keep_alive);
+        let chunked = of("Transfer-Encoding: gzip, chunked\r\n");
+        assert!(matches!(chunked.framing, Framing::Chunked(_)));
+        assert_eq!(of("Transfer-Encoding: gzip\r\n").framing, Framing::UntilClose);
+        let twice = of("Content-Length: 3\r\nContent-Length: 3\r\n");
+        assert_eq!(twice.framing, Framing::Length(3));
+        assert_eq!(twice.headers.get_all("content-length").iter().count(), 1);
+        let both = of("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n");
+        assert!(matches!(both.framing, Framing::Chunked(_)));
+        assert!(!both.headers.contains_key("content-length"));
+        assert!(!both.keep_alive);
+    }
+
+    #[test]
+    fn keeps_the_connection_by_version_and_option() {
+        let of = |version: &str, connection: &str| {
+            head(&format!(
+                "HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{connection}\r\n"
+            ))
+            .keep_alive
+        };
+        assert!(of("1.1", ""));
+        assert!(!of("1.1", "Connection: Close\r\n"));
+        assert!(!of("1.0", ""));
+        assert!(of("1.0", "Connection: Keep-Alive\r\n"));
+    }
+
+    #[test]
+    fn refuses_lengths_that_disagree_or_are_none() {
+        for fields in [
+            "Content-Length: 1\r\nContent-Length: 2\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length: \r\n",
+        ] {
+            let refused = check(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+            assert!(matches!(refused, Err(Failure::Malformed(_))), "{fields}");
+        }
+        assert!(check("SSH-2.0-OpenSSH\r\n").is_err());
+    }
+}
