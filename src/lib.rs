@@ -45,5 +45,6 @@ pub mod metrics;
 pub mod resource;
 pub mod router;
 pub mod secret;
+pub mod snapshot;
 pub mod store;
 pub mod tls;

@@ -72,7 +72,7 @@ pub struct Metrics {
     workers: Mutex<Vec<Arc<Shelf>>>,
     series: AtomicU64,
     dropped: AtomicU64,
-    /// Sums of workers and series that are gone are not lost: they are kept here.
+    /// What the control side knows.
     pub gauges: Gauges,
 }
 
@@ -116,14 +116,14 @@ impl Metrics {
         }
     }
 
-    /// Forgets the series of routes that `is_live` refuses, so that deleted routes do not stay
-    /// in every scrape for ever.
-    pub fn retain(&self, is_live: impl Fn(&RouteLabels) -> bool) {
+    /// Forgets the series whose labels `is_live` refuses, so that deleted routes do not stay in
+    /// every scrape for ever.
+    pub fn retain(&self, is_live: impl Fn(&Arc<RouteLabels>) -> bool) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         for shelf in workers.iter() {
             let mut series = shelf.series.lock().unwrap_or_else(PoisonError::into_inner);
             let before = series.len();
-            series.retain(|series| is_live(&series.route) || Arc::strong_count(&series.route) > 2);
+            series.retain(|series| is_live(&series.route));
             let gone = (before - series.len()) as u64;
             self.series.fetch_sub(gone, Ordering::Relaxed);
         }
@@ -174,9 +174,9 @@ impl Worker {
     /// Lets go of series whose routes are gone; called now and then by the worker itself.
     pub fn sweep(&self) {
         let mut known = self.known.borrow_mut();
-        // Held here, by the shelf's series and by nothing else: the route is gone.
+        // Not on the shelf any more: the route is gone. What was dropped may fit now.
         known.retain(|_, series| {
-            series.as_ref().is_some_and(|series| Arc::strong_count(&series.route) > 1)
+            series.as_ref().is_some_and(|series| Arc::strong_count(series) > 1)
         });
     }
 

@@ -102,11 +102,11 @@ impl std::error::Error for Invalid {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Secret,
+    PluginMetadata,
     Ssl,
     Upstream,
     Service,
     PluginConfig,
-    PluginMetadata,
     GlobalRule,
     Consumer,
     Route,
@@ -118,11 +118,11 @@ impl Kind {
     /// Every kind, in the order in which a full load compiles them (what is referred to first).
     pub const ALL: [Self; 9] = [
         Self::Secret,
+        Self::PluginMetadata,
         Self::Ssl,
         Self::Upstream,
         Self::Service,
         Self::PluginConfig,
-        Self::PluginMetadata,
         Self::GlobalRule,
         Self::Consumer,
         Self::Route,

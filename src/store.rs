@@ -3,6 +3,11 @@
 //! A backend lists everything at one revision, then streams what changed since. Keys are
 //! relative to the configured prefix and have no leading slash: `routes/1`.
 
+pub mod embedded;
+pub mod etcd;
+pub mod file;
+pub mod last_good;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -57,6 +57,7 @@ pub struct Route {
     #[schemars(schema_with = "methods_schema")]
     pub methods: Vec<String>,
     /// Host that matches, exact or `*.` wildcard.
+    #[serde(default)]
     #[schemars(schema_with = "common::host_schema")]
     pub host: Option<String>,
     /// Hosts that match.

@@ -40,12 +40,15 @@ pub struct Ssl {
     #[schemars(schema_with = "type_schema")]
     pub type_: String,
     /// Certificate chain, PEM, or a `$secret://` or `$env://` reference.
+    #[serde(default)]
     #[schemars(schema_with = "cert_schema")]
     pub cert: Option<String>,
     /// Its private key, PEM, or a reference.
+    #[serde(default)]
     #[schemars(schema_with = "key_schema")]
     pub key: Option<Hidden>,
     /// Server name, exact or `*.` wildcard.
+    #[serde(default)]
     #[schemars(schema_with = "common::host_schema")]
     pub sni: Option<String>,
     /// Server names.

@@ -74,6 +74,7 @@ pub struct Upstream {
     #[schemars(schema_with = "pass_host_schema")]
     pub pass_host: String,
     /// `Host` for `pass_host: rewrite`.
+    #[serde(default)]
     #[schemars(schema_with = "common::host_schema")]
     pub upstream_host: Option<String>,
     /// Name in the registry.

@@ -1,0 +1,117 @@
+//! The dry compile: what the Admin API asks before it writes, by the code that will compile the
+//! resource later, so that what is accepted is what runs.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::compile::{Compiler, check_metadata};
+use super::parts::Workshop;
+use super::references::{Resolver, targets};
+use crate::plugin::registry;
+use crate::resource::{self, Invalid, Kind, Resource};
+use crate::secret::Reference;
+
+// === impl Compiler ===
+
+impl Compiler {
+    /// Whether `value` could be served as `kind/id`. References to secrets are checked by their
+    /// grammar only: nobody waits for a secret manager here.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+        let resource = resource::decode(kind, id, value.clone())?;
+        let missing = targets(&resource).into_iter().filter(|((kind, _), path)| {
+            // Metadata may be there or not.
+            *kind != Kind::PluginMetadata && !path.is_empty()
+        });
+        let missing: Vec<Invalid> = missing
+            .filter(|(target, _)| !self.latest.contains_key(target))
+            .map(|((kind, id), path)| {
+                let expected = format!("the id of one of the {} that are there", kind.dir());
+                Invalid::new(path, id, expected)
+            })
+            .collect();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let mut resolver = Resolver::new(None);
+        let mut workshop = Workshop {
+            settings: &self.settings,
+            shared: &self.shared,
+            parts: &self.parts,
+            resolver: &mut resolver,
+            dry: true,
+        };
+        let source = format!("{}/{id}", kind.dir());
+        let id: Arc<str> = id.into();
+        match &resource {
+            Resource::Secret(_) => Ok(()),
+            Resource::PluginMetadata(metadata) => {
+                check_metadata(&id, &metadata.0.clone().into())
+            }
+            Resource::Ssl(ssl) => workshop.ssl(&id, ssl).map(drop),
+            Resource::Upstream(upstream) => workshop.upstream(&source, upstream, None).map(drop),
+            Resource::Service(service) => workshop.service(&id, service).map(drop),
+            Resource::PluginConfig(config) => {
+                workshop.plugins(&source, &config.plugins, None).map(drop)
+            }
+            Resource::GlobalRule(rule) => {
+                workshop.plugins(&source, &rule.plugins, None).map(drop)
+            }
+            Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
+            Resource::Route(route) => workshop.route(&id, route).map(drop),
+        }
+    }
+
+    /// Encrypts in place what is encrypted at rest.
+    pub fn seal(&self, kind: Kind, value: &mut Value) {
+        if kind == Kind::Ssl {
+            resource::ssl::seal(value, &self.keyring);
+        }
+        each_encrypted(kind, value, |text| {
+            let is_reference = Reference::parse(text).is_some();
+            (!is_reference).then(|| self.keyring.encrypt(text))
+        });
+    }
+
+    /// Decrypts in place what is encrypted at rest; what does not decrypt stays as it is.
+    pub fn open(&self, kind: Kind, value: &mut Value) {
+        if kind == Kind::Ssl {
+            resource::ssl::open(value, &self.keyring);
+        }
+        each_encrypted(kind, value, |text| self.keyring.decrypt(text));
+    }
+
+    /// The store keys of the resources that refer to `kind/id`.
+    pub fn users_of(&self, kind: Kind, id: &str) -> Vec<String> {
+        let target = (kind, Arc::from(id));
+        let users = self.users.of(&target);
+        users.map(|(kind, id)| format!("{}/{id}", kind.dir())).collect()
+    }
+}
+
+/// Changes every plugin field that is declared to be encrypted at rest.
+fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option<String>) {
+    let Some(plugins) = value.get_mut("plugins").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, config) in plugins {
+        let Some(entry) = registry::find(name) else {
+            continue;
+        };
+        let fields = match (&entry.consumer, kind) {
+            (Some(consumer), Kind::Consumer) => consumer.encrypted,
+            _ => entry.encrypted,
+        };
+        for field in fields {
+            let pointer = format!("/{}", field.replace('.', "/"));
+            if let Some(slot) = config.pointer_mut(&pointer)
+                && let Some(changed) = slot.as_str().and_then(&change)
+            {
+                *slot = Value::String(changed);
+            }
+        }
+    }
+}

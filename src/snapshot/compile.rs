@@ -1,0 +1,411 @@
+//! The compiler: events in, the next snapshot out, touching only what changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Snapshot;
+pub use super::parts::Settings;
+use super::parts::{Parts, SslPart, Workshop};
+use super::references::{Key, Resolver, Users, targets};
+use crate::plugin::Shared;
+use crate::plugin::chain::Chain;
+use crate::resource::{self, Invalid, Keyring, Kind, Resource};
+use crate::secret::{Reference, Secrets};
+use crate::store::Entry;
+use crate::upstream::dns::Dns;
+
+/// Compiles resources and remembers how, so that the next event costs what it touches.
+pub struct Compiler {
+    pub(super) settings: Settings,
+    pub(super) keyring: Keyring,
+    pub(super) secrets: Secrets,
+    dns: Arc<Dns>,
+    pub(super) shared: Shared,
+    /// The newest decoded form of everything that could be decoded.
+    pub(super) latest: BTreeMap<Key, Resource>,
+    /// Revisions as stored, also of what was rejected: what a relist is compared with.
+    revisions: HashMap<Arc<str>, i64>,
+    pub(super) parts: Parts,
+    pub(super) users: Users<Key>,
+    references: Users<Reference>,
+    rejected: BTreeMap<Key, Rejected>,
+    /// Keys of kinds that this version does not serve.
+    ignored: BTreeSet<Arc<str>>,
+    current: Snapshot,
+}
+
+/// Why a resource's newest version is not served.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    pub reasons: Vec<Invalid>,
+    /// Whether an older version is served instead.
+    pub serves_last_good: bool,
+}
+
+// === impl Compiler ===
+
+impl Compiler {
+    /// A compiler of nothing.
+    pub fn new(settings: Settings, keyring: Keyring, secrets: Secrets, dns: Arc<Dns>) -> Self {
+        Self {
+            settings,
+            keyring,
+            secrets,
+            dns,
+            shared: Shared::default(),
+            latest: BTreeMap::new(),
+            revisions: HashMap::new(),
+            parts: Parts::default(),
+            users: Users::default(),
+            references: Users::default(),
+            rejected: BTreeMap::new(),
+            ignored: BTreeSet::new(),
+            current: Snapshot::default(),
+        }
+    }
+
+    /// The snapshot as of the last apply.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.current
+    }
+
+    /// What is rejected now, by store key.
+    pub fn rejected(&self) -> impl Iterator<Item = (String, &Rejected)> {
+        self.rejected.iter().map(|((kind, id), why)| (format!("{}/{id}", kind.dir()), why))
+    }
+
+    /// How many resources of each kind there are.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for (kind, _) in self.latest.keys() {
+            *counts.entry(kind.dir()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Keys in the store whose kind is not served.
+    pub fn ignored(&self) -> impl Iterator<Item = &str> {
+        self.ignored.iter().map(|key| &**key)
+    }
+
+    /// Every certificate that is served: ssl id, first name, end in seconds since 1970.
+    pub fn certificates(&self) -> impl Iterator<Item = (&str, &str, i64)> {
+        self.parts.served.iter().flat_map(|(id, (names, served))| {
+            let name = names.first().map_or("", String::as_str);
+            let ends = served.certificates.iter().map(|certificate| certificate.not_after);
+            ends.min().map(|end| (&**id, name, end))
+        })
+    }
+
+    /// Every route's labels, for telling which metric series are still wanted.
+    pub fn live_labels(&self) -> std::collections::HashSet<usize> {
+        let routes = self.parts.routes.values();
+        routes
+            .flat_map(|part| part.route.all_labels())
+            .flat_map(|labels| [&labels.by_id, &labels.by_name])
+            .map(|labels| Arc::as_ptr(labels) as usize)
+            .collect()
+    }
+
+    /// The whole content of the store: compared with what is known, and only the difference
+    /// compiled.
+    pub fn load(&mut self, revision: i64, entries: Vec<Entry>) {
+        let listed: BTreeSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+        // An answer without a single entry where there were many is more likely a fault than a
+        // wish, and taking it would take everything off the air. (users-ask: #8682, #2680)
+        if listed.is_empty() && !self.revisions.is_empty() {
+            tracing::error!(
+                resources = self.revisions.len(), revision,
+                "the store came back empty; keeping the last good config until it is written to"
+            );
+            return;
+        }
+        let gone = self.revisions.keys().filter(|key| !listed.contains(*key)).cloned();
+        let mut changes: Vec<(Arc<str>, Option<(Bytes, i64)>)> =
+            gone.map(|key| (key, None)).collect();
+        for entry in entries {
+            if self.revisions.get(&entry.key) != Some(&entry.mod_revision) {
+                changes.push((entry.key, Some((entry.value, entry.mod_revision))));
+            }
+        }
+        self.apply(revision, changes);
+    }
+
+    /// Changes of the store, each a key with its new value and revision or with nothing.
+    pub fn apply(&mut self, revision: i64, changes: Vec<(Arc<str>, Option<(Bytes, i64)>)>) {
+        let mut dirty: BTreeSet<Key> = BTreeSet::new();
+        for (key, value) in changes {
+            match &value {
+                Some((_, at)) => self.revisions.insert(key.clone(), *at),
+                None => self.revisions.remove(&key),
+            };
+            let Some((kind, id)) = Kind::of_key(&key) else {
+                if key.contains('/') && value.is_some() {
+                    self.ignored.insert(key);
+                } else {
+                    self.ignored.remove(&key);
+                }
+                continue;
+            };
+            let key: Key = (kind, id.into());
+            match value {
+                None => {
+                    self.rejected.remove(&key);
+                    self.latest.remove(&key);
+                    dirty.insert(key);
+                }
+                Some((bytes, _)) => match self.decode(kind, id, &bytes) {
+                    Ok(resource) => {
+                        self.latest.insert(key.clone(), resource);
+                        dirty.insert(key);
+                    }
+                    Err(reasons) => self.reject(&key, reasons),
+                },
+            }
+        }
+        self.compile(dirty);
+        self.current.revision = revision;
+    }
+
+    /// References whose values changed: whoever holds them is compiled again.
+    pub fn refresh(&mut self, changed: &[Reference]) {
+        let holders = changed.iter().flat_map(|reference| self.references.of(reference));
+        let dirty = holders.cloned().collect();
+        self.compile(dirty);
+    }
+
+    fn decode(&self, kind: Kind, id: &str, bytes: &[u8]) -> Result<Resource, Vec<Invalid>> {
+        let mut value = resource::parse(bytes).map_err(|invalid| vec![invalid])?;
+        self.open(kind, &mut value);
+        resource::decode(kind, id, value)
+    }
+
+    /// Compiles what is dirty, and whoever refers to it. Kinds come in the order in which they
+    /// refer to each other, so one pass is enough.
+    fn compile(&mut self, mut dirty: BTreeSet<Key>) {
+        while let Some(key) = dirty.pop_first() {
+            let users = |key: &Key| self.users.of(key).cloned().collect::<Vec<_>>();
+            let Some(resource) = self.latest.remove(&key) else {
+                dirty.extend(users(&key));
+                self.remove(&key);
+                continue;
+            };
+            let targets = targets(&resource).into_iter().map(|(target, _)| target).collect();
+            self.users.set(&key, targets);
+            let secrets = self.secrets.clone();
+            let mut resolver = Resolver::new(Some(&secrets));
+            let outcome = self.put(&key, &resource, &mut resolver);
+            for unused in self.references.set(&key, resolver.seen) {
+                self.secrets.release(&unused);
+            }
+            self.latest.insert(key.clone(), resource);
+            match outcome {
+                Ok(()) => {
+                    if self.rejected.remove(&key).is_some() {
+                        tracing::info!(resource = %name(&key), "accepted again");
+                    }
+                    dirty.extend(self.users.of(&key).cloned());
+                }
+                Err(reasons) => self.reject(&key, reasons),
+            }
+        }
+    }
+
+    fn reject(&mut self, key: &Key, reasons: Vec<Invalid>) {
+        let serves_last_good = self.is_served(key);
+        let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        tracing::error!(
+            resource = %name(key), reasons = all.join("; "), serves_last_good,
+            "rejected: its newest version cannot be served"
+        );
+        let rejected = Rejected {
+            reasons,
+            serves_last_good,
+        };
+        self.rejected.insert(key.clone(), rejected);
+    }
+
+    fn is_served(&self, (kind, id): &Key) -> bool {
+        match kind {
+            Kind::Secret => false,
+            Kind::PluginMetadata => self.parts.metadata.contains_key(id),
+            Kind::Ssl => self.parts.served.contains_key(id) || self.parts.clients.contains_key(id),
+            Kind::Upstream => self.parts.upstreams.contains_key(id),
+            Kind::Service => self.parts.services.contains_key(id),
+            Kind::PluginConfig => self.parts.plugin_configs.contains_key(id),
+            Kind::GlobalRule => self.parts.globals.contains_key(id),
+            Kind::Consumer => self.parts.consumers.contains_key(id),
+            Kind::Route => self.parts.routes.contains_key(id),
+        }
+    }
+
+    /// Compiles one resource and puts it where workers find it.
+    fn put(
+        &mut self,
+        (kind, id): &Key,
+        resource: &Resource,
+        resolver: &mut Resolver<'_>,
+    ) -> Result<(), Vec<Invalid>> {
+        let source = format!("{}/{id}", kind.dir());
+        let mut workshop = Workshop {
+            settings: &self.settings,
+            shared: &self.shared,
+            parts: &self.parts,
+            resolver,
+            dry: false,
+        };
+        match resource {
+            Resource::Secret(vault) => self.secrets.set_manager(id, vault),
+            Resource::PluginMetadata(metadata) => {
+                let value = metadata.0.clone().into();
+                check_metadata(id, &value)?;
+                self.parts.metadata.insert(id.clone(), value);
+            }
+            Resource::Ssl(ssl) => {
+                if !ssl.status.is_on() {
+                    self.remove_ssl(id);
+                    return Ok(());
+                }
+                let part = workshop.ssl(id, ssl)?;
+                self.remove_ssl(id);
+                match part {
+                    SslPart::Server(names, served) => {
+                        let all = names.iter().map(String::as_str);
+                        self.current.sni.insert(id, all, &served);
+                        self.parts.served.insert(id.clone(), (names, served));
+                    }
+                    SslPart::Client(pair) => {
+                        self.parts.clients.insert(id.clone(), pair);
+                    }
+                    SslPart::Unresolved => {}
+                }
+                self.choose_fallback();
+            }
+            Resource::Upstream(upstream) => {
+                let old = self.parts.upstreams.get(id);
+                let compiled = workshop.upstream(&source, upstream, old)?;
+                self.dns.watch(&compiled);
+                self.parts.upstreams.insert(id.clone(), compiled);
+            }
+            Resource::Service(service) => {
+                let part = workshop.service(id, service)?;
+                if let Some(upstream) = &part.upstream {
+                    self.dns.watch(upstream);
+                }
+                self.parts.services.insert(id.clone(), part);
+            }
+            Resource::PluginConfig(config) => {
+                let old = self.parts.plugin_configs.get(id);
+                let plugins = workshop.plugins(&source, &config.plugins, old)?;
+                self.parts.plugin_configs.insert(id.clone(), plugins);
+            }
+            Resource::GlobalRule(rule) => {
+                let old = self.parts.globals.get(id);
+                let plugins = workshop.plugins(&source, &rule.plugins, old)?;
+                self.parts.globals.insert(id.clone(), plugins);
+                self.join_globals();
+            }
+            Resource::Consumer(consumer) => {
+                let part = workshop.consumer(id, consumer)?;
+                self.remove_consumer(id);
+                let consumers = &mut self.current.consumers;
+                consumers.insert(&part.consumer, &part.credentials);
+                let chain = Chain::merge([&part.plugins]);
+                if !chain.is_empty() {
+                    let chains = &mut self.current.consumer_chains;
+                    chains.insert(part.consumer.name.clone(), chain);
+                }
+                self.parts.consumers.insert(id.clone(), part);
+            }
+            Resource::Route(route) => {
+                let part = workshop.route(id, route)?;
+                self.remove_route(id);
+                if let Some(upstream) = &part.route.upstream {
+                    self.dns.watch(upstream);
+                }
+                if route.status.is_on() {
+                    self.current.router.insert(&part.matcher, &part.route);
+                    self.parts.routes.insert(id.clone(), part);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a deleted resource off the air.
+    fn remove(&mut self, key: &Key) {
+        let (kind, id) = key;
+        self.users.set(key, BTreeSet::new());
+        for unused in self.references.set(key, BTreeSet::new()) {
+            self.secrets.release(&unused);
+        }
+        match kind {
+            Kind::Secret => self.secrets.remove_manager(id),
+            Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
+            Kind::Ssl => {
+                self.remove_ssl(id);
+                self.choose_fallback();
+            }
+            Kind::Upstream => drop(self.parts.upstreams.remove(id)),
+            Kind::Service => drop(self.parts.services.remove(id)),
+            Kind::PluginConfig => drop(self.parts.plugin_configs.remove(id)),
+            Kind::GlobalRule => {
+                self.parts.globals.remove(id);
+                self.join_globals();
+            }
+            Kind::Consumer => self.remove_consumer(id),
+            Kind::Route => self.remove_route(id),
+        }
+    }
+
+    fn remove_ssl(&mut self, id: &str) {
+        self.parts.clients.remove(id);
+        if let Some((names, _)) = self.parts.served.remove(id) {
+            self.current.sni.remove(id, names.iter().map(String::as_str));
+        }
+    }
+
+    fn choose_fallback(&mut self) {
+        let name = self.settings.fallback_sni.as_deref();
+        self.current.fallback = name.and_then(|name| self.current.sni.find(name)).cloned();
+    }
+
+    fn join_globals(&mut self) {
+        let steps = self.parts.globals.values().flat_map(|plugins| plugins.steps.values());
+        self.current.globals = Chain::new(steps.flatten().cloned().collect());
+    }
+
+    fn remove_consumer(&mut self, id: &str) {
+        if let Some(part) = self.parts.consumers.remove(id) {
+            self.current.consumers.remove(id, &part.credentials);
+            self.current.consumer_chains.remove(id);
+        }
+    }
+
+    fn remove_route(&mut self, id: &str) {
+        if let Some(part) = self.parts.routes.remove(id) {
+            self.current.router.remove(&part.matcher);
+        }
+    }
+}
+
+pub(super) fn check_metadata(id: &str, value: &serde_json::Value) -> Result<(), Vec<Invalid>> {
+    let Some(entry) = crate::plugin::registry::find(id) else {
+        let expected = "the name of a plugin that this version has";
+        return Err(vec![Invalid::new("/id", id, expected)]);
+    };
+    let Some(validator) = &entry.metadata else {
+        return Ok(());
+    };
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("id");
+    }
+    validator.check(&value)
+}
+
+fn name((kind, id): &Key) -> String {
+    format!("{}/{id}", kind.dir())
+}

@@ -1,0 +1,487 @@
+//! The compiled forms of resources that routes are put together from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use http::HeaderValue;
+use ipnet::IpNet;
+use rustls::ClientConfig;
+
+use super::references::Resolver;
+use super::{MatchedLabels, Route};
+use crate::context::{Consumer, Labels, RouteFacts};
+use crate::expr::Expr;
+use crate::metrics::RouteLabels;
+use crate::plugin::chain::{self, Chain, Plugins};
+use crate::plugin::registry;
+use crate::plugin::{Build, Shared};
+use crate::resource::{self, Invalid};
+use crate::router::{Matcher, Methods};
+use crate::tls::{Served, ServerSpec};
+use crate::upstream::{Keepalive, Timeouts, Upstream};
+
+/// What is the same for every compile.
+pub struct Settings {
+    /// Connections to nodes where the upstream says nothing (`nginx_config.http.upstream`).
+    pub keepalive: Keepalive,
+    /// TLS versions where the ssl object says nothing (`apisix.ssl.ssl_protocols`).
+    pub protocols: Vec<String>,
+    /// Whether HTTP/2 is offered over TLS (`apisix.enable_http2`).
+    pub http2: bool,
+    /// Names whose certificate is served to clients that name no server.
+    pub fallback_sni: Option<String>,
+    /// Plugins that may be used (`plugins`); none means every one.
+    pub plugins: Option<Vec<String>>,
+}
+
+/// The compiled forms by id, but for secrets, which the `secret` room keeps.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) metadata: HashMap<Arc<str>, serde_json::Value>,
+    pub(super) clients: HashMap<Arc<str>, (String, String)>,
+    pub(super) served: HashMap<Arc<str>, (Vec<String>, Arc<Served>)>,
+    pub(super) upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    pub(super) services: HashMap<Arc<str>, ServicePart>,
+    pub(super) plugin_configs: HashMap<Arc<str>, Plugins>,
+    pub(super) globals: BTreeMap<Arc<str>, Plugins>,
+    pub(super) consumers: HashMap<Arc<str>, ConsumerPart>,
+    pub(super) routes: HashMap<Arc<str>, RoutePart>,
+}
+
+pub(super) struct ServicePart {
+    pub(super) written: resource::Service,
+    pub(super) plugins: Plugins,
+    pub(super) upstream: Option<Arc<Upstream>>,
+}
+
+pub(super) struct ConsumerPart {
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) plugins: Plugins,
+    pub(super) credentials: Vec<(&'static str, Arc<str>)>,
+}
+
+pub(super) struct RoutePart {
+    pub(super) matcher: Matcher,
+    pub(super) route: Arc<Route>,
+    plugins: Plugins,
+}
+
+/// Everything that compiling one resource looks at.
+pub(super) struct Workshop<'w, 's> {
+    pub(super) settings: &'w Settings,
+    pub(super) shared: &'w Shared,
+    pub(super) parts: &'w Parts,
+    pub(super) resolver: &'w mut Resolver<'s>,
+    /// The result is thrown away.
+    pub(super) dry: bool,
+}
+
+type Wrong = Vec<Invalid>;
+
+// === impl Workshop ===
+
+impl Workshop<'_, '_> {
+    /// Compiles the plugins of the resource at `source` (a store key).
+    pub(super) fn plugins(
+        &mut self,
+        source: &str,
+        written: &resource::common::Plugins,
+        old: Option<&Plugins>,
+    ) -> Result<Plugins, Wrong> {
+        if let Some(enabled) = &self.settings.plugins {
+            let off = written.keys().filter(|name| !enabled.contains(name));
+            let off: Wrong = off.map(|name| chain::unknown(name)).collect();
+            if !off.is_empty() {
+                return Err(off);
+            }
+        }
+        let resolved = self.resolver.plugins(written);
+        self.resolver.finish()?;
+        let build = Build {
+            resource: source,
+            metadata: None,
+            dry: self.dry,
+            shared: self.shared,
+        };
+        let metadata = |name: &str| self.parts.metadata.get(name).cloned();
+        Plugins::compile(written, &resolved, old, metadata, &build)
+    }
+
+    /// Compiles an upstream, or takes over `old` when it is the same.
+    pub(super) fn upstream(
+        &mut self,
+        source: &str,
+        written: &resource::Upstream,
+        old: Option<&Arc<Upstream>>,
+    ) -> Result<Arc<Upstream>, Wrong> {
+        // A client certificate by id may have changed while the upstream did not.
+        let by_id = written.tls.as_ref().is_some_and(|tls| tls.client_cert_id.is_some());
+        if let Some(old) = old.filter(|old| !by_id && old.is_of(written)) {
+            return Ok(old.clone());
+        }
+        let client = |written: &resource::Upstream| self.client_config(written);
+        let compiled = Upstream::compile(source, written, self.settings.keepalive, client);
+        compiled.map(Arc::new).map_err(|invalid| vec![invalid])
+    }
+
+    fn client_config(&self, written: &resource::Upstream) -> Result<Arc<ClientConfig>, Invalid> {
+        let Some(tls) = &written.tls else {
+            return crate::tls::client::config(false, None)
+                .map_err(|error| Invalid::new("/tls", "the TLS settings", error.to_string()));
+        };
+        let certificate = match (&tls.client_cert_id, &tls.client_cert, &tls.client_key) {
+            (Some(id), ..) => {
+                let found = self.parts.clients.get(&id.0);
+                let found = found.ok_or_else(|| {
+                    let expected = "an ssl object of type client";
+                    Invalid::new("/tls/client_cert_id", id, expected)
+                })?;
+                Some((found.0.as_str(), found.1.as_str()))
+            }
+            (None, Some(cert), Some(key)) => Some((cert.as_str(), key.expose())),
+            _ => None,
+        };
+        crate::tls::client::config(tls.verify, certificate)
+            .map_err(|error| Invalid::new("/tls", "the client certificate", error.to_string()))
+    }
+
+    pub(super) fn service(
+        &mut self,
+        id: &str,
+        written: &resource::Service,
+    ) -> Result<ServicePart, Wrong> {
+        let source = format!("services/{id}");
+        if written.script.is_some() {
+            return Err(vec![no_lua("/script")]);
+        }
+        let old = self.parts.services.get(id);
+        let plugins = self.plugins(&source, &written.plugins, old.map(|old| &old.plugins))?;
+        let upstream = match (&written.upstream, &written.upstream_id) {
+            (Some(inline), _) => {
+                let old = old.and_then(|old| old.upstream.as_ref());
+                Some(self.upstream(&source, inline, old).map_err(under_upstream)?)
+            }
+            (None, Some(id)) => Some(self.upstream_by_id(id)?),
+            (None, None) => None,
+        };
+        Ok(ServicePart {
+            written: written.clone(),
+            plugins,
+            upstream,
+        })
+    }
+
+    fn upstream_by_id(&self, id: &resource::Id) -> Result<Arc<Upstream>, Wrong> {
+        let found = self.parts.upstreams.get(&id.0).cloned();
+        found.ok_or_else(|| {
+            vec![Invalid::new("/upstream_id", id, "the id of an upstream that is there")]
+        })
+    }
+
+    pub(super) fn consumer(
+        &mut self,
+        id: &str,
+        written: &resource::Consumer,
+    ) -> Result<ConsumerPart, Wrong> {
+        let source = format!("consumers/{id}");
+        let resolved = self.resolver.plugins(&written.plugins);
+        self.resolver.finish()?;
+        let mut credentials = Vec::new();
+        let mut others = resource::common::Plugins::new();
+        let mut wrong = Vec::new();
+        for (name, config) in &written.plugins {
+            let Some(entry) = registry::find(name) else {
+                wrong.push(chain::unknown(name));
+                continue;
+            };
+            let Some(spec) = &entry.consumer else {
+                others.insert(name.clone(), config.clone());
+                continue;
+            };
+            match spec.credential(without_meta(&resolved[name]).as_ref()) {
+                Ok(value) => credentials.push((entry.name, Arc::from(value))),
+                Err(problems) => {
+                    let path = format!("/plugins/{name}");
+                    wrong.extend(problems.into_iter().map(|problem| problem.under(&path)));
+                }
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let old = self.parts.consumers.get(id);
+        let plugins = self.plugins(&source, &others, old.map(|old| &old.plugins))?;
+        self.refuse_shared_credentials(id, &credentials)?;
+        let header = |text: &str| HeaderValue::try_from(text).ok();
+        let username = header(&written.username).ok_or_else(|| {
+            vec![Invalid::new("/username", &written.username, "text that fits a header")]
+        })?;
+        // The name's identity keys metric series, so it stays.
+        let name = old.map_or_else(|| id.into(), |old| old.consumer.name.clone());
+        Ok(ConsumerPart {
+            consumer: Arc::new(Consumer {
+                name,
+                username,
+                custom_id: written.labels.get("custom_id").and_then(|value| header(value)),
+            }),
+            plugins,
+            credentials,
+        })
+    }
+
+    /// Two consumers with one key would make either of them the other.
+    fn refuse_shared_credentials(
+        &self,
+        id: &str,
+        credentials: &[(&'static str, Arc<str>)],
+    ) -> Result<(), Wrong> {
+        let others = self.parts.consumers.iter().filter(|(other, _)| ***other != *id);
+        let shared = others
+            .flat_map(|(other, part)| part.credentials.iter().map(move |one| (other, one)))
+            .find(|(_, theirs)| credentials.contains(theirs));
+        match shared {
+            None => Ok(()),
+            Some((other, (plugin, _))) => {
+                let expected = format!("a credential that consumer {other} does not have");
+                Err(vec![Invalid::new(format!("/plugins/{plugin}"), "a credential", expected)])
+            }
+        }
+    }
+
+    pub(super) fn route(
+        &mut self,
+        id: &Arc<str>,
+        written: &resource::Route,
+    ) -> Result<RoutePart, Wrong> {
+        let source = format!("routes/{id}");
+        for (lua, path) in [
+            (written.script.is_some(), "/script"),
+            (written.filter_func.is_some(), "/filter_func"),
+        ] {
+            if lua {
+                return Err(vec![no_lua(path)]);
+            }
+        }
+        let service = match &written.service_id {
+            None => None,
+            Some(service) => Some(self.parts.services.get(&service.0).ok_or_else(|| {
+                let expected = "the id of a service that is there";
+                vec![Invalid::new("/service_id", service, expected)]
+            })?),
+        };
+        let plugin_config = match &written.plugin_config_id {
+            None => None,
+            Some(config) => Some(self.parts.plugin_configs.get(&config.0).ok_or_else(|| {
+                let expected = "the id of a plugin config that is there";
+                vec![Invalid::new("/plugin_config_id", config, expected)]
+            })?),
+        };
+        let old = self.parts.routes.get(id);
+        let plugins = self.plugins(&source, &written.plugins, old.map(|old| &old.plugins))?;
+        let inherited = [plugin_config, service.map(|service| &service.plugins)];
+        let chain = Chain::merge([&plugins].into_iter().chain(inherited.into_iter().flatten()));
+        let upstream = match (&written.upstream, &written.upstream_id) {
+            (Some(inline), _) => {
+                let old = old.and_then(|old| old.route.upstream.as_ref());
+                Some(self.upstream(&source, inline, old).map_err(under_upstream)?)
+            }
+            (None, Some(id)) => Some(self.upstream_by_id(id)?),
+            (None, None) => service.and_then(|service| service.upstream.clone()),
+        };
+        let timeouts = timeouts(written, upstream.as_deref())?;
+        let own_hosts = written.all_hosts().map(|host| Arc::from(host.as_str()));
+        let mut hosts: Vec<Arc<str>> = own_hosts.collect();
+        if let (true, Some(service)) = (hosts.is_empty(), service) {
+            hosts = service.written.hosts.iter().map(|host| host.as_str().into()).collect();
+        }
+        let matcher = Matcher {
+            id: id.clone(),
+            hosts,
+            paths: written.paths().map(|path| path.as_str().into()).collect(),
+            methods: Methods::new(written.methods.iter().map(String::as_str)),
+            priority: written.priority,
+        };
+        let facts = Arc::new(facts(id, written, service));
+        let websocket = written.enable_websocket;
+        let websocket = websocket.or(service.and_then(|service| service.written.enable_websocket));
+        let vars = match &written.vars {
+            None => None,
+            Some(vars) => {
+                Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/vars")])?)
+            }
+        };
+        let route = Route {
+            labels: labels(&matcher, &facts),
+            facts,
+            chain,
+            upstream,
+            timeouts,
+            websocket: websocket.unwrap_or(false),
+            remote_addrs: networks(written)?,
+            vars,
+        };
+        Ok(RoutePart {
+            matcher,
+            route: Arc::new(route),
+            plugins,
+        })
+    }
+
+    pub(super) fn ssl(
+        &mut self,
+        id: &Arc<str>,
+        written: &resource::Ssl,
+    ) -> Result<SslPart, Wrong> {
+        let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
+        let mut resolved = Vec::new();
+        for (index, (cert, key)) in pairs.into_iter().enumerate() {
+            let place = |field: &str| match index {
+                0 => format!("/{field}"),
+                more => format!("/{field}s/{}", more - 1),
+            };
+            let cert = self.resolver.text(cert, &place("cert"));
+            let key = self.resolver.text(key.expose(), &place("key"));
+            resolved.extend(cert.zip(key));
+        }
+        let client_ca = written.client.as_ref();
+        let client_ca = client_ca.and_then(|client| self.resolver.text(&client.ca, "/client/ca"));
+        self.resolver.finish()?;
+        if written.type_ == "client" {
+            return Ok(SslPart::Client(resolved.swap_remove(0)));
+        }
+        let is_reference = |text: &String| text.starts_with('$');
+        if self.dry && resolved.iter().any(|(cert, key)| is_reference(cert) || is_reference(key)) {
+            return Ok(SslPart::Unresolved);
+        }
+        if let Some(client) = written.client.as_ref().filter(|client| !client.skip_mtls_uri_regex.is_empty()) {
+            let expected = "nothing: it is not there yet";
+            let count = client.skip_mtls_uri_regex.len();
+            let value = format!("{count} expressions");
+            return Err(vec![Invalid::new("/client/skip_mtls_uri_regex", value, expected)]);
+        }
+        let protocols = &written.ssl_protocols;
+        let spec = ServerSpec {
+            ssl: id.clone(),
+            pairs: resolved.iter().map(|(cert, key)| (cert.as_str(), key.as_str())).collect(),
+            protocols: if protocols.is_empty() { &self.settings.protocols } else { protocols },
+            client_ca: client_ca.as_deref(),
+            http2: self.settings.http2,
+        };
+        let served = Served::new(&spec).map_err(|error| {
+            use crate::tls::TlsError as E;
+            let (path, value, expected) = match &error {
+                E::Certificate(reason) => ("/cert", "a certificate (not shown)", reason.clone()),
+                E::Key(reason) => ("/key", "a key (not shown)", reason.clone()),
+                E::Mismatch => {
+                    let expected = "the private key of the certificate in cert; this one does not match";
+                    ("/key", "a key (not shown)", expected.to_owned())
+                }
+                E::Authorities(reason) => ("/client/ca", "authorities", reason.clone()),
+                E::Protocols(reason) => ("/ssl_protocols", "protocols", reason.clone()),
+                E::Rustls(error) => ("", "the ssl object", error.to_string()),
+            };
+            vec![Invalid::new(path, value, expected)]
+        })?;
+        let names = written.all_snis().cloned().collect();
+        Ok(SslPart::Server(names, Arc::new(served)))
+    }
+}
+
+/// A compiled ssl object.
+pub(super) enum SslPart {
+    /// Names and what is served for them.
+    Server(Vec<String>, Arc<Served>),
+    /// Certificate and key to show to upstreams.
+    Client((String, String)),
+    /// A dry compile cannot see behind references.
+    Unresolved,
+}
+
+fn without_meta(config: &serde_json::Value) -> std::borrow::Cow<'_, serde_json::Value> {
+    use std::borrow::Cow;
+    match config.as_object() {
+        Some(fields) if fields.contains_key("_meta") => {
+            let mut fields = fields.clone();
+            fields.remove("_meta");
+            Cow::Owned(fields.into())
+        }
+        _ => Cow::Borrowed(config),
+    }
+}
+
+fn no_lua(path: &str) -> Invalid {
+    Invalid::new(path, "a Lua text", "nothing: Lua is not there yet")
+}
+
+fn under_upstream(wrong: Wrong) -> Wrong {
+    wrong.into_iter().map(|invalid| invalid.under("/upstream")).collect()
+}
+
+fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Timeouts, Wrong> {
+    let Some(timeout) = written.timeout else {
+        return Ok(upstream.map_or_else(Timeouts::default, |upstream| upstream.timeouts));
+    };
+    let of = |seconds: f64, path: &str| {
+        std::time::Duration::try_from_secs_f64(seconds)
+            .map_err(|_| vec![Invalid::new(path, seconds, "seconds")])
+    };
+    Ok(Timeouts {
+        connect: of(timeout.connect, "/timeout/connect")?,
+        send: of(timeout.send, "/timeout/send")?,
+        read: of(timeout.read, "/timeout/read")?,
+    })
+}
+
+fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
+    let network = |text: &String| {
+        let parsed = text.parse().ok();
+        let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+        parsed.ok_or_else(|| vec![Invalid::new("/remote_addr", text, "an IP address or a CIDR")])
+    };
+    written.client_addresses().map(network).collect()
+}
+
+fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {
+    let text = |text: Option<&str>| Arc::from(text.unwrap_or_default());
+    RouteFacts {
+        id: id.clone(),
+        name: text(written.name.as_deref()),
+        service_id: text(written.service_id.as_ref().map(resource::Id::as_str)),
+        service_name: text(service.and_then(|service| service.written.name.as_deref())),
+    }
+}
+
+fn labels(matcher: &Matcher, facts: &RouteFacts) -> Vec<MatchedLabels> {
+    let or = |name: &Arc<str>, id: &Arc<str>| {
+        if name.is_empty() { id.to_string() } else { name.to_string() }
+    };
+    let hosts: Vec<Option<&Arc<str>>> = match matcher.hosts.as_slice() {
+        [] => vec![None],
+        hosts => hosts.iter().map(Some).collect(),
+    };
+    let mut all = Vec::new();
+    for path in &matcher.paths {
+        for host in &hosts {
+            let labels = |route: String, service: String| {
+                Arc::new(RouteLabels {
+                    route,
+                    matched_uri: path.to_string(),
+                    matched_host: host.map(ToString::to_string).unwrap_or_default(),
+                    service,
+                })
+            };
+            all.push(MatchedLabels {
+                path: path.clone(),
+                host: host.cloned(),
+                labels: Arc::new(Labels {
+                    by_id: labels(facts.id.to_string(), facts.service_id.to_string()),
+                    by_name: labels(
+                        or(&facts.name, &facts.id),
+                        or(&facts.service_name, &facts.service_id),
+                    ),
+                }),
+            });
+        }
+    }
+    all
+}

@@ -1,0 +1,165 @@
+//! The config road's driver: events in, one `ArcSwap` store out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::Published;
+use super::compile::Compiler;
+use crate::metrics::Metrics;
+use crate::secret::{Reference, Secrets};
+use crate::store::{Change, ConfigStore, Event};
+
+/// How long the first snapshot may wait for secrets, so that a node that starts serves its
+/// certificates from the first connection on.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// How often metric series of routes that are gone are dropped.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// The compiler, shared between this road, the Admin API's checks and the control API. Workers
+/// never come here.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Compiler>>);
+
+/// What drives the road.
+pub struct Road {
+    pub compiler: Shared,
+    pub store: Arc<dyn ConfigStore>,
+    pub secrets: Secrets,
+    pub changed_secrets: mpsc::UnboundedReceiver<Reference>,
+    pub published: Published,
+    pub metrics: Arc<Metrics>,
+    /// Turns true with the first snapshot.
+    pub ready: watch::Sender<bool>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Shares `compiler`.
+    pub fn new(compiler: Compiler) -> Self {
+        Self(Arc::new(Mutex::new(compiler)))
+    }
+
+    /// The compiler, for as long as the guard is held.
+    pub fn lock(&self) -> MutexGuard<'_, Compiler> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Road ===
+
+impl Road {
+    /// Applies what the store and the secret managers deliver, for ever.
+    pub async fn run(mut self) {
+        let mut events = self.store.clone().watch();
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.apply(event).await,
+                    None => {
+                        tracing::error!("the store's watch ended; config changes are not seen any more");
+                        return;
+                    }
+                },
+                Some(reference) = self.changed_secrets.recv() => self.refresh(reference),
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    async fn apply(&mut self, event: Event) {
+        let began = Instant::now();
+        let is_first = !*self.ready.borrow();
+        match event {
+            Event::Progress { revision } => {
+                self.note_index("x_etcd_index", revision);
+                return;
+            }
+            Event::Loaded(listing) => {
+                self.note_index("x_etcd_index", listing.revision);
+                for entry in &listing.entries {
+                    self.note_index(folder(&entry.key), entry.mod_revision);
+                }
+                self.compiler.lock().load(listing.revision, listing.entries);
+            }
+            Event::Changed { revision, changes } => {
+                self.note_index("x_etcd_index", revision);
+                let changes = changes.into_iter().map(|change| match change {
+                    Change::Put(entry) => {
+                        self.note_index(folder(&entry.key), entry.mod_revision);
+                        (entry.key, Some((entry.value, entry.mod_revision)))
+                    }
+                    Change::Delete { key } => {
+                        self.note_index(folder(&key), revision);
+                        (key, None)
+                    }
+                });
+                self.compiler.lock().apply(revision, changes.collect());
+            }
+        }
+        if is_first {
+            self.secrets.settle(SETTLE).await;
+            self.take_changed(Vec::new());
+        }
+        self.publish(began);
+        if is_first {
+            // Nobody may be waiting any more; the value is kept.
+            self.ready.send_replace(true);
+        }
+    }
+
+    fn refresh(&mut self, first: Reference) {
+        let began = Instant::now();
+        self.take_changed(vec![first]);
+        self.publish(began);
+    }
+
+    fn take_changed(&mut self, mut changed: Vec<Reference>) {
+        while let Ok(more) = self.changed_secrets.try_recv() {
+            changed.push(more);
+        }
+        if !changed.is_empty() {
+            self.compiler.lock().refresh(&changed);
+        }
+    }
+
+    fn publish(&self, began: Instant) {
+        let compiler = self.compiler.lock();
+        let snapshot = compiler.snapshot().clone();
+        let revision = snapshot.revision;
+        self.published.store(Arc::new(snapshot));
+        let took = began.elapsed();
+        let gauges = &self.metrics.gauges;
+        gauges.applied(revision, took);
+        let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
+        for (key, _) in compiler.rejected() {
+            *rejected.entry(folder(&key).to_owned()).or_default() += 1;
+        }
+        gauges.rejected(rejected);
+        let ends = compiler.certificates();
+        gauges.certificates(
+            ends.map(|(id, name, end)| ((id.to_owned(), name.to_owned()), end)).collect(),
+        );
+        tracing::debug!(revision, took_us = took.as_micros() as u64, "published");
+    }
+
+    fn note_index(&self, key: &str, revision: i64) {
+        self.metrics.gauges.modify_index(key, revision);
+    }
+
+    fn sweep(&self) {
+        let live = self.compiler.lock().live_labels();
+        self.metrics.retain(|labels| {
+            labels.route.is_empty() || live.contains(&(Arc::as_ptr(labels) as usize))
+        });
+    }
+}
+
+fn folder(key: &str) -> &str {
+    key.split('/').next().unwrap_or(key)
+}

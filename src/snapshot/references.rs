@@ -1,0 +1,194 @@
+//! Who refers to what: other resources by id, secrets by reference.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::resource::common::Plugins;
+use crate::resource::{Invalid, Kind, Resource};
+use crate::secret::{Lookup, Reference, Secrets};
+
+/// A resource's place: kind and id.
+pub(super) type Key = (Kind, Arc<str>);
+
+/// An index from what is referred to, to who does.
+pub(super) struct Users<T> {
+    by_target: HashMap<T, BTreeSet<Key>>,
+    by_user: HashMap<Key, BTreeSet<T>>,
+}
+
+// === impl Users ===
+
+impl<T> Default for Users<T> {
+    fn default() -> Self {
+        Self {
+            by_target: HashMap::new(),
+            by_user: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
+    /// Says what `user` refers to now; returns what nobody refers to any more.
+    pub(super) fn set(&mut self, user: &Key, targets: BTreeSet<T>) -> Vec<T> {
+        let old = self.by_user.remove(user).unwrap_or_default();
+        for target in targets.difference(&old) {
+            self.by_target.entry(target.clone()).or_default().insert(user.clone());
+        }
+        let mut unused = Vec::new();
+        for target in old.difference(&targets) {
+            if let Some(users) = self.by_target.get_mut(target) {
+                users.remove(user);
+                if users.is_empty() {
+                    self.by_target.remove(target);
+                    unused.push(target.clone());
+                }
+            }
+        }
+        if !targets.is_empty() {
+            self.by_user.insert(user.clone(), targets);
+        }
+        unused
+    }
+
+    /// Who refers to `target`.
+    pub(super) fn of(&self, target: &T) -> impl Iterator<Item = &Key> {
+        self.by_target.get(target).into_iter().flatten()
+    }
+}
+
+/// The resources that `resource` refers to, each with the property that does.
+pub(super) fn targets(resource: &Resource) -> Vec<(Key, &'static str)> {
+    let mut targets = Vec::new();
+    let mut add = |kind: Kind, id: &Option<crate::resource::Id>, path: &'static str| {
+        if let Some(id) = id {
+            targets.push(((kind, id.0.clone()), path));
+        }
+    };
+    let client_cert = |upstream: &crate::resource::Upstream| {
+        upstream.tls.as_ref().and_then(|tls| tls.client_cert_id.clone())
+    };
+    match resource {
+        Resource::Route(route) => {
+            add(Kind::Upstream, &route.upstream_id, "/upstream_id");
+            add(Kind::Service, &route.service_id, "/service_id");
+            add(Kind::PluginConfig, &route.plugin_config_id, "/plugin_config_id");
+            let cert = route.upstream.as_ref().and_then(client_cert);
+            add(Kind::Ssl, &cert, "/upstream/tls/client_cert_id");
+        }
+        Resource::Service(service) => {
+            add(Kind::Upstream, &service.upstream_id, "/upstream_id");
+            let cert = service.upstream.as_ref().and_then(client_cert);
+            add(Kind::Ssl, &cert, "/upstream/tls/client_cert_id");
+        }
+        Resource::Upstream(upstream) => {
+            add(Kind::Ssl, &client_cert(upstream), "/tls/client_cert_id");
+        }
+        _ => {}
+    }
+    for name in plugins(resource).into_iter().flat_map(BTreeMap::keys) {
+        targets.push(((Kind::PluginMetadata, name.as_str().into()), ""));
+    }
+    targets
+}
+
+/// The plugins of a resource that can have some.
+pub(super) fn plugins(resource: &Resource) -> Option<&Plugins> {
+    match resource {
+        Resource::Route(route) => Some(&route.plugins),
+        Resource::Service(service) => Some(&service.plugins),
+        Resource::Consumer(consumer) => Some(&consumer.plugins),
+        Resource::GlobalRule(rule) => Some(&rule.plugins),
+        Resource::PluginConfig(config) => Some(&config.plugins),
+        _ => None,
+    }
+}
+
+/// Resolves references while noting which there were.
+pub(super) struct Resolver<'s> {
+    secrets: Option<&'s Secrets>,
+    /// What was asked for, resolved or not.
+    pub(super) seen: BTreeSet<Reference>,
+    /// What has no value yet, and why.
+    pub(super) missing: Vec<Invalid>,
+}
+
+// === impl Resolver ===
+
+impl<'s> Resolver<'s> {
+    /// A resolver; without secrets, references stay as they are (a dry compile).
+    pub(super) fn new(secrets: Option<&'s Secrets>) -> Self {
+        Self {
+            secrets,
+            seen: BTreeSet::new(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// The value that `text` stands for: itself unless it is a reference.
+    ///
+    /// What cannot be resolved is noted as missing and gives `None`, never the text.
+    pub(super) fn text(&mut self, text: &str, path: &str) -> Option<String> {
+        let reference = match Reference::parse(text) {
+            None => return Some(text.to_owned()),
+            Some(Err(error)) => {
+                self.missing.push(Invalid::new(path, text, error.to_string()));
+                return None;
+            }
+            Some(Ok(reference)) => reference,
+        };
+        let Some(secrets) = self.secrets else {
+            return Some(text.to_owned());
+        };
+        let lookup = secrets.lookup(&reference);
+        self.seen.insert(reference);
+        match lookup {
+            Lookup::Ready(secret) => Some(secret.expose().to_owned()),
+            Lookup::Pending => {
+                let expected = "a secret that can be read: it is being read";
+                self.missing.push(Invalid::new(path, text, expected));
+                None
+            }
+            Lookup::Failed(error) => {
+                let expected = format!("a secret that can be read: {error}");
+                self.missing.push(Invalid::new(path, text, expected));
+                None
+            }
+        }
+    }
+
+    /// `value` with every reference in it resolved.
+    pub(super) fn value(&mut self, value: &Value, path: &str) -> Value {
+        match value {
+            Value::String(text) => self.text(text, path).map_or(Value::Null, Value::String),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| self.value(item, &format!("{path}/{index}")))
+                .collect(),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(name, field)| (name.clone(), self.value(field, &format!("{path}/{name}"))))
+                .collect(),
+            other => other.clone(),
+        }
+    }
+
+    /// The plugins with every reference in them resolved.
+    pub(super) fn plugins(&mut self, plugins: &Plugins) -> Plugins {
+        plugins
+            .iter()
+            .map(|(name, config)| (name.clone(), self.value(config, &format!("/plugins/{name}"))))
+            .collect()
+    }
+
+    /// The reasons, if anything is missing.
+    pub(super) fn finish(&mut self) -> Result<(), Vec<Invalid>> {
+        if self.missing.is_empty() {
+            Ok(())
+        } else {
+            Err(std::mem::take(&mut self.missing))
+        }
+    }
+}

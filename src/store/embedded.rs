@@ -1,0 +1,307 @@
+//! The embedded store: one redb file, durable, for a single node.
+//!
+//! Every write is a transaction on disk before it is answered. Revisions count writes, as in
+//! etcd; keys with a time to live are deleted when it is over, also across restarts.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{Change, ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+
+/// Key → value.
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+
+/// Key → create revision, modification revision, end of life in seconds since 1970 (0 is never).
+const REVISIONS: TableDefinition<'_, &str, (i64, i64, u64)> = TableDefinition::new("revisions");
+
+/// `revision` → the newest revision.
+const COUNTERS: TableDefinition<'_, &str, i64> = TableDefinition::new("counters");
+
+/// How often keys are looked at whose time may be over.
+const EXPIRY_CHECK: Duration = Duration::from_millis(500);
+
+/// The embedded backend.
+pub struct Embedded {
+    database: Arc<Database>,
+    path: PathBuf,
+    /// Changes since; also the order of writes: it is held while one is carried out.
+    changes: Arc<Mutex<broadcast::Sender<(i64, Change)>>>,
+}
+
+// === impl Embedded ===
+
+impl Embedded {
+    /// Opens or makes the store at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`] when the file cannot be used, for instance because another process
+    /// has it open.
+    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        let broken = |reason: String| StoreError::Broken {
+            backend: "embedded",
+            reason: format!("{}: {reason}", path.display()),
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| broken(error.to_string()))?;
+        }
+        let database = Database::create(path).map_err(|error| broken(error.to_string()))?;
+        let (changes, _) = broadcast::channel(1024);
+        let store = Arc::new(Self {
+            database: Arc::new(database),
+            path: path.to_owned(),
+            changes: Arc::new(Mutex::new(changes)),
+        });
+        store.make_tables().map_err(|error| broken(error.to_string()))?;
+        Ok(store)
+    }
+
+    fn make_tables(&self) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(VALUES)?;
+        transaction.open_table(REVISIONS)?;
+        transaction.open_table(COUNTERS)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Runs `work` where blocking is allowed.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let this = Self {
+            database: self.database.clone(),
+            path: self.path.clone(),
+            changes: self.changes.clone(),
+        };
+        let outcome = tokio::task::spawn_blocking(move || work(&this)).await;
+        let broken = |reason: String| StoreError::Broken {
+            backend: "embedded",
+            reason: format!("{}: {reason}", self.path.display()),
+        };
+        match outcome {
+            Ok(done) => done.map_err(|error| broken(error.to_string())),
+            Err(error) => Err(broken(error.to_string())),
+        }
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Entry>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let values = transaction.open_table(VALUES)?;
+        let revisions = transaction.open_table(REVISIONS)?;
+        entry(&values, &revisions, key)
+    }
+
+    fn read_all(&self, prefix: &str) -> Result<Listing, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let values = transaction.open_table(VALUES)?;
+        let revisions = transaction.open_table(REVISIONS)?;
+        let counters = transaction.open_table(COUNTERS)?;
+        let revision = counters.get("revision")?.map_or(0, |value| value.value());
+        let mut entries = Vec::new();
+        for item in values.range(prefix..)? {
+            let (key, _) = item?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            entries.extend(entry(&values, &revisions, key.value())?);
+        }
+        Ok(Listing { revision, entries })
+    }
+
+    /// Writes (`Some`) or deletes (`None`) a key in one transaction, then tells the watchers.
+    fn write(
+        &self,
+        key: &str,
+        value: Option<&Bytes>,
+        expect: Expect,
+        ttl: Option<i64>,
+    ) -> Result<Written, redb::Error> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = self.database.begin_write()?;
+        let revision;
+        let change;
+        {
+            let mut values = transaction.open_table(VALUES)?;
+            let mut revisions = transaction.open_table(REVISIONS)?;
+            let mut counters = transaction.open_table(COUNTERS)?;
+            let current = entry(&values, &revisions, key)?;
+            let holds = match (expect, &current) {
+                (Expect::Any, _) | (Expect::Absent, None) => true,
+                (Expect::Revision(wanted), Some(entry)) => entry.mod_revision == wanted,
+                (Expect::Absent, Some(_)) | (Expect::Revision(_), None) => false,
+            };
+            if !holds || (value.is_none() && current.is_none()) {
+                return Ok(Written::Conflict { current });
+            }
+            revision = counters.get("revision")?.map_or(0, |value| value.value()) + 1;
+            counters.insert("revision", revision)?;
+            change = match value {
+                Some(value) => {
+                    let created = current.map_or(revision, |entry| entry.create_revision);
+                    let end = ttl.map_or(0, |ttl| now() + u64::try_from(ttl).unwrap_or(0));
+                    values.insert(key, &**value)?;
+                    revisions.insert(key, (created, revision, end))?;
+                    Change::Put(Entry {
+                        key: key.into(),
+                        value: value.clone(),
+                        create_revision: created,
+                        mod_revision: revision,
+                    })
+                }
+                None => {
+                    values.remove(key)?;
+                    revisions.remove(key)?;
+                    Change::Delete { key: key.into() }
+                }
+            };
+        }
+        transaction.commit()?;
+        // Nobody may be watching; that is no failure.
+        let _ = changes.send((revision, change));
+        Ok(Written::Done { revision })
+    }
+
+    fn expire(&self) -> Result<(), redb::Error> {
+        let over: Vec<String> = {
+            let transaction = self.database.begin_read()?;
+            let revisions = transaction.open_table(REVISIONS)?;
+            let now = now();
+            let mut over = Vec::new();
+            for item in revisions.iter()? {
+                let (key, value) = item?;
+                let (.., end) = value.value();
+                if end != 0 && end <= now {
+                    over.push(key.value().to_owned());
+                }
+            }
+            over
+        };
+        for key in over {
+            self.write(&key, None, Expect::Any, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn entry(
+    values: &impl ReadableTable<&'static str, &'static [u8]>,
+    revisions: &impl ReadableTable<&'static str, (i64, i64, u64)>,
+    key: &str,
+) -> Result<Option<Entry>, redb::Error> {
+    let (Some(value), Some(at)) = (values.get(key)?, revisions.get(key)?) else {
+        return Ok(None);
+    };
+    let (create_revision, mod_revision, _) = at.value();
+    Ok(Some(Entry {
+        key: key.into(),
+        value: Bytes::copy_from_slice(value.value()),
+        create_revision,
+        mod_revision,
+    }))
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[async_trait]
+impl ConfigStore for Embedded {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |store| store.read(&key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |store| store.read_all(&prefix)).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expect: Expect,
+        ttl: Option<i64>,
+    ) -> Result<Written, StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |store| store.write(&key, Some(&value), expect, ttl)).await
+    }
+
+    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |store| store.write(&key, None, expect, None)).await
+    }
+
+    async fn next_revision(&self) -> Result<i64, StoreError> {
+        let value = Bytes::from_static(b"1");
+        match self.put("gen_id", value, Expect::Any, None).await? {
+            Written::Done { revision } => Ok(revision),
+            Written::Conflict { .. } => Ok(0),
+        }
+    }
+
+    fn watch(self: Arc<Self>) -> mpsc::Receiver<Event> {
+        let (events, receiver) = mpsc::channel(64);
+        tokio::spawn(follow(self, events));
+        receiver
+    }
+
+    fn is_reachable(&self) -> bool {
+        true
+    }
+}
+
+async fn follow(store: Arc<Embedded>, events: mpsc::Sender<Event>) {
+    loop {
+        // Subscribed before the listing: what is written in between comes twice, which is
+        // harmless, and never not at all.
+        let mut changes = {
+            let sender = store.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            sender.subscribe()
+        };
+        let listing = match store.list("").await {
+            Ok(listing) => listing,
+            Err(error) => {
+                tracing::error!(%error, "embedded store: the config could not be listed");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let listed = listing.revision;
+        if events.send(Event::Loaded(listing)).await.is_err() {
+            return;
+        }
+        let mut expiry = tokio::time::interval(EXPIRY_CHECK);
+        loop {
+            let next = tokio::select! {
+                () = events.closed() => return,
+                _ = expiry.tick() => {
+                    if let Err(error) = store.blocking(|store| store.expire()).await {
+                        tracing::error!(%error, "embedded store: keys could not be expired");
+                    }
+                    continue;
+                }
+                next = changes.recv() => next,
+            };
+            match next {
+                Ok((revision, _)) if revision <= listed => {}
+                Ok((revision, change)) => {
+                    let changes = vec![change];
+                    if events.send(Event::Changed { revision, changes }).await.is_err() {
+                        return;
+                    }
+                }
+                // Too many changes at once: list again.
+                Err(_) => break,
+            }
+        }
+    }
+}

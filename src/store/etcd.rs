@@ -1,0 +1,258 @@
+//! etcd: the store of a cluster, laid out as APISIX lays it out.
+//!
+//! Everything is listed in pages pinned to one revision, then one watch over the whole prefix
+//! goes on from there. The revision moves only by what the watch delivered (events or progress),
+//! never by a separate read: nothing can be skipped. After a compaction everything is listed
+//! again, and the receiver compares.
+
+mod connect;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp,
+    TxnOpResponse,
+};
+use tokio::sync::{Mutex, mpsc};
+
+use super::{ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+
+/// Keys a page of a listing holds.
+const PAGE: i64 = 1000;
+
+/// What APISIX puts at folder names so that they exist.
+const FOLDER_MARK: &[u8] = b"init_dir";
+
+/// How etcd is reached (`deployment.etcd`).
+#[derive(Clone)]
+pub struct Options {
+    /// `http://` or `https://` addresses of the members.
+    pub endpoints: Vec<String>,
+    /// What every key begins with: `/apisix`.
+    pub prefix: String,
+    pub user: Option<(String, String)>,
+    pub tls: Option<Tls>,
+    /// How long one answer may take.
+    pub timeout: Duration,
+    /// A watch from which nothing comes for this long is opened anew.
+    pub watch_timeout: Duration,
+}
+
+/// TLS towards etcd, PEM.
+#[derive(Clone, Default)]
+pub struct Tls {
+    pub ca: Option<String>,
+    pub certificate: Option<(String, String)>,
+    pub server_name: Option<String>,
+}
+
+/// The etcd backend.
+pub struct Etcd {
+    options: Options,
+    client: Mutex<Option<Client>>,
+    /// Index of the endpoint that the next connection begins with.
+    reachable: AtomicBool,
+}
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// The backend; connects when it is first needed, so that etcd need not be up yet.
+    pub fn new(mut options: Options) -> Arc<Self> {
+        options.prefix = options.prefix.trim_end_matches('/').to_owned();
+        Arc::new(Self {
+            options,
+            client: Mutex::new(None),
+            reachable: AtomicBool::new(false),
+        })
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.options.prefix)
+    }
+
+    /// Runs a call within the configured time, noting whether etcd answered. A failed call drops
+    /// the connection, so that the next one may find another member.
+    async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let mut slot = self.client.lock().await;
+        let client = match &*slot {
+            Some(client) => client.clone(),
+            None => {
+                let connected = connect::connect(&self.options).await.inspect_err(|_| {
+                    self.reachable.store(false, Ordering::Relaxed);
+                })?;
+                slot.insert(connected).clone()
+            }
+        };
+        drop(slot);
+        let outcome = tokio::time::timeout(self.options.timeout, call(client)).await;
+        let failure = match outcome {
+            Ok(Ok(answer)) => {
+                self.reachable.store(true, Ordering::Relaxed);
+                return Ok(answer);
+            }
+            Ok(Err(error)) => connect::failure(&self.options, &error),
+            Err(_) => StoreError::Unreachable {
+                endpoint: self.options.endpoints.join(", "),
+                reason: format!("no answer within {:?}", self.options.timeout),
+            },
+        };
+        self.reachable.store(false, Ordering::Relaxed);
+        *self.client.lock().await = None;
+        Err(failure)
+    }
+
+    fn entry(&self, pair: &KeyValue) -> Option<Entry> {
+        let key = std::str::from_utf8(pair.key()).ok()?;
+        let key = key.strip_prefix(&self.options.prefix)?.strip_prefix('/')?;
+        if key.is_empty() || key.ends_with('/') || pair.value() == FOLDER_MARK {
+            return None;
+        }
+        Some(Entry {
+            key: key.into(),
+            value: Bytes::copy_from_slice(pair.value()),
+            create_revision: pair.create_revision(),
+            mod_revision: pair.mod_revision(),
+        })
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        expect: Expect,
+        operation: TxnOp,
+    ) -> Result<Written, StoreError> {
+        let full = self.key(key);
+        let compare = match expect {
+            Expect::Any => Vec::new(),
+            Expect::Absent => vec![Compare::create_revision(full.clone(), CompareOp::Equal, 0)],
+            Expect::Revision(revision) => {
+                vec![Compare::mod_revision(full.clone(), CompareOp::Equal, revision)]
+            }
+        };
+        let txn = Txn::new()
+            .when(compare)
+            .and_then([operation])
+            .or_else([TxnOp::get(full, None)]);
+        let response = self.call(async move |client: Client| client.kv_client().txn(txn).await);
+        let response = response.await?;
+        if response.succeeded() {
+            if let Some(TxnOpResponse::Delete(deleted)) = response.op_responses().first()
+                && deleted.deleted() == 0
+            {
+                return Ok(Written::Conflict { current: None });
+            }
+            let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+            return Ok(Written::Done { revision });
+        }
+        let current = response.op_responses().into_iter().find_map(|answer| match answer {
+            TxnOpResponse::Get(found) => found.kvs().first().and_then(|pair| self.entry(pair)),
+            _ => None,
+        });
+        Ok(Written::Conflict { current })
+    }
+}
+
+#[async_trait]
+impl ConfigStore for Etcd {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let key = self.key(key);
+        let found = self
+            .call(async move |client: Client| client.kv_client().get(key, None).await)
+            .await?;
+        Ok(found.kvs().first().and_then(|pair| self.entry(pair)))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let first = self.key(prefix).into_bytes();
+        let end = successor(&first);
+        let mut from = first;
+        let mut listing = Listing::default();
+        loop {
+            let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+            if listing.revision > 0 {
+                options = options.with_revision(listing.revision);
+            }
+            let start = from.clone();
+            let page = self
+                .call(async move |client: Client| {
+                    client.kv_client().get(start, Some(options)).await
+                })
+                .await?;
+            if listing.revision == 0 {
+                listing.revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+            }
+            listing.entries.extend(page.kvs().iter().filter_map(|pair| self.entry(pair)));
+            match page.kvs().last() {
+                Some(last) if page.more() => {
+                    from = last.key().to_vec();
+                    from.push(0);
+                }
+                _ => return Ok(listing),
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expect: Expect,
+        ttl: Option<i64>,
+    ) -> Result<Written, StoreError> {
+        let mut options = PutOptions::new();
+        if let Some(ttl) = ttl {
+            let lease = self
+                .call(async move |client: Client| client.lease_client().grant(ttl, None).await)
+                .await?;
+            options = options.with_lease(lease.id());
+        }
+        let put = TxnOp::put(self.key(key), value.to_vec(), Some(options));
+        self.write(key, expect, put).await
+    }
+
+    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
+        let delete = TxnOp::delete(self.key(key), Some(DeleteOptions::new()));
+        self.write(key, expect, delete).await
+    }
+
+    async fn next_revision(&self) -> Result<i64, StoreError> {
+        // APISIX writes the same key for the same purpose.
+        let key = self.key("gen_id");
+        let put = self
+            .call(async move |client: Client| client.kv_client().put(key, "1", None).await)
+            .await?;
+        Ok(put.header().map_or(0, etcd_client::ResponseHeader::revision))
+    }
+
+    fn watch(self: Arc<Self>) -> mpsc::Receiver<Event> {
+        let (events, receiver) = mpsc::channel(64);
+        tokio::spawn(watch::run(self, events));
+        receiver
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+}
+
+/// The first key after every key that begins with `prefix`.
+fn successor(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // etcd reads a zero byte as "to the end".
+    vec![0]
+}
