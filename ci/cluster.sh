@@ -33,11 +33,15 @@ runs() {
   tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$HOME_DIR/$1"
 }
 
-# start NAME COMMAND...: in the background, output into NAME.log.
+# start NAME PORT COMMAND...: in the background, output into NAME.log.
 start() {
-  local name=$1
-  shift
+  local name=$1 port=$2
+  shift 2
   if runs "$name"; then return; fi
+  # Else another program would be taken for ours.
+  if (: </dev/tcp/127.0.0.1/"$port") 2>/dev/null; then
+    fail "port $port, which $name needs, is taken by another program"
+  fi
   setsid "$@" >>"$HOME_DIR/$name.log" 2>&1 </dev/null &
   echo $! >"$HOME_DIR/$name.pid"
 }
@@ -46,7 +50,7 @@ start() {
 wait_for() {
   local end=$((SECONDS + 60))
   until curl -fsS -o /dev/null -m 2 "$2" 2>/dev/null; do
-    if ! runs "$1" || [ "$SECONDS" -ge "$end" ]; then
+    if ! kill -0 "$(cat "$HOME_DIR/$1.pid")" 2>/dev/null || [ "$SECONDS" -ge "$end" ]; then
       tail -n 20 "$HOME_DIR/$1.log" >&2
       fail "$1 did not become ready at $2; its log is $HOME_DIR/$1.log"
     fi
@@ -57,7 +61,7 @@ wait_for() {
 start_member() {
   local name=$1 members=
   for m in "${MEMBERS[@]}"; do members+="${members:+,}$m=http://127.0.0.1:${PEER[$m]}"; done
-  start "$name" etcd --name "$name" --data-dir "$HOME_DIR/$name" --log-level warn \
+  start "$name" "${CLIENT[$name]}" etcd --name "$name" --data-dir "$HOME_DIR/$name" --log-level warn \
     --listen-client-urls "http://127.0.0.1:${CLIENT[$name]}" \
     --advertise-client-urls "http://127.0.0.1:${CLIENT[$name]}" \
     --listen-peer-urls "http://127.0.0.1:${PEER[$name]}" \
@@ -71,7 +75,7 @@ start_node() {
   sed -e "s|@HTTP@|${HTTP[$name]}|; s|@HTTPS@|${HTTPS[$name]}|; s|@ADMIN@|${ADMIN[$name]}|" \
     -e "s|@CONTROL@|${CONTROL[$name]}|; s|@METRICS@|${METRICS[$name]}|; s|@STATUS@|${STATUS[$name]}|" \
     -e "s|@KEY@|$key|; s|@DATA@|$HOME_DIR/$name|" ci/cluster.yaml >"$HOME_DIR/$name/config.yaml"
-  start "$name" "$binary" start -c "$HOME_DIR/$name/config.yaml"
+  start "$name" "${HTTP[$name]}" "$binary" start -c "$HOME_DIR/$name/config.yaml"
 }
 
 up() {

@@ -39,7 +39,7 @@ apt() {
 
 # Makes the Python environment, once.
 venv() {
-  [ -x "$VENV/bin/pip" ] && return
+  "$VENV/bin/python" -m pip --version >/dev/null 2>&1 && return
   rm -rf "$VENV"
   if ! have python3 || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
     apt python3 python3-venv
@@ -51,10 +51,10 @@ venv() {
 package() {
   local line
   line=$(grep "^$1==" ci/requirements.txt)
-  [ "$(cat "$TOOLS/$1.version" 2>/dev/null)" = "$line" ] && return
+  [ -x "$VENV/bin/python" ] && [ "$(cat "$TOOLS/$1.version" 2>/dev/null)" = "$line" ] && return
   venv
   say "installing $line"
-  "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps "$line" || return 1
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$line" || return 1
   printf '%s\n' "$line" >"$TOOLS/$1.version"
 }
 
