@@ -51,11 +51,11 @@ venv() {
 package() {
   local line
   line=$(grep "^$1==" ci/requirements.txt)
-  [ -x "$VENV/bin/python" ] && [ "$(cat "$TOOLS/$1.version" 2>/dev/null)" = "$line" ] && return
+  [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/$1.version" 2>/dev/null)" = "$line" ] && return
   venv
   say "installing $line"
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$line" || return 1
-  printf '%s\n' "$line" >"$TOOLS/$1.version"
+  printf '%s\n' "$line" >"$VENV/$1.version"
 }
 
 # The folder of an installed Python package: site NAME
