@@ -1,6 +1,6 @@
 //! The integration tests: one binary, its modules named as the rooms of `src/`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod support;
 
