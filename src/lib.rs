@@ -18,7 +18,8 @@
 //! |---|---|---|
 //! | `config` | `conf/config.yaml` as one typed, checked value | |
 //! | `resource` | one file a kind: type, schema, defaults, references; the keyring for what is encrypted at rest | |
-//! | `metrics` | the per-worker cells and the Prometheus exporter | |
+//! | `serve` | HTTP for the node's own services: accept loop, TLS, one handler | |
+//! | `metrics` | the per-worker cells and the Prometheus exporter | serve |
 //! | `log` | access and error log writers | |
 //! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | |
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
@@ -35,16 +36,17 @@
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 
+pub mod config;
+pub mod resource;
+pub mod serve;
+pub mod metrics;
+pub mod log;
+pub mod store;
+pub mod expr;
+pub mod secret;
+pub mod tls;
+pub mod upstream;
 pub mod context;
 pub mod plugin;
-pub mod upstream;
-pub mod config;
-pub mod expr;
-pub mod log;
-pub mod metrics;
-pub mod resource;
 pub mod router;
-pub mod secret;
 pub mod snapshot;
-pub mod store;
-pub mod tls;

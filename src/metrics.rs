@@ -32,7 +32,7 @@ use self::gauges::Gauges;
 use self::series::Series;
 
 pub use self::sample::{RouteLabels, Sample};
-pub use self::server::serve;
+pub use self::server::{serve, tick};
 pub use self::worker::{Connection, Worker};
 
 /// Upper bounds of `http_latency` in milliseconds, unless `plugin_attr.prometheus.default_buckets`
@@ -131,7 +131,7 @@ impl Metrics {
     }
 
     /// Adds what the workers counted since the last call to the merged series, and forgets what
-    /// has expired. To be called about once a second; [`serve`] does.
+    /// has expired. To be called about once a second; [`tick()`] does.
     pub fn tick(&self) {
         self.tick_at(Instant::now());
     }
@@ -221,7 +221,7 @@ impl Metrics {
         *lock(&self.gauges).secret_fetches.entry(key).or_default() += 1;
     }
 
-    /// How often [`serve`] ticks: often enough for the shortest expiry.
+    /// How often [`tick()`] ticks: often enough for the shortest expiry.
     fn tick_interval(&self) -> Duration {
         let Expire {
             http_status,

@@ -518,8 +518,13 @@ async fn serves_the_text_on_its_path_only_and_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let refreshed = metrics.clone();
-    let server = tokio::spawn(serve(
+    let endpoint = crate::serve::Endpoint {
+        name: "metrics",
         listener,
+        tls: None,
+    };
+    let server = tokio::spawn(serve(
+        endpoint,
         "/apisix/prometheus/metrics".into(),
         move || refreshed.set_snapshot_revision(42),
         metrics,

@@ -41,6 +41,7 @@ impl Compiler {
             settings: &self.settings,
             shared: &self.shared,
             parts: &self.parts,
+            consumers: &self.current.consumers,
             resolver: &mut resolver,
             dry: true,
         };

@@ -1,6 +1,7 @@
 //! The compiler: events in, the next snapshot out, touching only what changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,15 +26,22 @@ pub struct Compiler {
     pub(super) shared: Shared,
     /// The newest decoded form of everything that could be decoded.
     pub(super) latest: BTreeMap<Key, Resource>,
-    /// Revisions as stored, also of what was rejected: what a relist is compared with.
-    revisions: HashMap<Arc<str>, i64>,
+    /// What is stored at each key, also of what was rejected: what a relist is compared with.
+    stored: HashMap<Arc<str>, Stored>,
     pub(super) parts: Parts,
     pub(super) users: Users<Key>,
     references: Users<Reference>,
     rejected: BTreeMap<Key, Rejected>,
     /// Keys of kinds that this version does not serve.
     ignored: BTreeSet<Arc<str>>,
-    current: Snapshot,
+    pub(super) current: Snapshot,
+}
+
+/// Enough of a stored value to tell it from another: a restored store may use a revision again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stored {
+    revision: i64,
+    hash: u64,
 }
 
 /// Why a resource's newest version is not served.
@@ -56,7 +64,7 @@ impl Compiler {
             dns,
             shared: Shared::default(),
             latest: BTreeMap::new(),
-            revisions: HashMap::new(),
+            stored: HashMap::new(),
             parts: Parts::default(),
             users: Users::default(),
             references: Users::default(),
@@ -71,9 +79,9 @@ impl Compiler {
         &self.current
     }
 
-    /// What is rejected now, by store key.
-    pub fn rejected(&self) -> impl Iterator<Item = (String, &Rejected)> {
-        self.rejected.iter().map(|((kind, id), why)| (format!("{}/{id}", kind.dir()), why))
+    /// What is rejected now: kind, id and why.
+    pub fn rejected(&self) -> impl Iterator<Item = (Kind, &str, &Rejected)> {
+        self.rejected.iter().map(|((kind, id), why)| (*kind, &**id, why))
     }
 
     /// How many resources of each kind there are.
@@ -99,13 +107,13 @@ impl Compiler {
         })
     }
 
-    /// Every route's labels, for telling which metric series are still wanted.
-    pub fn live_labels(&self) -> std::collections::HashSet<usize> {
+    /// What the `route` label of metrics may be: ids of routes, and their names.
+    pub fn live_routes(&self) -> HashSet<String> {
         let routes = self.parts.routes.values();
         routes
             .flat_map(|part| part.route.all_labels())
             .flat_map(|labels| [&labels.by_id, &labels.by_name])
-            .map(|labels| Arc::as_ptr(labels) as usize)
+            .map(|labels| labels.route.clone())
             .collect()
     }
 
@@ -115,18 +123,19 @@ impl Compiler {
         let listed: BTreeSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
         // An answer without a single entry where there were many is more likely a fault than a
         // wish, and taking it would take everything off the air. (users-ask: #8682, #2680)
-        if listed.is_empty() && !self.revisions.is_empty() {
+        if listed.is_empty() && !self.stored.is_empty() {
             tracing::error!(
-                resources = self.revisions.len(), revision,
+                resources = self.stored.len(), revision,
                 "the store came back empty; keeping the last good config until it is written to"
             );
             return;
         }
-        let gone = self.revisions.keys().filter(|key| !listed.contains(*key)).cloned();
+        let gone = self.stored.keys().filter(|key| !listed.contains(*key)).cloned();
         let mut changes: Vec<(Arc<str>, Option<(Bytes, i64)>)> =
             gone.map(|key| (key, None)).collect();
         for entry in entries {
-            if self.revisions.get(&entry.key) != Some(&entry.mod_revision) {
+            let fresh = Stored::of(&entry.value, entry.mod_revision);
+            if self.stored.get(&entry.key) != Some(&fresh) {
                 changes.push((entry.key, Some((entry.value, entry.mod_revision))));
             }
         }
@@ -138,8 +147,8 @@ impl Compiler {
         let mut dirty: BTreeSet<Key> = BTreeSet::new();
         for (key, value) in changes {
             match &value {
-                Some((_, at)) => self.revisions.insert(key.clone(), *at),
-                None => self.revisions.remove(&key),
+                Some((bytes, at)) => self.stored.insert(key.clone(), Stored::of(bytes, *at)),
+                None => self.stored.remove(&key),
             };
             let Some((kind, id)) = Kind::of_key(&key) else {
                 if key.contains('/') && value.is_some() {
@@ -253,6 +262,7 @@ impl Compiler {
             settings: &self.settings,
             shared: &self.shared,
             parts: &self.parts,
+            consumers: &self.current.consumers,
             resolver,
             dry: false,
         };
@@ -387,6 +397,19 @@ impl Compiler {
     fn remove_route(&mut self, id: &str) {
         if let Some(part) = self.parts.routes.remove(id) {
             self.current.router.remove(&part.matcher);
+        }
+    }
+}
+
+// === impl Stored ===
+
+impl Stored {
+    fn of(value: &[u8], revision: i64) -> Self {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Self {
+            revision,
+            hash: hasher.finish(),
         }
     }
 }

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 
 use super::references::Resolver;
 use super::{MatchedLabels, Route};
-use crate::context::{Consumer, Labels, RouteFacts};
+use crate::context::{Consumer, Consumers, Labels, RouteFacts};
 use crate::expr::Expr;
 use crate::metrics::RouteLabels;
 use crate::plugin::chain::{self, Chain, Plugins};
@@ -71,6 +71,8 @@ pub(super) struct Workshop<'w, 's> {
     pub(super) settings: &'w Settings,
     pub(super) shared: &'w Shared,
     pub(super) parts: &'w Parts,
+    /// Who has which credential now.
+    pub(super) consumers: &'w Consumers,
     pub(super) resolver: &'w mut Resolver<'s>,
     /// The result is thrown away.
     pub(super) dry: bool,
@@ -235,17 +237,15 @@ impl Workshop<'_, '_> {
         id: &str,
         credentials: &[(&'static str, Arc<str>)],
     ) -> Result<(), Wrong> {
-        let others = self.parts.consumers.iter().filter(|(other, _)| ***other != *id);
-        let shared = others
-            .flat_map(|(other, part)| part.credentials.iter().map(move |one| (other, one)))
-            .find(|(_, theirs)| credentials.contains(theirs));
-        match shared {
-            None => Ok(()),
-            Some((other, (plugin, _))) => {
-                let expected = format!("a credential that consumer {other} does not have");
-                Err(vec![Invalid::new(format!("/plugins/{plugin}"), "a credential", expected)])
+        for (plugin, value) in credentials {
+            let owner = self.consumers.by_credential(plugin, value);
+            if let Some(owner) = owner.filter(|owner| *owner.name != *id) {
+                let expected = format!("a credential that consumer {} does not have", owner.name);
+                let path = format!("/plugins/{plugin}");
+                return Err(vec![Invalid::new(path, "a credential (not shown)", expected)]);
             }
         }
+        Ok(())
     }
 
     pub(super) fn route(

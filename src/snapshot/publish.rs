@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::Published;
 use super::compile::Compiler;
 use crate::metrics::Metrics;
+use crate::resource::Kind;
 use crate::secret::{Reference, Secrets};
 use crate::store::{Change, ConfigStore, Event};
 
@@ -129,34 +130,49 @@ impl Road {
     }
 
     fn publish(&self, began: Instant) {
-        let compiler = self.compiler.lock();
-        let snapshot = compiler.snapshot().clone();
+        let snapshot = self.compiler.lock().snapshot().clone();
         let revision = snapshot.revision;
         self.published.store(Arc::new(snapshot));
         let took = began.elapsed();
-        let gauges = &self.metrics.gauges;
-        gauges.applied(revision, took);
-        let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
-        for (key, _) in compiler.rejected() {
-            *rejected.entry(folder(&key).to_owned()).or_default() += 1;
-        }
-        gauges.rejected(rejected);
-        let ends = compiler.certificates();
-        gauges.certificates(
-            ends.map(|(id, name, end)| ((id.to_owned(), name.to_owned()), end)).collect(),
-        );
+        self.metrics.set_snapshot_revision(revision);
+        self.metrics.observe_apply(took);
         tracing::debug!(revision, took_us = took.as_micros() as u64, "published");
     }
 
     fn note_index(&self, key: &str, revision: i64) {
-        self.metrics.gauges.modify_index(key, revision);
+        self.metrics.set_modify_index(key, revision);
     }
 
     fn sweep(&self) {
-        let live = self.compiler.lock().live_labels();
-        self.metrics.retain(|labels| {
-            labels.route.is_empty() || live.contains(&(Arc::as_ptr(labels) as usize))
-        });
+        let live = self.compiler.lock().live_routes();
+        self.metrics.retain_routes(|route| live.contains(route));
+    }
+}
+
+/// Brings the gauges up to date that are looked at rarely and would cost each change too much:
+/// what is rejected, and when certificates end. To be called before a scrape.
+pub fn refresh_gauges(compiler: &Shared, metrics: &Metrics) {
+    let (rejected, certificates) = {
+        let compiler = compiler.lock();
+        let mut rejected: BTreeMap<&str, usize> =
+            Kind::ALL.iter().map(|kind| (kind.dir(), 0)).collect();
+        for (kind, ..) in compiler.rejected() {
+            *rejected.entry(kind.dir()).or_default() += 1;
+        }
+        let certificates: BTreeMap<(String, String), i64> = compiler
+            .certificates()
+            .map(|(ssl, name, end)| ((ssl.to_owned(), name.to_owned()), end))
+            .collect();
+        (rejected, certificates)
+    };
+    for (kind, count) in rejected {
+        metrics.set_rejected(kind, count);
+    }
+    metrics.retain_certificates(|ssl, sni| {
+        certificates.contains_key(&(ssl.to_owned(), sni.to_owned()))
+    });
+    for ((ssl, sni), end) in &certificates {
+        metrics.set_certificate_expiry(ssl, sni, *end);
     }
 }
 
