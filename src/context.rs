@@ -34,7 +34,7 @@ pub struct Ctx {
     /// Labels under which this exchange is counted.
     pub labels: Arc<Labels>,
     /// Every consumer, for the plugins that authenticate.
-    pub consumers: Consumers,
+    pub consumers: Rc<Consumers>,
     /// Who authenticated, if a plugin asked.
     pub consumer: Option<Arc<Consumer>>,
     /// The response, from its head on.
@@ -55,6 +55,8 @@ pub struct Ctx {
 #[derive(Debug)]
 pub struct Client {
     pub peer: SocketAddr,
+    /// The peer's IP as text: what upstreams are told, unless a trusted peer says otherwise.
+    pub peer_ip: Box<str>,
     pub local: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
@@ -98,6 +100,8 @@ pub struct Response {
     pub status: StatusCode,
     /// The head once there is one; before, what plugins want added to it.
     pub headers: HeaderMap,
+    /// Bytes of the head as HTTP/1.1 writes it; set when the head is handed over to be written.
+    pub head_bytes: u64,
     /// Whether the upstream answered (`response_source` is `upstream`).
     pub from_upstream: bool,
 }
@@ -108,7 +112,8 @@ pub struct Attempt {
     pub addr: SocketAddr,
     /// The node's IP as a label value.
     pub node: Arc<str>,
-    /// The upstream's answer, `None` when it gave none.
+    pub began: Instant,
+    /// The node's status; 502 or 504, as nginx writes it, when it gave none.
     pub status: Option<u16>,
     /// Time to a connection, `None` for a kept-alive one.
     pub connect: Option<Duration>,
@@ -188,14 +193,7 @@ impl Ctx {
 
     /// Bytes of response sent to the client: head, as HTTP/1.1 writes it, and body.
     pub fn bytes_sent(&self) -> u64 {
-        let status_line = 17;
-        let head: usize = self
-            .response
-            .headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 4)
-            .sum();
-        self.body_bytes_sent + (head + status_line) as u64
+        self.body_bytes_sent + self.response.head_bytes
     }
 
     /// The time from the first byte of the request until now.
@@ -233,6 +231,28 @@ impl Request {
     }
 }
 
+// === impl Response ===
+
+impl Default for Response {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            head_bytes: 0,
+            from_upstream: false,
+        }
+    }
+}
+
+impl Response {
+    /// Bytes of the head as HTTP/1.1 writes it.
+    pub fn measure(&self) -> u64 {
+        let status_line = 17;
+        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        (lines.sum::<usize>() + status_line) as u64
+    }
+}
+
 // === impl RouteFacts ===
 
 impl RouteFacts {
@@ -244,6 +264,19 @@ impl RouteFacts {
             name: empty.clone(),
             service_id: empty.clone(),
             service_name: empty,
+        }
+    }
+}
+
+// === impl Labels ===
+
+impl Labels {
+    /// The labels of an exchange that matched no route: every one empty.
+    pub fn none() -> Self {
+        let empty = Arc::new(RouteLabels::default());
+        Self {
+            by_id: empty.clone(),
+            by_name: empty,
         }
     }
 }

@@ -50,3 +50,4 @@ pub mod context;
 pub mod plugin;
 pub mod router;
 pub mod snapshot;
+pub mod proxy;

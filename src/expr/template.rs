@@ -74,6 +74,11 @@ impl Template {
         }
     }
 
+    /// Whether any variable is one that `is` says.
+    pub fn uses(&self, is: impl Fn(&Variable) -> bool) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Variable(name) if is(name)))
+    }
+
     /// Appends the text with values in place, absent ones empty. Returns how many had a value.
     pub fn render(&self, variables: &dyn Variables, out: &mut String) -> usize {
         self.render_escaped(variables, out, |value| value)

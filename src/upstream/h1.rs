@@ -97,16 +97,15 @@ impl Connection {
 
     /// Sends the head that is in the head buffer and `body`, and reads the response's head.
     ///
-    /// The response may come while the body is still being sent; then sending ends there, and
-    /// the connection must not be used again ([`Head::keep_alive`] is false). Interim responses
-    /// are passed over, 101 is not one.
+    /// The response may come while the body is still being sent; `sending` then says so, and
+    /// [`Connection::poll_send`] goes on with it. Interim responses are passed over, 101 is not one.
     ///
     /// # Errors
     /// [`Failure::Closed`] before anything was answered: with a kept-alive connection the node
     /// may never have seen the request. The others mean what they say.
     pub async fn exchange<B>(
         &mut self,
-        outbound: Outbound,
+        sending: &mut Sending,
         body: &mut B,
         no_response_body: bool,
         timeouts: &Timeouts,
@@ -115,50 +114,14 @@ impl Connection {
         B: Body<Data = Bytes> + Unpin,
     {
         self.served += 1;
-        let mut sending = Sending {
-            done: outbound == Outbound::Empty,
-            left: match outbound {
-                Outbound::Length(length) => Some(length),
-                Outbound::Empty | Outbound::Chunked => None,
-            },
-            broken: false,
-        };
         let mut last_progress = Instant::now();
         poll_fn(|cx| {
-            loop {
-                if self.output.is_empty() && !sending.done {
-                    match Pin::new(&mut *body).poll_frame(cx) {
-                        Poll::Ready(next) => {
-                            sending.take(next, &mut self.output)?;
-                            last_progress = Instant::now();
-                            continue;
-                        }
-                        Poll::Pending => {}
-                    }
-                }
-                if !self.output.is_empty() && !sending.broken {
-                    match self.output.poll_write(&mut self.stream, cx) {
-                        Poll::Ready(Ok(())) => {
-                            if !sending.done {
-                                last_progress = Instant::now();
-                                continue;
-                            }
-                        }
-                        // The node may have answered before it stopped reading; what it said
-                        // is worth more than the error.
-                        Poll::Ready(Err(_)) => sending.broken = true,
-                        Poll::Pending => {}
-                    }
-                }
-                break;
+            if self.poll_send(sending, body, cx)? {
+                last_progress = Instant::now();
             }
             let sent = self.output.is_empty() && sending.done;
             match self.poll_head(cx, no_response_body) {
-                Poll::Ready(Ok(mut head)) => {
-                    head.keep_alive &= sent;
-                    Poll::Ready(Ok(head))
-                }
-                Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
+                Poll::Ready(answer) => Poll::Ready(answer),
                 Poll::Pending => {
                     let (limit, failure): (Duration, fn(Duration) -> Failure) = if sent {
                         (timeouts.read, Failure::ReadTimeout)
@@ -174,6 +137,55 @@ impl Connection {
             }
         })
         .await
+    }
+
+    /// Sends as much of the head and `body` as there is and as the node takes; returns whether
+    /// any of the body went on its way. The task is woken when there is more to do.
+    ///
+    /// # Errors
+    /// [`Failure::RequestBody`] when the body breaks off. That the node stopped reading is no
+    /// error here: it may have answered before it did, and what it said is worth more.
+    pub fn poll_send<B>(
+        &mut self,
+        sending: &mut Sending,
+        body: &mut B,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Failure>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let mut progress = false;
+        loop {
+            if self.output.data.is_empty()
+                && self.output.end.is_empty()
+                && !sending.done
+                && (self.output.is_empty() || !sending.begun)
+            {
+                // The first piece goes out together with the head.
+                sending.begun = true;
+                if let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) {
+                    sending.take(next, &mut self.output)?;
+                    progress = true;
+                }
+            }
+            if self.output.is_empty() || sending.broken {
+                return Ok(progress);
+            }
+            match self.output.poll_write(&mut self.stream, cx) {
+                Poll::Ready(Ok(())) if sending.done => return Ok(progress),
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(_)) => {
+                    sending.broken = true;
+                    return Ok(progress);
+                }
+                Poll::Pending => return Ok(progress),
+            }
+        }
+    }
+
+    /// Whether everything that was to be sent is.
+    pub fn has_sent(&self, sending: &Sending) -> bool {
+        sending.done && self.output.is_empty() && !sending.broken
     }
 
     fn poll_head(
@@ -274,15 +286,31 @@ fn poll_read(
 
 // === impl Sending ===
 
-/// How far the request's body has come.
-struct Sending {
+/// How far a request's body has come.
+#[derive(Debug)]
+pub struct Sending {
+    begun: bool,
     done: bool,
     /// Bytes that `Content-Length` still promises.
     left: Option<u64>,
+    /// The node has stopped reading.
     broken: bool,
 }
 
 impl Sending {
+    /// A body that is yet to be sent.
+    pub fn new(outbound: Outbound) -> Self {
+        Self {
+            begun: false,
+            done: outbound == Outbound::Empty,
+            left: match outbound {
+                Outbound::Length(length) => Some(length),
+                Outbound::Empty | Outbound::Chunked => None,
+            },
+            broken: false,
+        }
+    }
+
     fn take<E>(
         &mut self,
         next: Option<Result<http_body::Frame<Bytes>, E>>,
@@ -326,8 +354,8 @@ impl Output {
     }
 
     fn chunk(&mut self, data: Bytes) {
-        self.lines
-            .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        // Writing to a buffer in memory cannot fail.
+        let _ = std::fmt::Write::write_fmt(&mut self.lines, format_args!("{:x}\r\n", data.len()));
         self.data = data;
         self.end = b"\r\n";
     }

@@ -42,7 +42,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose response is complete, unless it has served enough.
-    pub fn put(&self, connection: Connection, keepalive: &Keepalive) {
+    pub fn put(&self, connection: Connection, keepalive: &Keepalive, now: Instant) {
         if connection.served >= keepalive.requests || keepalive.idle == Duration::ZERO {
             return;
         }
@@ -54,7 +54,7 @@ impl Pool {
         }
         stack.push(Idle {
             connection,
-            until: Instant::now() + keepalive.idle,
+            until: now + keepalive.idle,
         });
     }
 

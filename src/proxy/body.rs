@@ -1,0 +1,202 @@
+//! The body of a response, on its way from the node to the client at the client's pace.
+//!
+//! It owns the exchange: when the last byte is taken, or the client goes away, the body is
+//! dropped, and with it the exchange is logged.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::exchange::Exchange;
+use super::roster::Doing;
+use crate::upstream::h1::{Connection, Framing, Piece, Sending};
+use crate::upstream::{Failure, Keepalive};
+
+/// The body of a response.
+pub(super) struct Body {
+    source: Source,
+    /// `None` where a tunnel has taken it over.
+    exchange: Option<Box<Exchange>>,
+}
+
+enum Source {
+    /// All of it, until it is taken.
+    Whole(Option<Bytes>),
+    Streaming(Box<Stream>),
+}
+
+struct Stream {
+    from: Streaming,
+    /// When the node last brought something.
+    progress: Instant,
+}
+
+/// The connection that a body comes from.
+pub(super) struct Streaming {
+    pub(super) connection: Option<Connection>,
+    pub(super) framing: Framing,
+    /// The rest of the request's body, where the node answers before it has all of it.
+    pub(super) sending: Sending,
+    pub(super) read_timeout: Duration,
+    /// Set when the connection may be used again.
+    pub(super) keepalive: Option<Keepalive>,
+}
+
+/// A body that the gateway wrote itself.
+pub(super) fn own(exchange: Box<Exchange>, bytes: Bytes) -> Body {
+    Body {
+        source: Source::Whole((!bytes.is_empty()).then_some(bytes)),
+        exchange: Some(exchange),
+    }
+}
+
+/// A body that has come as a whole; its connection is kept already.
+pub(super) fn whole(mut exchange: Box<Exchange>, mut from: Streaming, bytes: Bytes) -> Body {
+    from.finish(&mut exchange);
+    own(exchange, bytes)
+}
+
+/// A body that is still to come.
+pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
+    let stream = Stream {
+        from,
+        progress: Instant::now(),
+    };
+    Body {
+        source: Source::Streaming(Box::new(stream)),
+        exchange: Some(exchange),
+    }
+}
+
+// === impl Streaming ===
+
+impl Streaming {
+    /// The body is over: the connection goes back to the pool, if it can.
+    fn finish(&mut self, exchange: &mut Exchange) {
+        let now = Instant::now();
+        if let Some(connection) = self.connection.take()
+            && let Some(keepalive) = &self.keepalive
+            && connection.has_sent(&self.sending)
+        {
+            exchange.worker.pool.put(connection, keepalive, now);
+        }
+        self.framing = Framing::None;
+        if let Some(attempt) = exchange.ctx.attempts.last_mut() {
+            attempt.response = Some(now.saturating_duration_since(attempt.began));
+        }
+    }
+}
+
+// === impl Body ===
+
+impl Body {
+    /// No body, and nothing to log with it.
+    pub(super) fn empty() -> Self {
+        Self {
+            source: Source::Whole(None),
+            exchange: None,
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let Self { source, exchange } = self.get_mut();
+        let Some(exchange) = exchange else {
+            return Poll::Ready(None);
+        };
+        match source {
+            Source::Whole(bytes) => {
+                let bytes = bytes.take();
+                if let Some(bytes) = &bytes {
+                    exchange.ctx.body_bytes_sent += bytes.len() as u64;
+                }
+                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Source::Streaming(stream) => stream.poll(exchange, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Streaming(stream) => {
+                matches!(stream.from.framing, Framing::None | Framing::Length(0))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Source::Streaming(stream) => match stream.from.framing {
+                Framing::None => SizeHint::with_exact(0),
+                Framing::Length(left) => SizeHint::with_exact(left),
+                Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
+            },
+        }
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    fn poll(
+        &mut self,
+        exchange: &mut Exchange,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let from = &mut self.from;
+        let Some(connection) = &mut from.connection else {
+            return Poll::Ready(None);
+        };
+        // What the client still sends goes on its way; if it breaks off, the node notices.
+        if connection.poll_send(&mut from.sending, &mut exchange.body, cx).is_err() {
+            from.keepalive = None;
+        }
+        let deadline = self.progress + from.read_timeout;
+        match connection.poll_body(&mut from.framing, deadline, from.read_timeout, cx) {
+            Poll::Pending => {
+                exchange.downstream.slot.works();
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                from.finish(exchange);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(piece))) => {
+                self.progress = Instant::now();
+                if exchange.downstream.slot.is_alone() {
+                    exchange.downstream.slot.note(Doing::Sending, self.progress);
+                }
+                let frame = match piece {
+                    Piece::Data(data) => {
+                        exchange.ctx.body_bytes_sent += data.len() as u64;
+                        Frame::data(data)
+                    }
+                    Piece::Trailers(trailers) => Frame::trailers(trailers),
+                };
+                if matches!(from.framing, Framing::None | Framing::Length(0)) {
+                    from.finish(exchange);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(failure))) => {
+                from.connection = None;
+                tracing::debug!(route = %exchange.ctx.route.id, %failure, "a response broke off");
+                Poll::Ready(Some(Err(failure)))
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The head of the request to a node, written straight into the connection's buffer.
+
+use std::io::Write as _;
+
+use bytes::{BufMut as _, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::forwarded::{self, Trusted};
+use crate::context::Ctx;
+use crate::upstream::h1::Outbound;
+
+/// What the head says besides what the client sent.
+pub(super) struct Told<'a> {
+    pub(super) method: &'a Method,
+    pub(super) host: &'a [u8],
+    pub(super) outbound: Outbound,
+    /// Whether the client's wish for another protocol is passed on.
+    pub(super) upgrade: bool,
+    pub(super) trusted: Trusted,
+}
+
+/// Writes the request line and the header section.
+///
+/// Fields of the client's connection stay with it (RFC 9110, section 7.6.1), framing is the
+/// gateway's own, and what tells of the client is written anew.
+pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
+    out.reserve(1024);
+    out.put_slice(told.method.as_str().as_bytes());
+    out.put_u8(b' ');
+    let target = match &ctx.outgoing.path_and_query {
+        Some(target) => target.as_str(),
+        None => ctx.request.uri.path_and_query().map_or("/", |target| target.as_str()),
+    };
+    out.put_slice(target.as_bytes());
+    out.put_slice(b" HTTP/1.1\r\nhost: ");
+    out.put_slice(told.host);
+    out.put_slice(b"\r\n");
+    let headers = &ctx.request.headers;
+    let nominated = headers.get(header::CONNECTION);
+    for (name, value) in headers {
+        let name = name.as_str();
+        if is_ours(name, told.trusted) || nominated.is_some_and(|list| names(list, name)) {
+            continue;
+        }
+        line(out, name, value.as_bytes());
+    }
+    match told.outbound {
+        Outbound::Empty if headers.contains_key(header::CONTENT_LENGTH) => {
+            line(out, "content-length", b"0");
+        }
+        Outbound::Empty => {}
+        Outbound::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            line(out, "content-length", digits.format(length).as_bytes());
+        }
+        Outbound::Chunked => line(out, "transfer-encoding", b"chunked"),
+    }
+    if told.upgrade && let Some(protocol) = headers.get(header::UPGRADE) {
+        line(out, "connection", b"upgrade");
+        line(out, "upgrade", protocol.as_bytes());
+    }
+    about_client(ctx, told.trusted, out);
+    out.put_slice(b"\r\n");
+}
+
+fn line(out: &mut BytesMut, name: &str, value: &[u8]) {
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// Whether a field is not passed on: of the connection, or written by the gateway itself.
+fn is_ours(name: &str, trusted: Trusted) -> bool {
+    match name {
+        "host" | "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
+        | "transfer-encoding" | "upgrade" | "content-length" | "expect" | "x-real-ip"
+        | "x-forwarded-for" => true,
+        "forwarded" => trusted != Trusted::Yes,
+        "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => trusted != Trusted::Yes,
+        _ => false,
+    }
+}
+
+/// Whether the list of `Connection` names a field; `close` and its kin name none that is sent.
+fn names(list: &HeaderValue, name: &str) -> bool {
+    let options = list.as_bytes().split(|byte| *byte == b',');
+    options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// `X-Real-IP` and `X-Forwarded-*`.
+///
+/// Source: APISIX `cli/ngx_tpl.lua`, `init.lua` `handle_trusted_x_forwarded_headers`.
+fn about_client(ctx: &Ctx, trusted: Trusted, out: &mut BytesMut) {
+    let headers = &ctx.request.headers;
+    let written;
+    let remote = if ctx.remote == ctx.client.peer {
+        &*ctx.client.peer_ip
+    } else {
+        written = ctx.remote_ip().to_canonical().to_string();
+        &written
+    };
+    line(out, "x-real-ip", remote.as_bytes());
+    out.put_slice(b"x-forwarded-for: ");
+    if trusted != Trusted::No {
+        for chain in headers.get_all(forwarded::X_FORWARDED_FOR) {
+            out.put_slice(chain.as_bytes());
+            out.put_slice(b", ");
+        }
+    }
+    out.put_slice(remote.as_bytes());
+    out.put_slice(b"\r\n");
+    let said = |name: &http::HeaderName| trusted == Trusted::Yes && headers.contains_key(name);
+    if !said(&forwarded::X_FORWARDED_PROTO) {
+        line(out, "x-forwarded-proto", ctx.client.scheme.as_bytes());
+    }
+    let host = headers.get(header::HOST);
+    if !said(&forwarded::X_FORWARDED_HOST) && let Some(host) = host {
+        line(out, "x-forwarded-host", host.as_bytes());
+    }
+    if !said(&forwarded::X_FORWARDED_PORT) {
+        match host.and_then(forwarded::port_of) {
+            Some(port) => line(out, "x-forwarded-port", port.as_bytes()),
+            None => {
+                // Writing to a buffer in memory cannot fail.
+                let _ = write!(out.writer(), "x-forwarded-port: {}\r\n", ctx.client.local.port());
+            }
+        }
+    }
+}
+
+/// Takes the fields of the node's connection out of its answer.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    if let Some(nominated) = headers.remove(header::CONNECTION) {
+        let list = nominated.to_str().unwrap_or_default();
+        for name in list.split(',').map(str::trim).filter(|name| *name != "close") {
+            // What frames the body is not the connection's to take away.
+            if !name.eq_ignore_ascii_case("content-length") {
+                headers.remove(name);
+            }
+        }
+    }
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    headers.remove(header::UPGRADE);
+    headers.remove(header::TE);
+}

@@ -1,0 +1,214 @@
+//! One path for the route match, the plugins and the node.
+//!
+//! The path is decoded, its slashes merged and its dot segments resolved, as nginx does for
+//! `$uri`; routes and plugins see that. The node is sent what the client wrote, unless there was
+//! something to resolve: then it is sent the resolved path, so that no two of the three can be
+//! talked into seeing different resources. (users-ask: CVE-2021-43557 and its kin)
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+
+/// What nginx escapes in a path that it writes (`ngx_escape_uri`, type 0).
+const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'#').add(b'%').add(b'?');
+
+/// How paths are read (`apisix.delete_uri_tail_slash` and its kin).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PathRules {
+    /// Whether a slash at the end is dropped for matching.
+    pub delete_tail_slash: bool,
+    /// Whether `;parameters` of segments are dropped for matching.
+    pub like_servlet: bool,
+}
+
+/// A path that has been read. `None` where the path as sent will do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Read {
+    /// What is matched.
+    pub(super) matched: Option<Box<str>>,
+    /// What the node is asked, without the query.
+    pub(super) forwarded: Option<String>,
+}
+
+/// The path is none: an escape that is broken, a NUL, or dots that lead above the root.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+// === impl PathRules ===
+
+impl PathRules {
+    /// Reads the path of a request's target.
+    pub(super) fn read(self, raw: &str) -> Result<Read, Malformed> {
+        let mut read = if is_plain(raw) { Read::default() } else { resolve(raw)? };
+        if self.like_servlet && raw.contains([';', '%']) {
+            let path = read.matched.as_deref().unwrap_or(raw);
+            let without = without_parameters(path)?;
+            read.forwarded.get_or_insert_with(|| raw.to_owned());
+            read.matched = Some(without.into());
+        }
+        if self.delete_tail_slash {
+            let path = read.matched.as_deref().unwrap_or(raw);
+            if let Some(shorter) = path.strip_suffix('/').filter(|shorter| !shorter.is_empty()) {
+                read.matched = Some(shorter.into());
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Whether there is nothing to decode, merge or resolve.
+fn is_plain(raw: &str) -> bool {
+    let mut previous = 0;
+    for byte in raw.bytes() {
+        if byte == b'%' || (previous == b'/' && (byte == b'/' || byte == b'.')) {
+            return false;
+        }
+        previous = byte;
+    }
+    true
+}
+
+fn resolve(raw: &str) -> Result<Read, Malformed> {
+    let decoded = decode(raw)?;
+    let resolved = segments(&decoded)?;
+    let forwarded = (resolved != decoded).then(|| percent_encode(&resolved, PATH).to_string());
+    // Bytes that are no UTF-8 cannot stand in a route; to the node they go as they came.
+    let matched = String::from_utf8_lossy(&resolved);
+    Ok(Read {
+        matched: (matched != raw).then(|| matched.into()),
+        forwarded,
+    })
+}
+
+fn decode(raw: &str) -> Result<Vec<u8>, Malformed> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err(Malformed);
+        };
+        match (high * 16 + low) as u8 {
+            0 => return Err(Malformed),
+            byte => decoded.push(byte),
+        }
+    }
+    Ok(decoded)
+}
+
+/// Merges slashes and resolves `.` and `..` (RFC 3986, section 5.2.4).
+fn segments(path: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut ends_in_slash = false;
+    for segment in path.split(|byte| *byte == b'/') {
+        ends_in_slash = true;
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                kept.pop().ok_or(Malformed)?;
+            }
+            segment => {
+                kept.push(segment);
+                ends_in_slash = false;
+            }
+        }
+    }
+    let mut resolved = Vec::with_capacity(path.len());
+    for segment in kept {
+        resolved.push(b'/');
+        resolved.extend_from_slice(segment);
+    }
+    if ends_in_slash || resolved.is_empty() {
+        resolved.push(b'/');
+    }
+    Ok(resolved)
+}
+
+/// Drops what follows a `;` in each segment, as servlet containers do.
+///
+/// Source: APISIX `utils/router.lua`, `normalize_uri_like_servlet`.
+fn without_parameters(path: &str) -> Result<String, Malformed> {
+    let mut kept = String::with_capacity(path.len());
+    for (index, segment) in path.split('/').enumerate() {
+        if index > 0 {
+            kept.push('/');
+        }
+        let name = segment.split(';').next().unwrap_or_default();
+        // Dots with parameters are how a servlet's own resolution is talked past a gateway.
+        if name.len() < segment.len() && matches!(name, "" | "." | "..") {
+            return Err(Malformed);
+        }
+        kept.push_str(name);
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is matched and what the node is asked.
+    fn check(raw: &str) -> Option<(String, String)> {
+        check_by(PathRules::default(), raw)
+    }
+
+    fn check_by(rules: PathRules, raw: &str) -> Option<(String, String)> {
+        let read = rules.read(raw).ok()?;
+        let matched = read.matched.map_or_else(|| raw.to_owned(), String::from);
+        Some((matched, read.forwarded.unwrap_or_else(|| raw.to_owned())))
+    }
+
+    #[test]
+    fn match_and_node_see_the_same_resource() {
+        for (raw, matched, forwarded) in [
+            ("/", "/", "/"),
+            ("/a/b", "/a/b", "/a/b"),
+            ("/a.b/c..d/.e", "/a.b/c..d/.e", "/a.b/c..d/.e"),
+            ("/a%20b", "/a b", "/a%20b"),
+            ("/a%2Fb", "/a/b", "/a%2Fb"),
+            ("/a//b", "/a/b", "/a/b"),
+            ("//a/", "/a/", "/a/"),
+            ("/a/./b", "/a/b", "/a/b"),
+            ("/a/../b", "/b", "/b"),
+            ("/a/b/..", "/a/", "/a/"),
+            ("/a/.", "/a/", "/a/"),
+            ("/a/%2e%2e/b", "/b", "/b"),
+            ("/a/%2E/b%20c", "/a/b c", "/a/b%20c"),
+            ("/a%2F..%2Fb", "/b", "/b"),
+            ("/a%2F%2Fb", "/a/b", "/a/b"),
+            ("/%C3%A4", "/ä", "/%C3%A4"),
+            ("/x/../%C3%A4%3F%25", "/ä?%", "/%C3%A4%3F%25"),
+            ("/a%5c..%5cb", "/a\\..\\b", "/a%5c..%5cb"),
+        ] {
+            let expected = (matched.to_owned(), forwarded.to_owned());
+            assert_eq!(check(raw), Some(expected), "{raw}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_path() {
+        for raw in ["/%", "/%2", "/%zz", "/%00", "/..", "/a/../..", "/%2e%2e/"] {
+            assert_eq!(check(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn drops_parameters_and_the_last_slash_where_asked() {
+        let servlet = PathRules {
+            like_servlet: true,
+            ..PathRules::default()
+        };
+        let expected = ("/a/b".to_owned(), "/a;x=1/b;y".to_owned());
+        assert_eq!(check_by(servlet, "/a;x=1/b;y"), Some(expected));
+        assert_eq!(check_by(servlet, "/a/..;/b"), None);
+        assert_eq!(check_by(servlet, "/a/..%3B/b"), None);
+        let tail = PathRules {
+            delete_tail_slash: true,
+            ..PathRules::default()
+        };
+        assert_eq!(check_by(tail, "/a/"), Some(("/a".to_owned(), "/a/".to_owned())));
+        assert_eq!(check_by(tail, "/"), Some(("/".to_owned(), "/".to_owned())));
+    }
+}

@@ -1,0 +1,111 @@
+//! The life of a request, a line a step.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::body::Body;
+use super::connection::Downstream;
+use super::exchange::Exchange;
+use super::{Worker, forward, request, respond};
+use crate::context::{self, Ctx, Outgoing, Reply};
+use crate::plugin::Phase;
+
+/// Answers one request.
+pub(super) async fn run(
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+    incoming: Request<Incoming>,
+) -> Response<Body> {
+    let mut exchange = begin(worker, downstream, incoming);
+    match decide(&mut exchange).await {
+        Some(reply) => respond::reply(exchange, *reply),
+        None => forward::forward(exchange).await,
+    }
+}
+
+/// Runs everything that may answer before a node is asked.
+async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
+    if let Some(status) = exchange.refused.take() {
+        return Some(Box::new(Reply::status(status)));
+    }
+    find(exchange);
+    if let Some(reply) = exchange.run_globals(Phase::Rewrite).await {
+        return Some(reply);
+    }
+    if exchange.route.is_none() {
+        let reply = exchange.run_globals(Phase::Access).await;
+        return reply.or_else(|| Some(Box::new(respond::no_route())));
+    }
+    if let Some(reply) = exchange.run_route(Phase::Rewrite).await {
+        return Some(reply);
+    }
+    if let Some(reply) = exchange.overlay_consumer().await {
+        return Some(reply);
+    }
+    if let Some(reply) = exchange.run_globals(Phase::Access).await {
+        return Some(reply);
+    }
+    if let Some(reply) = exchange.run_route(Phase::Access).await {
+        return Some(reply);
+    }
+    if let Some(reply) = exchange.run_globals(Phase::BeforeProxy).await {
+        return Some(reply);
+    }
+    exchange.run_route(Phase::BeforeProxy).await
+}
+
+/// Reads the head into a context.
+fn begin(
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+    incoming: Request<Incoming>,
+) -> Box<Exchange> {
+    worker.metrics.request();
+    downstream.slot.begin();
+    let held = worker.snapshot();
+    let (parts, body) = incoming.into_parts();
+    let asked = request::read(parts, &worker.settings);
+    let client = downstream.client.clone();
+    let (route, labels) = worker.unmatched.clone();
+    let ctx = Ctx {
+        remote: worker.settings.real_ip.of(client.peer, &asked.request.headers),
+        client,
+        request: asked.request,
+        outgoing: Outgoing {
+            path_and_query: asked.forwarded,
+            ..Outgoing::default()
+        },
+        route,
+        labels,
+        consumers: held.consumers.clone(),
+        consumer: None,
+        response: context::Response::default(),
+        attempts: SmallVec::new(),
+        start: Instant::now(),
+        bytes_received: asked.head_bytes,
+        body_bytes_sent: 0,
+        metrics: worker.metrics.clone(),
+    };
+    Exchange::new(ctx, body, asked.refused, held, worker, downstream)
+}
+
+/// Finds the route, and notes its facts and labels.
+fn find(exchange: &mut Exchange) {
+    let Exchange {
+        ctx, held, route, ..
+    } = exchange;
+    let Some(found) = held.snapshot.find(ctx, &ctx.request.method) else {
+        return;
+    };
+    let labels = found.value.labels(found.path, found.host).cloned();
+    let matched = found.value.clone();
+    ctx.route = matched.facts.clone();
+    if let Some(labels) = labels {
+        ctx.labels = labels;
+    }
+    *route = Some(matched);
+}

@@ -1,0 +1,160 @@
+//! What a client asked: read from a request's head, refused where it is ambiguous.
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+
+use super::Settings;
+use crate::context::Request;
+
+/// A request's head as the exchange will use it.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    /// What the node is asked instead of the target as sent.
+    pub(super) forwarded: Option<String>,
+    /// Set when the request is to be refused.
+    pub(super) refused: Option<StatusCode>,
+    /// Bytes of the head as HTTP/1.1 writes it.
+    pub(super) head_bytes: u64,
+}
+
+/// Reads a head. What is refused is read as far as it goes, so that the log can tell of it.
+pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
+    let mut refused = None;
+    if parts.method == Method::CONNECT {
+        refused = Some(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let host = match host(&parts) {
+        Ok(host) => host,
+        Err(status) => {
+            refused = refused.or(Some(status));
+            None
+        }
+    };
+    // HTTP/2 and absolute targets say the host in the target, which goes before the field
+    // (RFC 9112, section 3.2.2); nodes are asked in origin form.
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(value) = HeaderValue::try_from(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, value);
+    }
+    if !settings.underscores {
+        drop_underscores(&mut parts.headers);
+    }
+    let read = match settings.paths.read(parts.uri.path()) {
+        Ok(read) => read,
+        Err(_) => {
+            refused = refused.or(Some(StatusCode::BAD_REQUEST));
+            super::path::Read::default()
+        }
+    };
+    let query = parts.uri.query();
+    let forwarded = read.forwarded.map(|path| match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    });
+    let too_large = |length: u64| settings.max_body_bytes > 0 && length > settings.max_body_bytes;
+    if content_length(&parts.headers).is_some_and(too_large) {
+        refused = refused.or(Some(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    let head_bytes = head_bytes(&parts);
+    Asked {
+        request: Request {
+            method: parts.method,
+            uri: parts.uri,
+            version: parts.version,
+            headers: parts.headers,
+            normalized_path: read.matched,
+            host,
+        },
+        forwarded,
+        refused,
+        head_bytes,
+    }
+}
+
+/// The host that is asked for, without its port.
+fn host(parts: &Parts) -> Result<Option<Box<str>>, StatusCode> {
+    let mut fields = parts.headers.get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let whole = match (parts.uri.authority(), field) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(field)) => field.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
+        // RFC 9112, section 3.2: every HTTP/1.1 request has the field.
+        (None, None) if parts.version == Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
+        (None, None) => return Ok(None),
+    };
+    let host = without_port(whole);
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte);
+    if !host.bytes().all(is_host) || host.contains("..") {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Ok((!host.is_empty()).then(|| host.into()))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((before, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!before.contains(':') || before.ends_with(']')) =>
+        {
+            before
+        }
+        _ => host,
+    }
+}
+
+fn drop_underscores(headers: &mut HeaderMap) {
+    let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in odd {
+        headers.remove(name);
+    }
+}
+
+/// What `Content-Length` says; hyper has checked that it is one number.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn head_bytes(parts: &Parts) -> u64 {
+    let target = parts.uri.path_and_query().map_or(1, |target| PathAndQuery::as_str(target).len());
+    let line = parts.method.as_str().len() + target + 12;
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    (line + fields.sum::<usize>() + 2) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(uri: &str, hosts: &[&str]) -> (Option<String>, Option<u16>, Option<String>) {
+        let mut request = http::Request::builder().uri(uri);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let asked = read(parts, &Settings::default());
+        let told = asked.request.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
+        (
+            asked.request.host.map(String::from),
+            asked.refused.map(|status| status.as_u16()),
+            told,
+        )
+    }
+
+    #[test]
+    fn finds_the_host_and_refuses_what_is_none() {
+        let host = |text: &str| Some(text.to_owned());
+        assert_eq!(check("/", &["a.com:81"]), (host("a.com"), None, host("a.com:81")));
+        assert_eq!(check("/", &["A.com."]).0, host("A.com"));
+        assert_eq!(check("/", &["[::1]:80"]).0, host("[::1]"));
+        assert_eq!(check("http://b.com:1/x", &["a.com"]), (host("b.com"), None, host("b.com:1")));
+        for hosts in [&[][..], &["a", "b"], &["a/b"], &["a..b"], &["a b"], &["a@b"]] {
+            assert_eq!(check("/", hosts).1, Some(400), "{hosts:?}");
+        }
+    }
+}

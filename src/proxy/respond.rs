@@ -1,0 +1,177 @@
+//! The only place where a failure becomes a status, and where response heads are finished.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use super::body::{self, Body};
+use super::exchange::{Broken, Exchange};
+use super::upgrade::Tunnel;
+use crate::context::Reply;
+use crate::upstream::Failure;
+
+const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-apisix-upstream-status");
+
+/// A client that went away before its answer; nginx's word for the log, never sent.
+const CLIENT_CLOSED: u16 = 499;
+
+/// The answer where no route matches.
+pub(super) fn no_route() -> Reply {
+    Reply::json(StatusCode::NOT_FOUND, &json!({ "error_msg": "404 Route Not Found" }))
+}
+
+/// The status that tells the client of a failure to get an answer from a node.
+pub(super) fn status_of(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::NoNode => StatusCode::SERVICE_UNAVAILABLE,
+        failure if failure.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// Answers that there is nothing to ask.
+pub(super) fn unavailable(exchange: Box<Exchange>, reason: &'static str) -> Response<Body> {
+    tracing::debug!(route = %exchange.ctx.route.id, reason, "unavailable");
+    reply(exchange, Reply::status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+/// Answers that no node answered, or that the client broke off its request.
+pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body> {
+    let status = match (failure, exchange.body.broken()) {
+        (Failure::RequestBody, Some(Broken::TooLarge)) => StatusCode::PAYLOAD_TOO_LARGE,
+        (Failure::RequestBody, Some(Broken::TooSlow)) => StatusCode::REQUEST_TIMEOUT,
+        (Failure::RequestBody, Some(Broken::Gone)) => {
+            StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST)
+        }
+        (Failure::RequestBody, None) => StatusCode::BAD_REQUEST,
+        _ => {
+            exchange.worker.warn_unanswered(&exchange.ctx, failure);
+            status_of(failure)
+        }
+    };
+    reply(exchange, Reply::status(status))
+}
+
+/// Answers with what a plugin or the gateway itself says.
+pub(super) fn reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<Body> {
+    let Reply {
+        status,
+        headers,
+        body,
+    } = reply;
+    let bytes = if body.is_empty() && status.as_u16() >= 400 {
+        let kind = HeaderValue::from_static("text/html; charset=utf-8");
+        exchange.ctx.response.headers.insert(header::CONTENT_TYPE, kind);
+        page(status)
+    } else {
+        body
+    };
+    let response = &mut exchange.ctx.response;
+    response.status = status;
+    extend(&mut response.headers, headers);
+    deliver(exchange, |exchange| body::own(exchange, bytes))
+}
+
+/// Takes over a node's head; what plugins have set goes before it.
+pub(super) fn take_head(exchange: &mut Exchange, status: StatusCode, headers: HeaderMap) {
+    let response = &mut exchange.ctx.response;
+    response.status = status;
+    response.from_upstream = true;
+    let set = std::mem::replace(&mut response.headers, headers);
+    extend(&mut response.headers, set);
+}
+
+/// Finishes the head and hands the response over to be written.
+pub(super) fn deliver(
+    mut exchange: Box<Exchange>,
+    body: impl FnOnce(Box<Exchange>) -> Body,
+) -> Response<Body> {
+    let (status, headers) = finish_head(&mut exchange);
+    let mut response = Response::new(body(exchange));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Answers that the protocol is switched; the connection becomes the tunnel once that is written.
+pub(super) fn upgrade(
+    mut exchange: Box<Exchange>,
+    headers: HeaderMap,
+    tunnel: impl FnOnce(Box<Exchange>) -> Tunnel,
+) -> Response<Body> {
+    take_head(&mut exchange, StatusCode::SWITCHING_PROTOCOLS, headers);
+    let (status, headers) = finish_head(&mut exchange);
+    let downstream = exchange.downstream.clone();
+    downstream.tunnel.set(Some(Box::new(tunnel(exchange))));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
+    tell_upstream_status(exchange);
+    exchange.filter_head();
+    let settings = &exchange.worker.settings;
+    let response = &mut exchange.ctx.response;
+    response.headers.insert(header::SERVER, settings.server.clone());
+    response.head_bytes = response.measure();
+    let headers = if settings.keeps_headers {
+        response.headers.clone()
+    } else {
+        std::mem::take(&mut response.headers)
+    };
+    (response.status, headers)
+}
+
+/// `X-APISIX-Upstream-Status`: what nodes said, when the last of them failed.
+///
+/// Source: APISIX `init.lua`, `set_resp_upstream_status`.
+fn tell_upstream_status(exchange: &mut Exchange) {
+    let always = exchange.worker.settings.show_upstream_status;
+    let attempts = &exchange.ctx.attempts;
+    let Some(last) = attempts.last().and_then(|attempt| attempt.status) else {
+        return;
+    };
+    if !always && !(500..600).contains(&last) {
+        return;
+    }
+    let statuses: Vec<String> =
+        attempts.iter().filter_map(|attempt| Some(attempt.status?.to_string())).collect();
+    if let Ok(value) = HeaderValue::try_from(statuses.join(", ")) {
+        exchange.ctx.response.headers.insert(UPSTREAM_STATUS, value);
+    }
+}
+
+/// Puts `set` in the place of what `headers` has under the same names.
+fn extend(headers: &mut HeaderMap, set: HeaderMap) {
+    let mut name = None;
+    for (next, value) in set {
+        match next {
+            Some(next) => {
+                headers.insert(next.clone(), value);
+                name = Some(next);
+            }
+            // A further value of the name before.
+            None => {
+                if let Some(name) = &name {
+                    headers.append(name.clone(), value);
+                }
+            }
+        }
+    }
+}
+
+/// The gateway's own page for a status.
+fn page(status: StatusCode) -> Bytes {
+    let reason = match status {
+        StatusCode::SERVICE_UNAVAILABLE => "Service Temporarily Unavailable",
+        StatusCode::GATEWAY_TIMEOUT => "Gateway Time-out",
+        status => status.canonical_reason().unwrap_or("Error"),
+    };
+    let title = format!("{} {reason}", status.as_u16());
+    Bytes::from(format!(
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n\
+         <center><h1>{title}</h1></center>\r\n<hr><center>sluice</center>\r\n</body>\r\n</html>\r\n"
+    ))
+}
