@@ -71,6 +71,9 @@ impl Compiler {
         if kind == Kind::Ssl {
             resource::ssl::seal(value, &self.keyring);
         }
+        if !self.settings.encrypt_fields {
+            return;
+        }
         each_encrypted(kind, value, |text| {
             let is_reference = Reference::parse(text).is_some();
             (!is_reference).then(|| self.keyring.encrypt(text))
@@ -83,6 +86,21 @@ impl Compiler {
             resource::ssl::open(value, &self.keyring);
         }
         each_encrypted(kind, value, |text| self.keyring.decrypt(text));
+    }
+
+    /// Hides in place what is secret: what is encrypted at rest, and keys shown to nodes.
+    pub fn hide(&self, kind: Kind, value: &mut Value) {
+        const HIDDEN: &str = "(hidden)";
+        each_encrypted(kind, value, |_| Some(HIDDEN.to_owned()));
+        for key in ["/tls/client_key", "/upstream/tls/client_key", "/key", "/token"] {
+            if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
+                let is_reference = slot.as_str().and_then(Reference::parse).is_some();
+                // `key` of an upstream is what chash hashes.
+                if !is_reference && (key != "/key" || kind == Kind::Ssl) {
+                    *slot = HIDDEN.into();
+                }
+            }
+        }
     }
 
     /// The store keys of the resources that refer to `kind/id`.

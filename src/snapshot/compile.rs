@@ -15,6 +15,7 @@ use crate::plugin::chain::Chain;
 use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
+use crate::tls::Served;
 use crate::upstream::dns::Dns;
 
 /// Compiles resources and remembers how, so that the next event costs what it touches.
@@ -34,6 +35,8 @@ pub struct Compiler {
     rejected: BTreeMap<Key, Rejected>,
     /// Keys of kinds that this version does not serve.
     ignored: BTreeSet<Arc<str>>,
+    /// Whether references are checked by their grammar only, and nothing is fetched.
+    dry: bool,
     pub(super) current: Snapshot,
 }
 
@@ -70,8 +73,16 @@ impl Compiler {
             references: Users::default(),
             rejected: BTreeMap::new(),
             ignored: BTreeSet::new(),
+            dry: false,
             current: Snapshot::default(),
         }
+    }
+
+    /// The same compiler, but for finding out what would be rejected: secrets are not fetched.
+    #[must_use]
+    pub fn dry(mut self) -> Self {
+        self.dry = true;
+        self
     }
 
     /// The snapshot as of the last apply.
@@ -105,6 +116,12 @@ impl Compiler {
             let ends = served.certificates.iter().map(|certificate| certificate.not_after);
             ends.min().map(|end| (&**id, name, end))
         })
+    }
+
+    /// What is served for names: ssl id, names, certificates.
+    pub fn served(&self) -> impl Iterator<Item = (&str, &[String], &Served)> {
+        let served = self.parts.served.iter();
+        served.map(|(id, (names, served))| (&**id, names.as_slice(), &**served))
     }
 
     /// What the `route` label of metrics may be: ids of routes, and their names.
@@ -204,7 +221,7 @@ impl Compiler {
             let targets = targets(&resource).into_iter().map(|(target, _)| target).collect();
             self.users.set(&key, targets);
             let secrets = self.secrets.clone();
-            let mut resolver = Resolver::new(Some(&secrets));
+            let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
             let outcome = self.put(&key, &resource, &mut resolver);
             for unused in self.references.set(&key, resolver.seen) {
                 self.secrets.release(&unused);
@@ -264,7 +281,7 @@ impl Compiler {
             parts: &self.parts,
             consumers: &self.current.consumers,
             resolver,
-            dry: false,
+            dry: self.dry,
         };
         match resource {
             Resource::Secret(vault) => self.secrets.set_manager(id, vault),
