@@ -31,7 +31,7 @@
 //! | `router` | host and path tree, match order | resource |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check` | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource |
-//! | `admin` | the Admin API; every write goes check, then store | resource, store, snapshot |
+//! | `admin` | the Admin API; every write goes check, then store | resource, serve, store, plugin, snapshot |
 //! | `control` | control API, status and readiness | snapshot, metrics, store |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
@@ -50,3 +50,4 @@ pub mod context;
 pub mod plugin;
 pub mod router;
 pub mod snapshot;
+pub mod admin;
