@@ -12,6 +12,7 @@ use crate::admin::{self, Admin};
 use crate::config::{AdminRole, Config, Provider};
 use crate::control::{self, Control};
 use crate::metrics::{self, Metrics};
+use crate::resource;
 use crate::secret::Secrets;
 use crate::serve::Endpoint;
 use crate::snapshot::Published;
@@ -143,7 +144,7 @@ fn admin_settings(config: &Config) -> admin::Settings {
     let admin = &config.deployment.admin;
     let keys = admin.admin_key.iter().map(|key| admin::Key {
         name: key.name.clone(),
-        key: key.key.reveal().to_owned().into(),
+        key: resource::hidden::Hidden(key.key.reveal().to_owned()),
         role: match key.role {
             AdminRole::Admin => admin::Role::Admin,
             AdminRole::Viewer => admin::Role::Viewer,

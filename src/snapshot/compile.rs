@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::Snapshot;
 pub use super::parts::Settings;
@@ -38,6 +39,8 @@ pub struct Compiler {
     /// Whether references are checked by their grammar only, and nothing is fetched.
     dry: bool,
     pub(super) current: Snapshot,
+    /// The revision of `current`, for whoever waits for one.
+    reached: watch::Sender<i64>,
 }
 
 /// Enough of a stored value to tell it from another: a restored store may use a revision again.
@@ -75,6 +78,7 @@ impl Compiler {
             ignored: BTreeSet::new(),
             dry: false,
             current: Snapshot::default(),
+            reached: watch::Sender::new(0),
         }
     }
 
@@ -88,6 +92,11 @@ impl Compiler {
     /// The snapshot as of the last apply.
     pub fn snapshot(&self) -> &Snapshot {
         &self.current
+    }
+
+    /// The revision of the newest event that was applied, as it moves.
+    pub fn reached(&self) -> watch::Receiver<i64> {
+        self.reached.subscribe()
     }
 
     /// What is rejected now: kind, id and why.
@@ -193,6 +202,7 @@ impl Compiler {
         }
         self.compile(dirty);
         self.current.revision = revision;
+        self.reached.send_replace(revision);
     }
 
     /// References whose values changed: whoever holds them is compiled again.
