@@ -3,7 +3,7 @@
 //! A resource is a type, its JSON Schema (derived from the type, so the two cannot drift apart)
 //! and its defaults. Plugin configs stay JSON here: this room knows no plugin.
 
-pub mod common;
+pub mod fields;
 pub mod consumer;
 pub mod hidden;
 pub mod keyring;

@@ -157,7 +157,7 @@ where
     };
     let mut connection = http1::Builder::new()
         .half_close(true)
-        .max_buf_size(LONGEST_HEAD_BYTES)
+        .max_header_size(LONGEST_HEAD_BYTES)
         .keep_alive(worker.settings.keepalive_timeout > Duration::ZERO)
         .serve_connection(KeptOpen(TokioIo::new(io)), service);
     let mut told = false;

@@ -14,6 +14,10 @@ use tokio::sync::Notify;
 use super::Settings;
 use crate::metrics;
 
+/// How long a connection without a request may stay when the node stops: its request may be on
+/// its way.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
 /// Every connection of a worker.
 #[derive(Default)]
 pub struct Roster {
@@ -119,6 +123,7 @@ impl Roster {
         for member in self.members.borrow().values() {
             let slot = &member.slot;
             let limit = match slot.doing.get() {
+                Doing::Opening if self.draining.get() => LAST_CHANCE,
                 Doing::Opening => settings.header_timeout,
                 Doing::Idle => settings.keepalive_timeout,
                 Doing::Sending => settings.send_timeout,

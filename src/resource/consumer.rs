@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Id;
-use super::common::{self, Labels, Plugins};
+use super::fields::{self, Labels, Plugins};
 
 /// A caller: the credentials it is known by and the plugins that run for it.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -22,7 +22,7 @@ pub struct Consumer {
     pub desc: Option<String>,
     /// Key and value pairs; `custom_id` is told to upstreams.
     #[serde(default)]
-    #[schemars(schema_with = "common::labels_schema")]
+    #[schemars(schema_with = "fields::labels_schema")]
     pub labels: Labels,
     /// Seconds since 1970 of the first write.
     pub create_time: Option<i64>,
@@ -31,7 +31,7 @@ pub struct Consumer {
     /// Id of a consumer group.
     pub group_id: Option<Id>,
     /// Credentials and plugins by name.
-    #[schemars(schema_with = "common::plugins_schema")]
+    #[schemars(schema_with = "fields::plugins_schema")]
     #[serde(default)]
     pub plugins: Plugins,
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Id;
-use super::common::{self, Labels, Plugins};
+use super::fields::{self, Labels, Plugins};
 
 /// Plugins that run on every request, before those of its route.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -21,7 +21,7 @@ pub struct GlobalRule {
     /// Seconds since 1970 of the last write.
     pub update_time: Option<i64>,
     /// Plugins by name.
-    #[schemars(schema_with = "common::plugins_schema")]
+    #[schemars(schema_with = "fields::plugins_schema")]
     pub plugins: Plugins,
 }
 
@@ -38,14 +38,14 @@ pub struct PluginConfig {
     pub desc: Option<String>,
     /// Key and value pairs.
     #[serde(default)]
-    #[schemars(schema_with = "common::labels_schema")]
+    #[schemars(schema_with = "fields::labels_schema")]
     pub labels: Labels,
     /// Seconds since 1970 of the first write.
     pub create_time: Option<i64>,
     /// Seconds since 1970 of the last write.
     pub update_time: Option<i64>,
     /// Plugins by name.
-    #[schemars(schema_with = "common::plugins_schema")]
+    #[schemars(schema_with = "fields::plugins_schema")]
     pub plugins: Plugins,
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Id;
-use super::common::{self, Labels, Plugins, Status, Timeout};
+use super::fields::{self, Labels, Plugins, Status, Timeout};
 use super::upstream::Upstream;
 
 /// Requests that match are run through plugins and sent to an upstream.
@@ -36,7 +36,7 @@ pub struct Route {
     pub desc: Option<String>,
     /// Key and value pairs.
     #[serde(default)]
-    #[schemars(schema_with = "common::labels_schema")]
+    #[schemars(schema_with = "fields::labels_schema")]
     pub labels: Labels,
     /// Seconds since 1970 of the first write.
     pub create_time: Option<i64>,
@@ -58,11 +58,11 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Host that matches, exact or `*.` wildcard.
     #[serde(default)]
-    #[schemars(schema_with = "common::host_schema")]
+    #[schemars(schema_with = "fields::host_schema")]
     pub host: Option<String>,
     /// Hosts that match.
     #[serde(default)]
-    #[schemars(schema_with = "common::hosts_schema")]
+    #[schemars(schema_with = "fields::hosts_schema")]
     pub hosts: Vec<String>,
     /// Client address that matches: IP or CIDR.
     pub remote_addr: Option<String>,
@@ -83,7 +83,7 @@ pub struct Route {
     /// Id of a script.
     pub script_id: Option<Id>,
     /// Plugins by name.
-    #[schemars(schema_with = "common::plugins_schema")]
+    #[schemars(schema_with = "fields::plugins_schema")]
     #[serde(default)]
     pub plugins: Plugins,
     /// Id of a plugin config, whose plugins this route takes over where it has none of its own.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Id;
-use super::common::{self, Labels, Plugins};
+use super::fields::{self, Labels, Plugins};
 use super::upstream::Upstream;
 
 /// Upstream, plugins and hosts that routes take over where they have none of their own.
@@ -23,14 +23,14 @@ pub struct Service {
     pub desc: Option<String>,
     /// Key and value pairs.
     #[serde(default)]
-    #[schemars(schema_with = "common::labels_schema")]
+    #[schemars(schema_with = "fields::labels_schema")]
     pub labels: Labels,
     /// Seconds since 1970 of the first write.
     pub create_time: Option<i64>,
     /// Seconds since 1970 of the last write.
     pub update_time: Option<i64>,
     /// Plugins by name.
-    #[schemars(schema_with = "common::plugins_schema")]
+    #[schemars(schema_with = "fields::plugins_schema")]
     #[serde(default)]
     pub plugins: Plugins,
     /// Upstream written in place.
@@ -44,6 +44,6 @@ pub struct Service {
     pub enable_websocket: Option<bool>,
     /// Hosts for the routes that name none.
     #[serde(default)]
-    #[schemars(schema_with = "common::hosts_schema")]
+    #[schemars(schema_with = "fields::hosts_schema")]
     pub hosts: Vec<String>,
 }

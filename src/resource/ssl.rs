@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::common::{self, Labels, Status};
+use super::fields::{self, Labels, Status};
 use super::hidden::Hidden;
 use super::keyring::Keyring;
 use super::{Id, Invalid};
@@ -29,7 +29,7 @@ pub struct Ssl {
     pub desc: Option<String>,
     /// Key and value pairs.
     #[serde(default)]
-    #[schemars(schema_with = "common::labels_schema")]
+    #[schemars(schema_with = "fields::labels_schema")]
     pub labels: Labels,
     /// Seconds since 1970 of the first write.
     pub create_time: Option<i64>,
@@ -49,7 +49,7 @@ pub struct Ssl {
     pub key: Option<Hidden>,
     /// Server name, exact or `*.` wildcard.
     #[serde(default)]
-    #[schemars(schema_with = "common::host_schema")]
+    #[schemars(schema_with = "fields::host_schema")]
     pub sni: Option<String>,
     /// Server names.
     #[serde(default)]
@@ -129,7 +129,7 @@ fn keys_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn snis_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "minItems": 1, "items": {"type": "string", "pattern": common::HOST}})
+    json_schema!({"type": "array", "minItems": 1, "items": {"type": "string", "pattern": fields::HOST}})
 }
 
 fn protocols_schema(_: &mut SchemaGenerator) -> Schema {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::Id;
-use super::common::{self, HOST, Labels, Timeout};
+use super::fields::{self, HOST, Labels, Timeout};
 use super::hidden::Hidden;
 
 /// Nodes that serve the same, and how to choose and reach them.
@@ -29,7 +29,7 @@ pub struct Upstream {
     pub desc: Option<String>,
     /// Key and value pairs.
     #[serde(default)]
-    #[schemars(schema_with = "common::labels_schema")]
+    #[schemars(schema_with = "fields::labels_schema")]
     pub labels: Labels,
     /// Seconds since 1970 of the first write.
     pub create_time: Option<i64>,
@@ -75,7 +75,7 @@ pub struct Upstream {
     pub pass_host: String,
     /// `Host` for `pass_host: rewrite`.
     #[serde(default)]
-    #[schemars(schema_with = "common::host_schema")]
+    #[schemars(schema_with = "fields::host_schema")]
     pub upstream_host: Option<String>,
     /// Name in the registry.
     #[schemars(length(min = 1, max = 256))]

@@ -89,7 +89,7 @@ impl Workshop<'_, '_> {
     pub(super) fn plugins(
         &mut self,
         source: &str,
-        written: &resource::common::Plugins,
+        written: &resource::fields::Plugins,
         old: Option<&Plugins>,
     ) -> Result<Plugins, Wrong> {
         if let Some(enabled) = &self.settings.plugins {
@@ -191,7 +191,7 @@ impl Workshop<'_, '_> {
         let resolved = self.resolver.plugins(&written.plugins);
         self.resolver.finish()?;
         let mut credentials = Vec::new();
-        let mut others = resource::common::Plugins::new();
+        let mut others = resource::fields::Plugins::new();
         let mut wrong = Vec::new();
         for (name, config) in &written.plugins {
             let Some(entry) = registry::find(name) else {

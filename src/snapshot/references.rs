@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::resource::common::Plugins;
+use crate::resource::fields::Plugins;
 use crate::resource::{Invalid, Kind, Resource};
 use crate::secret::{Lookup, Reference, Secrets};
 

@@ -58,6 +58,7 @@ fn compiler(keyring: Keyring) -> Parts {
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
         http2: true,
         fallback_sni: None,
+        encrypt_fields: true,
         plugins: None,
     };
     Parts {

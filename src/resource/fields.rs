@@ -1,4 +1,4 @@
-//! Parts that several kinds of resource share.
+//! Fields that several kinds of resource have.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
