@@ -15,4 +15,4 @@ mod secret;
 mod snapshot;
 mod store;
 mod tls;
-//mod walkthrough;
+mod walkthrough;
