@@ -7,6 +7,7 @@
 mod consumer;
 mod variables;
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Ctx {
     pub body_bytes_sent: u64,
     /// The worker's metric cells.
     pub metrics: Rc<crate::metrics::Worker>,
+    /// Made up when it is asked for.
+    pub request_id: OnceCell<Box<str>>,
 }
 
 /// The downstream connection.
@@ -194,6 +197,11 @@ impl Ctx {
     /// Bytes of response sent to the client: head, as HTTP/1.1 writes it, and body.
     pub fn bytes_sent(&self) -> u64 {
         self.body_bytes_sent + self.response.head_bytes
+    }
+
+    /// The exchange's own id: 32 hexadecimal digits, the same whenever it is asked for.
+    pub fn request_id(&self) -> &str {
+        self.request_id.get_or_init(|| format!("{:032x}", fastrand::u128(..)).into())
     }
 
     /// The time from the first byte of the request until now.

@@ -1,6 +1,7 @@
 //! What each variable is in an exchange.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,8 +73,9 @@ impl Variables for Ctx {
             V::ConsumerName => Some(Cow::Borrowed(&*self.consumer.as_ref()?.name)),
             V::BalancerIp => Some(Cow::Borrowed(&*self.attempts.last()?.node)),
             V::BalancerPort => owned(self.attempts.last()?.addr.port()),
-            V::TimeLocal => Some(Cow::Owned(time_local(SystemTime::now()))),
-            V::TimeIso8601 => Some(Cow::Owned(time_iso8601(SystemTime::now()))),
+            V::RequestId => borrowed(self.request_id()),
+            V::TimeLocal => Some(Cow::Owned(this_second(&LOCAL, time_local))),
+            V::TimeIso8601 => Some(Cow::Owned(this_second(&ISO, time_iso8601))),
             V::Msec => seconds(SystemTime::now().duration_since(UNIX_EPOCH).ok()?),
             V::Capture(group) => self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str())),
             V::RemoteUser | V::Unknown(_) => None,
@@ -152,6 +154,30 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| Cow::Borrowed(value))
+}
+
+/// A second since 1970 and how it is written.
+type Second = RefCell<(u64, String)>;
+
+// Written once a second and worker, not once a line.
+thread_local! {
+    static LOCAL: Second = RefCell::default();
+    static ISO: Second = RefCell::default();
+}
+
+fn this_second(
+    cache: &'static std::thread::LocalKey<Second>,
+    write: fn(SystemTime) -> String,
+) -> String {
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    cache.with_borrow_mut(|(at, text)| {
+        if *at != second || text.is_empty() {
+            *at = second;
+            *text = write(now);
+        }
+        text.clone()
+    })
 }
 
 /// `24/Nov/2026:02:00:00 +0000`: the local time of a gateway is UTC.

@@ -66,6 +66,8 @@ pub enum Variable {
     ConsumerName,
     BalancerIp,
     BalancerPort,
+    /// `apisix_request_id`, `request_id`: 32 hexadecimal digits that are this exchange's own.
+    RequestId,
     /// `time_local`: `24/Nov/2026:02:00:00 +0000`.
     TimeLocal,
     /// `time_iso8601`.
@@ -123,6 +125,7 @@ impl Variable {
             "consumer_name" => Self::ConsumerName,
             "balancer_ip" => Self::BalancerIp,
             "balancer_port" => Self::BalancerPort,
+            "apisix_request_id" | "request_id" => Self::RequestId,
             "time_local" => Self::TimeLocal,
             "time_iso8601" => Self::TimeIso8601,
             "msec" => Self::Msec,

@@ -1,5 +1,6 @@
 //! The life of a request, a line a step.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -89,6 +90,7 @@ fn begin(
         bytes_received: asked.head_bytes,
         body_bytes_sent: 0,
         metrics: worker.metrics.clone(),
+        request_id: OnceCell::new(),
     };
     Exchange::new(ctx, body, asked.refused, held, worker, downstream)
 }
