@@ -73,14 +73,20 @@ fn start(config: &std::path::Path) -> anyhow::Result<()> {
 }
 
 fn init(config: &std::path::Path) -> anyhow::Result<()> {
-    if config.exists() {
-        say(&format!("{}: is there already, left as it is", config.display()))?;
-    } else {
-        if let Some(folder) = config.parent() {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    if let Some(folder) = config.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    // Asking first whether it is there would leave time for someone else to write it.
+    match std::fs::File::create_new(config) {
+        Ok(mut file) => {
+            let written = file.write_all(SHIPPED.as_bytes());
+            written.with_context(|| config.display().to_string())?;
+            say(&format!("{}: written", config.display()))?;
         }
-        std::fs::write(config, SHIPPED).with_context(|| config.display().to_string())?;
-        say(&format!("{}: written", config.display()))?;
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            say(&format!("{}: is there already, left as it is", config.display()))?;
+        }
+        Err(error) => return Err(error).with_context(|| config.display().to_string()),
     }
     let loaded = Config::load(config).map_err(anyhow::Error::msg)?;
     let data_dir = &loaded.config.sluice.data_dir;

@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use self::pid_file::PidFile;
+pub use self::settings::not_there_yet;
 use self::services::Services;
 use self::signals::Signal;
 use self::workers::{Workers, Work};

@@ -3,12 +3,10 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::bail;
-
 use super::say;
 use crate::config::Config;
 use crate::runtime;
-use crate::store::file;
+use crate::store::{StoreError, file};
 
 /// Checks the config file, and for the providers `yaml` and `json` every resource.
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
@@ -18,11 +16,14 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
             for warning in error.warnings() {
                 warn(path, &warning.to_string())?;
             }
-            bail!("{error}");
+            return Err(refused(path, &[error.to_string()]));
         }
     };
     for warning in &loaded.warnings {
         warn(path, &warning.to_string())?;
+    }
+    for (key, reason) in runtime::not_there_yet(&loaded.config) {
+        warn(path, &format!("{key}: {reason}"))?;
     }
     say(&format!("{}: ok", path.display()))?;
     match loaded.config.resource_file() {
@@ -32,7 +33,12 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
 }
 
 fn check_resources(config: &Config, path: &Path) -> anyhow::Result<()> {
-    let listing = file::read(path)?;
+    let listing = match file::read(path) {
+        Ok(listing) => listing,
+        // Its reason begins with the file, as the other lines do.
+        Err(StoreError::Broken { reason, .. }) => return Err(refused(path, &[reason])),
+        Err(error) => return Err(error.into()),
+    };
     let count = listing.entries.len();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
@@ -48,9 +54,20 @@ fn check_resources(config: &Config, path: &Path) -> anyhow::Result<()> {
         }
     }
     if !wrong.is_empty() {
-        bail!("{}", wrong.join("\n"));
+        return Err(refused(path, &wrong));
     }
     say(&format!("{}: ok ({count} resources)", path.display()))
+}
+
+/// Tells what is wrong, each line beginning with the file as editors and scripts like it, and
+/// gives back the end of it.
+fn refused(path: &Path, wrong: &[String]) -> anyhow::Error {
+    let mut out = std::io::stderr().lock();
+    for lines in wrong {
+        // Nobody may be reading; the exit code says it too.
+        let _ = writeln!(out, "{lines}");
+    }
+    anyhow::anyhow!("{} cannot be used", path.display())
 }
 
 fn warn(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -41,7 +41,8 @@ pub(super) fn send(config: &Path, order: Order) -> anyhow::Result<()> {
         return say(&format!("process {pid} was told to open its logs again"));
     }
     let end = Instant::now() + limit;
-    while PidFile::read(&path)? == Some(pid) {
+    // A file that names another process, or none yet, is that of the node's successor.
+    while PidFile::read(&path).is_ok_and(|runs| runs == Some(pid)) {
         if Instant::now() > end {
             bail!("process {pid} still runs after {limit:?}");
         }

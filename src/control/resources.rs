@@ -1,4 +1,7 @@
 //! Resources as they are stored, without what is secret in them; and their schemas.
+//!
+//! Shapes and words are those of APISIX `control/v1.lua`: metadata is told bare, other kinds with
+//! their place in the store.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -8,12 +11,12 @@ use crate::plugin::registry;
 use crate::resource::{self, Kind};
 use crate::store::Entry;
 
-/// The kinds that are told of: path of the list, path of one, kind.
-const TOLD: [(&str, &str, Kind); 4] = [
-    ("routes", "route/", Kind::Route),
-    ("services", "service/", Kind::Service),
-    ("upstreams", "upstream/", Kind::Upstream),
-    ("plugin_metadatas", "plugin_metadata/", Kind::PluginMetadata),
+/// The kinds that are told of: path of the list, path of one, name in errors, kind.
+const TOLD: [(&str, &str, &str, Kind); 4] = [
+    ("routes", "route/", "route", Kind::Route),
+    ("services", "service/", "service", Kind::Service),
+    ("upstreams", "upstream/", "upstream", Kind::Upstream),
+    ("plugin_metadatas", "plugin_metadata/", "plugin metadata", Kind::PluginMetadata),
 ];
 
 // === impl Control ===
@@ -21,12 +24,12 @@ const TOLD: [(&str, &str, Kind); 4] = [
 impl Control {
     /// A list of resources, or one.
     pub(super) async fn resource(&self, path: &str) -> Answer {
-        for (list, one, kind) in TOLD {
+        for (list, one, name, kind) in TOLD {
             if path == list {
                 return self.list(kind).await;
             }
             if let Some(id) = path.strip_prefix(one).filter(|id| !id.is_empty()) {
-                return self.one(kind, id).await;
+                return self.one(kind, name, id).await;
             }
         }
         not_found()
@@ -42,10 +45,13 @@ impl Control {
         }
     }
 
-    async fn one(&self, kind: Kind, id: &str) -> Answer {
+    async fn one(&self, kind: Kind, name: &str, id: &str) -> Answer {
         match self.parts.store.get(&format!("{}/{id}", kind.dir())).await {
             Ok(Some(entry)) => (StatusCode::OK, self.told(kind, &entry)),
-            Ok(None) => not_found(),
+            Ok(None) => {
+                let said = format!("{name}[{id}] not found");
+                (StatusCode::NOT_FOUND, json!({ "error_msg": said }))
+            }
             Err(error) => unavailable(&error.to_string()),
         }
     }
@@ -53,6 +59,13 @@ impl Control {
     fn told(&self, kind: Kind, entry: &Entry) -> Value {
         let mut value = resource::parse(&entry.value).unwrap_or(Value::Null);
         self.parts.compiler.lock().hide(kind, &mut value);
+        // Files and other writers may leave it out; APISIX fills it in when it reads.
+        if let (Some(fields), Some((_, id))) = (value.as_object_mut(), Kind::of_key(&entry.key)) {
+            fields.entry("id").or_insert_with(|| id.into());
+        }
+        if kind == Kind::PluginMetadata {
+            return value;
+        }
         json!({
             "key": format!("/{}", entry.key),
             "value": value,
@@ -89,5 +102,5 @@ pub(super) fn schemas() -> Value {
             (entry.name.to_owned(), told)
         })
         .collect();
-    json!({ "main": main, "plugins": plugins, "stream-plugins": {} })
+    json!({ "main": main, "plugins": plugins, "stream_plugins": {} })
 }

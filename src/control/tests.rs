@@ -1,19 +1,16 @@
 //! What the control API says, without a socket.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::resource::Keyring;
-use crate::secret;
-use crate::snapshot::Snapshot;
-use crate::snapshot::compile::{Compiler, Settings};
-use crate::store::Expect;
+use crate::snapshot::{Snapshot, rig};
 use crate::store::embedded::Embedded;
-use crate::upstream::{Keepalive, dns};
+use crate::store::{Entry, Event, Expect, Listing, StoreError, Written};
 
 struct Bench {
     control: Arc<Control>,
@@ -22,33 +19,58 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
+/// A store that nobody reaches.
+struct Silent;
+
+#[async_trait::async_trait]
+impl ConfigStore for Silent {
+    async fn get(&self, _: &str) -> Result<Option<Entry>, StoreError> {
+        Err(silence())
+    }
+
+    async fn list(&self, _: &str) -> Result<Listing, StoreError> {
+        Err(silence())
+    }
+
+    async fn put(
+        &self,
+        _: &str,
+        _: Bytes,
+        _: Expect,
+        _: Option<i64>,
+    ) -> Result<Written, StoreError> {
+        Err(silence())
+    }
+
+    async fn delete(&self, _: &str, _: Expect) -> Result<Written, StoreError> {
+        Err(silence())
+    }
+
+    async fn next_revision(&self) -> Result<i64, StoreError> {
+        Err(silence())
+    }
+
+    fn watch(self: Arc<Self>) -> mpsc::Receiver<Event> {
+        mpsc::channel(1).1
+    }
+
+    fn is_reachable(&self) -> bool {
+        false
+    }
+}
+
+fn silence() -> StoreError {
+    StoreError::Unreachable {
+        endpoint: "http://etcd:2379".to_owned(),
+        reason: "down".to_owned(),
+    }
+}
+
 async fn bench(stored: &[(&str, Value)]) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let store = Embedded::open(&folder.path().join("config.redb")).unwrap();
-    let settings = secret::Settings {
-        ttl: Duration::from_secs(300),
-        neg_ttl: Duration::from_secs(60),
-    };
-    let handle = tokio::runtime::Handle::current();
-    let (secrets, _) = Secrets::new(settings, handle, |_, _| {});
-    let compiler = Compiler::new(
-        Settings {
-            keepalive: Keepalive {
-                size: 1,
-                idle: Duration::from_secs(1),
-                requests: 1,
-            },
-            protocols: vec!["TLSv1.3".to_owned()],
-            http2: true,
-            fallback_sni: None,
-            encrypt_fields: true,
-            plugins: None,
-        },
-        Keyring::default(),
-        secrets.clone(),
-        dns::Dns::new(dns::Settings::default()).unwrap(),
-    );
-    let compiler = Shared::new(compiler);
+    let rig = rig::compiler(Keyring::default());
+    let compiler = rig.shared;
     for (key, value) in stored {
         let value = Bytes::from(value.to_string());
         store.put(key, value, Expect::Any, None).await.unwrap();
@@ -60,7 +82,7 @@ async fn bench(stored: &[(&str, Value)]) -> Bench {
     let control = Control::new(Parts {
         compiler: compiler.clone(),
         published,
-        secrets,
+        secrets: rig.secrets,
         store,
         ready: is_ready,
         version: "0",
@@ -94,7 +116,10 @@ async fn tells_what_is_rejected_and_why() {
     assert_eq!(rejected[0]["reasons"][0]["path"], "/uri");
     let (_, status) = check(&bench, "/v1/status").await;
     assert_eq!(status["resources"]["routes"], 1);
-    assert_eq!((&status["rejected"], &status["ready"]), (&json!(1), &json!(false)));
+    assert_eq!(
+        (&status["rejected"], &status["ready"]),
+        (&json!(1), &json!(false))
+    );
     assert_eq!(status["ignored"], json!(["protos/1"]));
     drop(bench.compiler);
 }
@@ -107,18 +132,105 @@ async fn lists_resources_and_hides_what_is_secret() {
         ("routes/1", json!({ "uri": "/a", "upstream": upstream })),
     ])
     .await;
-    for path in ["/v1/upstreams", "/v1/upstream/1", "/v1/routes", "/v1/route/1"] {
+    for path in [
+        "/v1/upstreams",
+        "/v1/upstream/1",
+        "/v1/routes",
+        "/v1/route/1",
+    ] {
         let (status, told) = check(&bench, path).await;
         assert_eq!(status, 200);
         assert!(!told.to_string().contains("planted"), "{path}: {told}");
         assert!(told.to_string().contains("modifiedIndex"), "{path}: {told}");
     }
-    assert_eq!(check(&bench, "/v1/route/2").await.0, 404);
-    assert_eq!(check(&bench, "/v1/none").await.0, 404);
+    let said = |text: &str| (404, json!({ "error_msg": text }));
+    assert_eq!(
+        check(&bench, "/v1/route/2").await,
+        said("route[2] not found")
+    );
+    assert_eq!(check(&bench, "/v1/none").await, said("not found"));
     assert_eq!(check(&bench, "/").await.0, 404);
     let (_, schema) = check(&bench, "/v1/schema").await;
     assert!(schema["main"]["route"]["properties"]["uri"].is_object());
     assert!(schema["plugins"]["key-auth"]["consumer_schema"].is_object());
+}
+
+#[tokio::test]
+async fn tells_metadata_bare_and_with_its_id() {
+    let metadata = json!({ "log_format": { "a": "$host" } });
+    let bench = bench(&[("plugin_metadata/file-logger", metadata)]).await;
+    let told = json!({ "id": "file-logger", "log_format": { "a": "$host" } });
+    let all = json!([told.clone()]);
+    assert_eq!(check(&bench, "/v1/plugin_metadatas").await, (200, all));
+    assert_eq!(
+        check(&bench, "/v1/plugin_metadata/file-logger").await,
+        (200, told)
+    );
+    let said = json!({ "error_msg": "plugin metadata[cors] not found" });
+    assert_eq!(check(&bench, "/v1/plugin_metadata/cors").await, (404, said));
+}
+
+#[tokio::test]
+async fn says_why_when_the_store_does_not_answer() {
+    let settings = json!({ "uri": "/a", "plugins": {} });
+    let mut bench = bench(&[("routes/1", settings)]).await;
+    let control = Arc::get_mut(&mut bench.control).unwrap();
+    control.parts.store = Arc::new(Silent);
+    for path in ["/v1/routes", "/v1/route/1"] {
+        let (status, body) = check(&bench, path).await;
+        assert_eq!(status, 503, "{path}");
+        let said = body["error_msg"].as_str().unwrap();
+        assert!(said.contains("http://etcd:2379: down"), "{path}: {said}");
+    }
+    // What the node serves is known without the store.
+    let (status, body) = check(&bench, "/v1/status").await;
+    assert_eq!((status, &body["resources"]["routes"]), (200, &json!(1)));
+    assert_eq!(body["store_reachable"], false);
+}
+
+#[tokio::test]
+async fn tells_of_secrets_and_certificates_without_keys() {
+    let issued = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
+    let (cert, key) = (issued.cert.pem(), issued.signing_key.serialize_pem());
+    let reference = "$secret://vault/none/ssl/cert";
+    let bench = bench(&[
+        (
+            "ssls/1",
+            json!({ "sni": "a.com", "cert": cert, "key": key }),
+        ),
+        (
+            "ssls/2",
+            json!({ "sni": "b.com", "cert": reference, "key": reference }),
+        ),
+    ])
+    .await;
+    let (_, told) = check(&bench, "/v1/certificates").await;
+    assert_eq!(
+        (&told[0]["ssl"], &told[0]["snis"]),
+        (&json!("1"), &json!(["a.com"]))
+    );
+    assert_eq!(told[0]["names"], json!(["a.com"]));
+    assert_eq!(told[0]["sha256"].as_str().unwrap().len(), 64);
+    assert!(told[0]["not_before"].as_i64() < told[0]["not_after"].as_i64());
+    assert_eq!(told.as_array().unwrap().len(), 1);
+    assert!(!told.to_string().contains("PRIVATE"), "{told}");
+    let (_, told) = check(&bench, "/v1/secrets").await;
+    assert_eq!(
+        (&told[0]["manager"], &told[0]["path"]),
+        (&json!("vault/none"), &json!("ssl"))
+    );
+    assert_eq!(
+        (&told[0]["state"], &told[0]["references"]),
+        (&json!("failed"), &json!(1))
+    );
+    assert_eq!(told[0]["age_seconds"], Value::Null);
+    assert!(
+        told[0]["last_error"]
+            .as_str()
+            .unwrap()
+            .contains("vault/none"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

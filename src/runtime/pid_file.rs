@@ -3,9 +3,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+/// How often, and how far apart, a lock is tried that another process has: whoever reads the file
+/// holds the lock for a moment too, and must not keep a node from starting.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The file of a node that runs; locked for as long as this lives.
 pub struct PidFile {
@@ -19,6 +25,8 @@ pub enum PidError {
     Io { path: PathBuf, source: io::Error },
     #[error("a node already runs with this data folder: process {pid} ({})", path.display())]
     Running { path: PathBuf, pid: i32 },
+    #[error("{}: locked by a process that it does not name", path.display())]
+    Nameless { path: PathBuf },
 }
 
 // === impl PidFile ===
@@ -34,34 +42,33 @@ impl PidFile {
     /// # Errors
     /// [`PidError::Running`] when another process has it.
     pub fn acquire(path: &Path) -> Result<Self, PidError> {
-        let failed = |source| PidError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| failed(path, source);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        match Flock::lock(open.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => {
-                let mut held = Self { file };
-                held.write(std::process::id()).map_err(failed)?;
-                Ok(held)
+        let mut file = open.map_err(failed)?;
+        for _ in 0..TRIES {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => {
+                    let mut held = Self { file };
+                    held.write(std::process::id()).map_err(failed)?;
+                    return Ok(held);
+                }
+                Err((held, Errno::EWOULDBLOCK)) => file = held,
+                Err((_, errno)) => return Err(failed(errno.into())),
             }
-            Err((mut file, Errno::EWOULDBLOCK)) => Err(PidError::Running {
-                path: path.to_owned(),
-                pid: pid_in(&mut file),
-            }),
-            Err((_, errno)) => Err(failed(errno.into())),
+            #[expect(clippy::disallowed_methods, reason = "a node that starts serves nobody yet")]
+            std::thread::sleep(PAUSE);
         }
+        let pid = pid_in(&mut file, path)?;
+        let path = path.to_owned();
+        Err(PidError::Running { path, pid })
     }
 
     /// The process that runs; `None` when there is none, whatever the file says.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file is there and cannot be read, or is locked and names no process.
     pub fn read(path: &Path) -> Result<Option<i32>, PidError> {
-        let failed = |source| PidError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| failed(path, source);
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -69,7 +76,7 @@ impl PidFile {
         };
         match Flock::lock(file, FlockArg::LockSharedNonblock) {
             Ok(_) => Ok(None),
-            Err((mut file, Errno::EWOULDBLOCK)) => Ok(Some(pid_in(&mut file))),
+            Err((mut file, Errno::EWOULDBLOCK)) => pid_in(&mut file, path).map(Some),
             Err((_, errno)) => Err(failed(errno.into())),
         }
     }
@@ -81,11 +88,22 @@ impl PidFile {
     }
 }
 
-/// The number in the file, 0 while it is being written.
-fn pid_in(file: &mut File) -> i32 {
+/// The process that the file names. Never 0 or less, which for a signal means whole groups of
+/// processes.
+fn pid_in(file: &mut File, path: &Path) -> Result<i32, PidError> {
     let mut text = String::new();
-    let _ = file.read_to_string(&mut text);
-    text.trim().parse().unwrap_or(0)
+    file.read_to_string(&mut text).map_err(|source| failed(path, source))?;
+    let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
+    pid.ok_or_else(|| PidError::Nameless {
+        path: path.to_owned(),
+    })
+}
+
+fn failed(path: &Path, source: io::Error) -> PidError {
+    PidError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -105,5 +123,16 @@ mod tests {
         drop(held);
         assert_eq!(PidFile::read(&path).unwrap(), None);
         assert!(PidFile::acquire(&path).is_ok());
+    }
+
+    #[test]
+    fn names_no_process_group_to_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = PidFile::path(folder.path());
+        let _held = PidFile::acquire(&path).unwrap();
+        for text in ["", "0", "-1", "x", "99999999999"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(matches!(PidFile::read(&path), Err(PidError::Nameless { .. })), "{text}");
+        }
     }
 }

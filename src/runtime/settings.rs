@@ -177,7 +177,7 @@ pub(super) fn proxy(config: &Config) -> proxy::Settings {
 }
 
 /// What this version reads and has no use for yet, by key.
-pub(super) fn not_there_yet(config: &Config) -> BTreeMap<&'static str, &'static str> {
+pub fn not_there_yet(config: &Config) -> BTreeMap<&'static str, &'static str> {
     let mut found = BTreeMap::new();
     if config.apisix.match_uri_encoded_slash {
         found.insert("apisix.match_uri_encoded_slash", "encoded slashes are matched decoded");

@@ -32,13 +32,15 @@ pub(crate) async fn follow(store: Arc<dyn ConfigStore>, keyring: Keyring) -> Sha
     compiler.shared
 }
 
-struct Parts {
-    shared: Shared,
-    secrets: Secrets,
+/// A compiler of nothing, and its secrets.
+pub(crate) struct Parts {
+    pub(crate) shared: Shared,
+    pub(crate) secrets: Secrets,
     changed: tokio::sync::mpsc::UnboundedReceiver<secret::Reference>,
 }
 
-fn compiler(keyring: Keyring) -> Parts {
+/// A compiler that follows nothing.
+pub(crate) fn compiler(keyring: Keyring) -> Parts {
     let settings = secret::Settings {
         ttl: Duration::from_secs(60),
         neg_ttl: Duration::from_secs(60),

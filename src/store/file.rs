@@ -101,7 +101,10 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
         if last.trim() != "#END" {
             return Err(broken("expected #END as its last line".to_owned()));
         }
-        serde_saphyr::from_str(&text).map_err(|error| broken(error.to_string()))?
+        // A snippet of the text could show a key.
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(&text, options)
+            .map_err(|error| broken(error.to_string()))?
     };
     let content = match content {
         Value::Object(content) => content,
@@ -268,6 +271,8 @@ mod tests {
         assert!(said.contains("#END"), "{said}");
         let said = check("apisix.yaml", "routes: [\n#END\n").unwrap_err();
         assert!(said.contains("apisix.yaml"), "{said}");
+        let said = check("apisix.yaml", "consumers:\n- {key: planted\n#END\n").unwrap_err();
+        assert!(said.contains("line ") && !said.contains("planted"), "{said}");
         assert!(check("apisix.json", "{").unwrap_err().contains("line 1"));
     }
 
