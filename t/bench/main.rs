@@ -54,8 +54,9 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::site::Site;
 use self::table::{Report, say};
@@ -96,6 +97,17 @@ async fn main() -> Result<()> {
         say(&config_road::measure(routes)?.to_string());
         return Ok(());
     }
+    // A bench that is told to end goes through its guards, so that no process stays behind.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        outcome = start(arguments) => outcome,
+        _ = terminate.recv() => bail!("terminated"),
+        _ = interrupt.recv() => bail!("interrupted"),
+    }
+}
+
+async fn start(arguments: Arguments) -> Result<()> {
     let site = Site::open(arguments.rounds, arguments.seconds).await?;
     if arguments.works == ["gate"] {
         return match arguments.record {

@@ -1,11 +1,17 @@
 //! A plain HTTP/1.1 client for what the load tools cannot do: idle connections, a paced rate,
 //! calls to an Admin API.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::site::HOST;
+
+/// How long an answer may take before it counts as none.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One keep-alive connection to a port of loopback.
 pub struct Client {
@@ -35,7 +41,15 @@ impl Client {
     }
 
     /// Sends a whole request and returns the status once the whole response is here.
+    ///
+    /// # Errors
+    /// The connection ends, the response is none, or it is not there within [`PATIENCE`].
     pub async fn exchange(&mut self, request: &[u8]) -> Result<u16> {
+        let answered = timeout(PATIENCE, self.send_and_receive(request)).await;
+        answered.with_context(|| format!("no answer within {PATIENCE:?}"))?
+    }
+
+    async fn send_and_receive(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {

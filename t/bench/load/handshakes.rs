@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
@@ -13,10 +13,11 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Load;
-use super::client::request;
+use super::client::{PATIENCE, request};
 use crate::site::{HOST, Site};
 
 /// Connections being made at the same time.
@@ -39,7 +40,8 @@ pub async fn run(site: &Site, port: u16, path: &str) -> Result<Load> {
         let mut micros = Vec::new();
         while Instant::now() < end {
             let start = Instant::now();
-            once(&connector, port, request.as_bytes()).await?;
+            let once = once(&connector, port, request.as_bytes());
+            timeout(PATIENCE, once).await.context("a connection hangs")??;
             micros.push(start.elapsed().as_secs_f64() * 1e6);
         }
         Ok(micros)
