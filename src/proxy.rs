@@ -61,8 +61,14 @@ pub struct Settings {
     /// Whether `X-APISIX-Upstream-Status` is told always, not only for 5xx.
     pub show_upstream_status: bool,
     /// A line of the access log.
-    pub access_line: Option<(Template, Escape)>,
-    /// Whether that line tells of response headers, which are then kept for it.
+    pub access_line: Option<AccessLine>,
+}
+
+/// How an exchange is written down.
+pub struct AccessLine {
+    template: Template,
+    escape: Escape,
+    /// Whether the line tells of response headers, which are then kept for it.
     keeps_headers: bool,
 }
 
@@ -92,15 +98,23 @@ struct Held {
     consumers: Rc<Consumers>,
 }
 
-// === impl Settings ===
+// === impl AccessLine ===
 
-impl Settings {
-    /// Says what a line of the access log is.
-    pub fn set_access_line(&mut self, template: Template, escape: Escape) {
-        self.keeps_headers = template.uses(|name| matches!(name, Variable::SentHeader(_)));
-        self.access_line = Some((template, escape));
+impl AccessLine {
+    pub fn new(template: Template, escape: Escape) -> Self {
+        Self {
+            keeps_headers: template.uses(|name| matches!(name, Variable::SentHeader(_))),
+            template,
+            escape,
+        }
+    }
+
+    fn write(&self, ctx: &Ctx, out: &mut String) {
+        self.template.render_line(ctx, self.escape, out);
     }
 }
+
+// === impl Settings ===
 
 impl Default for Settings {
     fn default() -> Self {
@@ -117,7 +131,6 @@ impl Default for Settings {
             paths: PathRules::default(),
             show_upstream_status: false,
             access_line: None,
-            keeps_headers: false,
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod compile;
 pub mod publish;
 mod parts;
 mod references;
+#[cfg(test)]
+pub(crate) mod rig;
 
 use std::sync::Arc;
 

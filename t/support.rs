@@ -2,10 +2,12 @@
 
 #![allow(dead_code)]
 
+pub mod authority;
 pub mod bao;
 pub mod etcd;
 pub mod gateway;
 pub mod origin;
+pub mod raw;
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -170,9 +170,8 @@ impl Exchange {
                 step.log(ctx);
             }
         }
-        if let (Some(log), Some((line, escape))) = (&worker.access_log, &worker.settings.access_line)
-        {
-            log.line(|out| line.render_line(ctx, *escape, out));
+        if let (Some(log), Some(line)) = (&worker.access_log, &worker.settings.access_line) {
+            log.line(|out| line.write(ctx, out));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Listening sockets: bound at start, so that what is wrong is told then; accepted from by workers.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ pub struct Protocols {
     pub http2: bool,
 }
 
-/// A bound socket.
+/// A bound socket. Connections are refused until it runs.
 pub struct Listener {
-    socket: StdListener,
+    socket: Socket,
     protocols: Protocols,
 }
 
@@ -69,8 +69,7 @@ impl Listener {
             }
             socket.set_nonblocking(true)?;
             socket.bind(&addr.into())?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
+            Ok(socket)
         };
         let socket = bind().map_err(|source| BindError { addr, source })?;
         Ok(Self { socket, protocols })
@@ -91,9 +90,10 @@ impl Listener {
     /// the future is polled.
     ///
     /// # Errors
-    /// The socket cannot be registered with this thread's reactor.
+    /// The socket cannot be listened on, or not be registered with this thread's reactor.
     pub async fn run(self, worker: Rc<Worker>) -> io::Result<()> {
-        let listener = TcpListener::from_std(self.socket)?;
+        self.socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(self.socket.into())?;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {

@@ -116,7 +116,8 @@ fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
     let response = &mut exchange.ctx.response;
     response.headers.insert(header::SERVER, settings.server.clone());
     response.head_bytes = response.measure();
-    let headers = if settings.keeps_headers {
+    let keeps = settings.access_line.as_ref().is_some_and(|line| line.keeps_headers);
+    let headers = if keeps {
         response.headers.clone()
     } else {
         std::mem::take(&mut response.headers)

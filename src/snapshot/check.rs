@@ -12,27 +12,62 @@ use crate::plugin::registry;
 use crate::resource::{self, Invalid, Kind, Resource};
 use crate::secret::Reference;
 
+/// Another resource that one refers to by id.
+pub struct Target {
+    kind: Kind,
+    id: Arc<str>,
+    /// The property that refers to it.
+    path: &'static str,
+}
+
+/// What `value` refers to as `kind/id`. Needs no compiler: whether the targets are there is asked
+/// of the store, which knows before the compiler does.
+///
+/// # Errors
+/// Everything that the schema refuses.
+pub fn references(kind: Kind, id: &str, value: &Value) -> Result<Vec<Target>, Vec<Invalid>> {
+    let resource = resource::decode(kind, id, value.clone())?;
+    Ok(must_exist(&resource).collect())
+}
+
+fn must_exist(resource: &Resource) -> impl Iterator<Item = Target> {
+    // Metadata may be there or not.
+    let must = targets(resource).into_iter();
+    let must = must.filter(|((kind, _), _)| *kind != Kind::PluginMetadata);
+    must.map(|((kind, id), path)| Target { kind, id, path })
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Its key in the store.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.kind.dir(), self.id)
+    }
+
+    /// The problem of its not being there.
+    pub fn missing(&self) -> Invalid {
+        let expected = format!("the id of one of the {} that are there", self.kind.dir());
+        Invalid::new(self.path, &self.id, expected)
+    }
+}
+
 // === impl Compiler ===
 
 impl Compiler {
     /// Whether `value` could be served as `kind/id`. References to secrets are checked by their
-    /// grammar only: nobody waits for a secret manager here.
+    /// grammar only: nobody waits for a secret manager here. Private keys may be encrypted, as
+    /// they are at rest.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn check(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
-        let resource = resource::decode(kind, id, value.clone())?;
-        let missing = targets(&resource).into_iter().filter(|((kind, _), path)| {
-            // Metadata may be there or not.
-            *kind != Kind::PluginMetadata && !path.is_empty()
-        });
-        let missing: Vec<Invalid> = missing
-            .filter(|(target, _)| !self.latest.contains_key(target))
-            .map(|((kind, id), path)| {
-                let expected = format!("the id of one of the {} that are there", kind.dir());
-                Invalid::new(path, id, expected)
-            })
-            .collect();
+        let mut value = value.clone();
+        self.open_keys(kind, &mut value);
+        let resource = resource::decode(kind, id, value)?;
+        let missing = must_exist(&resource)
+            .filter(|target| !self.latest.contains_key(&(target.kind, target.id.clone())));
+        let missing: Vec<Invalid> = missing.map(|target| target.missing()).collect();
         if !missing.is_empty() {
             return Err(missing);
         }
@@ -68,8 +103,9 @@ impl Compiler {
 
     /// Encrypts in place what is encrypted at rest.
     pub fn seal(&self, kind: Kind, value: &mut Value) {
-        if kind == Kind::Ssl {
-            resource::ssl::seal(value, &self.keyring);
+        each_private_key(kind, value, |holder| resource::ssl::seal(holder, &self.keyring));
+        if !self.settings.encrypt_fields {
+            return;
         }
         each_encrypted(kind, value, |text| {
             let is_reference = Reference::parse(text).is_some();
@@ -79,10 +115,32 @@ impl Compiler {
 
     /// Decrypts in place what is encrypted at rest; what does not decrypt stays as it is.
     pub fn open(&self, kind: Kind, value: &mut Value) {
-        if kind == Kind::Ssl {
-            resource::ssl::open(value, &self.keyring);
-        }
+        self.open_keys(kind, value);
+        self.open_plugins(kind, value);
+    }
+
+    /// As [`Compiler::open`], but for private keys, which no answer of the Admin API shows.
+    pub fn open_plugins(&self, kind: Kind, value: &mut Value) {
         each_encrypted(kind, value, |text| self.keyring.decrypt(text));
+    }
+
+    /// Hides in place what is secret: what is encrypted at rest, and keys shown to nodes.
+    pub fn hide(&self, kind: Kind, value: &mut Value) {
+        const HIDDEN: &str = "(hidden)";
+        each_encrypted(kind, value, |_| Some(HIDDEN.to_owned()));
+        for key in ["/tls/client_key", "/upstream/tls/client_key", "/key", "/token"] {
+            if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
+                let is_reference = slot.as_str().and_then(Reference::parse).is_some();
+                // `key` of an upstream is what chash hashes.
+                if !is_reference && (key != "/key" || kind == Kind::Ssl) {
+                    *slot = HIDDEN.into();
+                }
+            }
+        }
+    }
+
+    fn open_keys(&self, kind: Kind, value: &mut Value) {
+        each_private_key(kind, value, |holder| resource::ssl::open(holder, &self.keyring));
     }
 
     /// The store keys of the resources that refer to `kind/id`.
@@ -90,6 +148,21 @@ impl Compiler {
         let target = (kind, Arc::from(id));
         let users = self.users.of(&target);
         users.map(|(kind, id)| format!("{}/{id}", kind.dir())).collect()
+    }
+}
+
+/// Shows each private key of `value` to `change`, as the `key` of an object.
+fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) {
+    let upstream = match kind {
+        Kind::Ssl => return change(value),
+        Kind::Upstream => value.pointer_mut("/tls/client_key"),
+        Kind::Route | Kind::Service => value.pointer_mut("/upstream/tls/client_key"),
+        _ => None,
+    };
+    if let Some(slot) = upstream {
+        let mut holder = serde_json::json!({ "key": slot.take() });
+        change(&mut holder);
+        *slot = holder["key"].take();
     }
 }
 

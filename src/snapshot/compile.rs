@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::Snapshot;
 pub use super::parts::Settings;
@@ -15,6 +16,7 @@ use crate::plugin::chain::Chain;
 use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
+use crate::tls::Served;
 use crate::upstream::dns::Dns;
 
 /// Compiles resources and remembers how, so that the next event costs what it touches.
@@ -34,7 +36,11 @@ pub struct Compiler {
     rejected: BTreeMap<Key, Rejected>,
     /// Keys of kinds that this version does not serve.
     ignored: BTreeSet<Arc<str>>,
+    /// Whether references are checked by their grammar only, and nothing is fetched.
+    dry: bool,
     pub(super) current: Snapshot,
+    /// The revision of `current`, for whoever waits for one.
+    reached: watch::Sender<i64>,
 }
 
 /// Enough of a stored value to tell it from another: a restored store may use a revision again.
@@ -70,13 +76,27 @@ impl Compiler {
             references: Users::default(),
             rejected: BTreeMap::new(),
             ignored: BTreeSet::new(),
+            dry: false,
             current: Snapshot::default(),
+            reached: watch::Sender::new(0),
         }
+    }
+
+    /// The same compiler, but for finding out what would be rejected: secrets are not fetched.
+    #[must_use]
+    pub fn dry(mut self) -> Self {
+        self.dry = true;
+        self
     }
 
     /// The snapshot as of the last apply.
     pub fn snapshot(&self) -> &Snapshot {
         &self.current
+    }
+
+    /// The revision of the newest event that was applied, as it moves.
+    pub fn reached(&self) -> watch::Receiver<i64> {
+        self.reached.subscribe()
     }
 
     /// What is rejected now: kind, id and why.
@@ -105,6 +125,12 @@ impl Compiler {
             let ends = served.certificates.iter().map(|certificate| certificate.not_after);
             ends.min().map(|end| (&**id, name, end))
         })
+    }
+
+    /// What is served for names: ssl id, names, certificates.
+    pub fn served(&self) -> impl Iterator<Item = (&str, &[String], &Served)> {
+        let served = self.parts.served.iter();
+        served.map(|(id, (names, served))| (&**id, names.as_slice(), &**served))
     }
 
     /// What the `route` label of metrics may be: ids of routes, and their names.
@@ -176,6 +202,7 @@ impl Compiler {
         }
         self.compile(dirty);
         self.current.revision = revision;
+        self.reached.send_replace(revision);
     }
 
     /// References whose values changed: whoever holds them is compiled again.
@@ -204,7 +231,7 @@ impl Compiler {
             let targets = targets(&resource).into_iter().map(|(target, _)| target).collect();
             self.users.set(&key, targets);
             let secrets = self.secrets.clone();
-            let mut resolver = Resolver::new(Some(&secrets));
+            let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
             let outcome = self.put(&key, &resource, &mut resolver);
             for unused in self.references.set(&key, resolver.seen) {
                 self.secrets.release(&unused);
@@ -264,7 +291,7 @@ impl Compiler {
             parts: &self.parts,
             consumers: &self.current.consumers,
             resolver,
-            dry: false,
+            dry: self.dry,
         };
         match resource {
             Resource::Secret(vault) => self.secrets.set_manager(id, vault),

@@ -30,6 +30,8 @@ pub struct Settings {
     pub http2: bool,
     /// Names whose certificate is served to clients that name no server.
     pub fallback_sni: Option<String>,
+    /// Whether plugin fields that are declared so are encrypted at rest.
+    pub encrypt_fields: bool,
     /// Plugins that may be used (`plugins`); none means every one.
     pub plugins: Option<Vec<String>>,
 }

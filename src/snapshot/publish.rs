@@ -49,6 +49,14 @@ impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, Compiler> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until the compiler has applied what the store delivered up to `revision`, for `limit`
+    /// at most. Returns whether it has.
+    pub async fn reach(&self, revision: i64, limit: Duration) -> bool {
+        let mut reached = self.lock().reached();
+        let reaches = reached.wait_for(|at| *at >= revision);
+        tokio::time::timeout(limit, reaches).await.is_ok_and(|there| there.is_ok())
+    }
 }
 
 // === impl Road ===

@@ -18,6 +18,8 @@ pub struct Certificate {
     /// Seconds since 1970.
     pub not_after: i64,
     pub subject: String,
+    /// SHA-256 of the leaf, hexadecimal.
+    pub fingerprint: String,
     /// DNS names and addresses that it is for.
     pub names: Vec<String>,
 }
@@ -51,11 +53,16 @@ impl Certificate {
         let subject = leaf.subject().to_string();
         let names = alternative_names(&leaf);
         drop(leaf);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.cert[0]);
+        let fingerprint = digest.as_ref().iter().fold(String::new(), |text, byte| {
+            text + &format!("{byte:02x}")
+        });
         Ok(Self {
             key: Arc::new(key),
             not_before,
             not_after,
             subject,
+            fingerprint,
             names,
         })
     }

@@ -366,6 +366,46 @@ impl Gateway {
         (status, serde_json::from_str(&text).unwrap_or(json!(text)))
     }
 
+    // Conditions.
+
+    /// Waits until GET `path` is answered 200.
+    pub async fn served(&self, path: &str) {
+        super::eventually(&format!("{path} is served"), || async {
+            self.get(path).await.status() == 200
+        })
+        .await;
+    }
+
+    /// Waits until `path` has a route: until it is answered otherwise than 404.
+    pub async fn routed(&self, path: &str) {
+        self.routed_with(path, &[]).await;
+    }
+
+    /// The same, with headers.
+    pub async fn routed_with(&self, path: &str, headers: &[(&str, &str)]) {
+        super::eventually(&format!("{path} is routed"), || async {
+            let mut request = self.client.get(self.http_url(path));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            request.send().await.unwrap().status() != 404
+        })
+        .await;
+    }
+
+    /// Waits until handshakes for `host` show exactly `cert_pem`.
+    pub async fn serves_certificate(&self, host: &str, ca_pem: &str, cert_pem: &str) {
+        let wanted = super::authority::der(cert_pem);
+        super::eventually(&format!("{host} shows the certificate"), || async {
+            let client = self.https_client(host, ca_pem);
+            match client.get(self.https_url(host, "/")).send().await {
+                Ok(answer) => certificate(&answer) == wanted,
+                Err(_) => false,
+            }
+        })
+        .await;
+    }
+
     // The process.
 
     pub fn pid(&self) -> i32 {

@@ -1,0 +1,176 @@
+//! What the Admin API says: the shapes of its answers, and which error is which status.
+//!
+//! Reads carry `createdIndex` and `modifiedIndex`, writes do not, as in APISIX; the revision of a
+//! write stands in the header `X-Sluice-Revision`.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::resource::Invalid;
+use crate::store::StoreError;
+
+/// What every key begins with in answers.
+const PREFIX: &str = "/apisix";
+
+const REVISION: HeaderName = HeaderName::from_static("x-sluice-revision");
+
+/// An answer, good or bad.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: StatusCode,
+    body: Body,
+    /// Of the write that was done.
+    revision: Option<i64>,
+}
+
+/// An answer, or the refusal that stands in for it.
+pub(super) type Answered = Result<Answer, Answer>;
+
+#[derive(Debug)]
+enum Body {
+    None,
+    Json(Value),
+    Text(&'static str),
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// A status without a body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            body: Body::None,
+            revision: None,
+        }
+    }
+
+    /// 200 with `body`.
+    pub(super) fn json(body: Value) -> Self {
+        Self {
+            body: Body::Json(body),
+            ..Self::empty(StatusCode::OK)
+        }
+    }
+
+    /// 400 with a plain text, where APISIX has no JSON either.
+    pub(super) fn text(text: &'static str) -> Self {
+        Self {
+            body: Body::Text(text),
+            ..Self::empty(StatusCode::BAD_REQUEST)
+        }
+    }
+
+    /// `status` with `{"error_msg": message}`.
+    pub(super) fn error(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            ..Self::json(json!({ "error_msg": message.into() }))
+        }
+    }
+
+    /// 400 with `{"error_msg": message}`.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::error(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 400 that names everything that is wrong.
+    pub(super) fn invalid(wrong: &[Invalid]) -> Self {
+        Self::bad(format!("invalid configuration: {}", joined(wrong)))
+    }
+
+    /// 401 that says why.
+    pub(super) fn unauthorized(reason: &str) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            ..Self::json(json!({ "error_msg": "failed to check token", "description": reason }))
+        }
+    }
+
+    /// 404 for a kind that is none.
+    pub(super) fn unknown_kind(name: &str) -> Self {
+        Self::error(
+            StatusCode::NOT_FOUND,
+            format!("Unsupported resource type: {name}"),
+        )
+    }
+
+    /// 404 for a kind of APISIX that is not there yet, whatever is asked of it.
+    pub(super) fn unserved_kind(name: &str) -> Self {
+        let message = format!(
+            "Unsupported resource type: {name}: this version of Sluice does not serve it yet"
+        );
+        Self::error(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 404 for a method that a path does not have.
+    pub(super) fn no_such_method() -> Self {
+        Self::error(StatusCode::NOT_FOUND, "not found")
+    }
+
+    /// 404 for a key that is not there.
+    pub(super) fn key_not_found() -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            ..Self::json(json!({ "message": "Key not found" }))
+        }
+    }
+
+    /// A write that was done.
+    pub(super) fn written(status: StatusCode, key: &str, value: Value, revision: i64) -> Self {
+        Self {
+            status,
+            revision: Some(revision),
+            ..Self::json(json!({ "key": full_key(key), "value": value }))
+        }
+    }
+
+    /// A deletion that was done.
+    pub(super) fn deleted(key: &str, revision: i64) -> Self {
+        Self {
+            revision: Some(revision),
+            ..Self::json(json!({ "deleted": "1", "key": full_key(key) }))
+        }
+    }
+
+    /// The answer over HTTP; JSON ends with a line feed, as APISIX writes it.
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let body = match self.body {
+            Body::None => Bytes::new(),
+            Body::Json(value) => format!("{value}\n").into(),
+            Body::Text(text) => Bytes::from_static(text.as_bytes()),
+        };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if let Some(revision) = self.revision {
+            headers.insert(REVISION, revision.into());
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Answer {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::ReadOnly { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::error(status, error.to_string())
+    }
+}
+
+/// The store key as answers show it: `/apisix/routes/1`.
+pub(super) fn full_key(key: &str) -> String {
+    format!("{PREFIX}/{key}")
+}
+
+/// Every problem in one line.
+pub(super) fn joined(wrong: &[Invalid]) -> String {
+    let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}

@@ -1,0 +1,149 @@
+//! What must hold before something is written: schema, references, the dry compile; and before
+//! something is deleted: that nobody uses it.
+//!
+//! The store is the authority on what is there: it is asked for every reference, since the
+//! compiler trails it by the latency of the watch. The compiler is then waited for until it has
+//! seen what the store has, so that a client may create an upstream and at once a route to it,
+//! on this node or on two.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Admin;
+use super::answer::Answer;
+use super::path::noun;
+use super::read::id_text;
+use crate::resource::{Invalid, Kind};
+use crate::snapshot::check::references;
+
+/// How long the compiler is waited for. It is a matter of milliseconds unless the watch is
+/// broken; then a write is checked against what is known.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Admin {
+    /// Whether `value` may be written as `kind/id`.
+    pub(super) async fn check(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Answer> {
+        self.catch_up().await;
+        let invalid = |wrong: Vec<Invalid>| Answer::invalid(&wrong);
+        let mut newest = 0;
+        let mut missing = Vec::new();
+        for target in references(kind, id, value).map_err(invalid)? {
+            match self.store.get(&target.key()).await? {
+                Some(entry) => newest = newest.max(entry.mod_revision),
+                None => missing.push(target.missing()),
+            }
+        }
+        if let (Kind::Consumer, Some(group)) = (kind, value.get("group_id")) {
+            let expected = "nothing: consumer groups are not served yet";
+            missing.push(Invalid::new("/group_id", group, expected));
+        }
+        if !missing.is_empty() {
+            return Err(Answer::invalid(&missing));
+        }
+        self.compiler.reach(newest, PATIENCE).await;
+        let checked = self.compiler.lock().check(kind, id, value);
+        checked.map_err(invalid)?;
+        if kind == Kind::GlobalRule {
+            self.check_other_rules(id, value).await?;
+        }
+        Ok(())
+    }
+
+    /// A plugin runs once a request, so two global rules cannot both have it.
+    async fn check_other_rules(&self, id: &str, value: &Value) -> Result<(), Answer> {
+        let dir = format!("{}/", Kind::GlobalRule.dir());
+        for entry in self.store.list(&dir).await?.entries {
+            let other = entry.key.trim_start_matches(&dir);
+            let Ok(rule) = serde_json::from_slice::<Value>(&entry.value) else {
+                continue;
+            };
+            let ours = value["plugins"].as_object().into_iter().flatten();
+            let shared = ours
+                .map(|(name, _)| name)
+                .find(|name| rule["plugins"].get(name).is_some());
+            if let (Some(name), true) = (shared, other != id) {
+                return Err(Answer::bad(format!(
+                    "plugin '{name}' already exists in global rule with id '{other}'"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `kind/id` may be deleted: nobody refers to it.
+    pub(super) async fn check_unused(&self, kind: Kind, id: &str) -> Result<(), Answer> {
+        // Plugins do without their metadata.
+        if kind == Kind::PluginMetadata {
+            return Ok(());
+        }
+        self.catch_up().await;
+        let users = self.compiler.lock().users_of(kind, id);
+        for user in users {
+            let Some(entry) = self.store.get(&user).await? else {
+                continue;
+            };
+            self.compiler.reach(entry.mod_revision, PATIENCE).await;
+            let still = self.compiler.lock().users_of(kind, id).contains(&user);
+            if let (true, Some((user, user_id))) = (still, Kind::of_key(&user)) {
+                let this = match kind {
+                    Kind::Service => "service directly".to_owned(),
+                    _ => noun(kind).to_owned(),
+                };
+                return Err(Answer::bad(format!(
+                    "can not delete this {this}, {} [{user_id}] is still using it now",
+                    noun(user)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the compiler has seen this node's own last write.
+    async fn catch_up(&self) {
+        let revision = self.written.load(Ordering::Relaxed);
+        if !self.compiler.reach(revision, PATIENCE).await {
+            // A restored store may never come to that revision: waited for once, not for ever.
+            let _ =
+                self.written
+                    .compare_exchange(revision, 0, Ordering::Relaxed, Ordering::Relaxed);
+            tracing::warn!(
+                revision,
+                "the store's watch is behind: a write is checked against what is known"
+            );
+        }
+    }
+}
+
+/// # Errors
+/// 400: `value` has times that only the Admin API may set, at its top, in its upstream or, as
+/// APISIX looks there too, in its plugins.
+pub(super) fn refuse_times(value: &Value) -> Result<(), Answer> {
+    for (holder, prefix) in [
+        (Some(value), ""),
+        (value.get("upstream"), "upstream."),
+        (value.get("plugins"), "plugins."),
+    ] {
+        for time in ["create_time", "update_time"] {
+            if holder.is_some_and(|holder| holder.get(time).is_some()) {
+                // Two spaces, as in APISIX.
+                return Err(Answer::bad(format!(
+                    "the property is forbidden:  {prefix}{time}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// 400: the body's `id` is another than the path's.
+pub(super) fn same_id(kind: Kind, id: &str, value: &Value) -> Result<(), Answer> {
+    match value.get("id") {
+        Some(written) if id_text(written) != id => {
+            Err(Answer::bad(format!("wrong {} id", noun(kind))))
+        }
+        _ => Ok(()),
+    }
+}

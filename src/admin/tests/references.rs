@@ -1,0 +1,123 @@
+//! What refers to what: created in order, deleted in order, by one node or by two.
+
+use serde_json::json;
+
+use super::{Rig, route, upstream};
+use crate::store::Expect;
+
+#[tokio::test]
+async fn refuses_what_points_nowhere() {
+    let rig = Rig::new().await;
+    for (path, body, said) in [
+        (
+            "routes/1",
+            json!({"uri": "/", "upstream_id": 9}),
+            "\"upstream_id\": expected the id",
+        ),
+        (
+            "routes/1",
+            json!({"uri": "/", "service_id": "9"}),
+            "\"service_id\"",
+        ),
+        (
+            "routes/1",
+            json!({"uri": "/", "plugin_config_id": "9", "plugins": {}}),
+            "\"plugin_config_id\"",
+        ),
+        ("services/1", json!({"upstream_id": "9"}), "\"upstream_id\""),
+        (
+            "upstreams/1",
+            json!({"nodes": {"a:1": 1}, "scheme": "https",
+            "tls": {"client_cert_id": "9"}}),
+            "\"tls/client_cert_id\"",
+        ),
+    ] {
+        rig.put(path, body).await.refused(400, said);
+    }
+}
+
+#[tokio::test]
+async fn sees_what_was_written_a_moment_ago() {
+    let rig = Rig::new().await;
+    for id in 1..=50 {
+        rig.put(&format!("upstreams/{id}"), upstream())
+            .await
+            .expect(201);
+        let route = json!({"uri": "/", "upstream_id": id});
+        rig.put("routes/1", route).await.expect(201);
+        rig.delete("routes/1").await.expect(200);
+        rig.delete(&format!("upstreams/{id}")).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn sees_what_another_node_has_written() {
+    let rig = Rig::new().await;
+    for id in 1..=50 {
+        let key = format!("upstreams/{id}");
+        let value = upstream().to_string().into();
+        rig.store
+            .put(&key, value, Expect::Absent, None)
+            .await
+            .unwrap();
+        let route = json!({"uri": "/", "upstream_id": id.to_string()});
+        rig.put(&format!("routes/{id}"), route).await.expect(201);
+        // And what it has deleted.
+        rig.store
+            .delete(&format!("routes/{id}"), Expect::Any)
+            .await
+            .unwrap();
+        rig.delete(&key).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn keeps_what_is_in_use() {
+    let rig = Rig::new().await;
+    rig.put("upstreams/1", upstream()).await.expect(201);
+    rig.put("services/1", json!({"upstream_id": "1"}))
+        .await
+        .expect(201);
+    rig.put("plugin_configs/1", json!({"plugins": {}}))
+        .await
+        .expect(201);
+    let body = json!({"uri": "/", "service_id": 1, "plugin_config_id": "1"});
+    rig.put("routes/1", body).await.expect(201);
+    for (path, said) in [
+        (
+            "upstreams/1",
+            "can not delete this upstream, service [1] is still using it now",
+        ),
+        (
+            "services/1",
+            "can not delete this service directly, route [1] is still using it now",
+        ),
+        (
+            "plugin_configs/1",
+            "can not delete this plugin config, route [1] is still using it now",
+        ),
+        ("upstreams/1?force=anyvalue", "still using it"),
+    ] {
+        rig.delete(path).await.refused(400, said);
+    }
+    rig.delete("upstreams/1?force=true").await.expect(200);
+    rig.put("routes/1", route("/")).await.expect(200);
+    rig.delete("services/1").await.expect(200);
+    rig.delete("plugin_configs/1").await.expect(200);
+}
+
+#[tokio::test]
+async fn gives_a_plugin_to_one_global_rule_and_a_key_to_one_consumer() {
+    let rig = Rig::new().await;
+    let rule = json!({"plugins": {"prometheus": {}}});
+    rig.put("global_rules/1", rule.clone()).await.expect(201);
+    rig.put("global_rules/1", rule.clone()).await.expect(200);
+    let said = "plugin 'prometheus' already exists in global rule with id '1'";
+    rig.put("global_rules/2", rule).await.refused(400, said);
+    let consumer = |name: &str| json!({"username": name, "plugins": {"key-auth": {"key": "k1"}}});
+    rig.put("consumers", consumer("a")).await.expect(201);
+    rig.put("consumers", consumer("a")).await.expect(200);
+    rig.put("consumers", consumer("b"))
+        .await
+        .refused(400, "consumer a");
+}

@@ -1,0 +1,114 @@
+//! What is encrypted at rest, and what answers show of it.
+
+use serde_json::{Value, json};
+
+use super::{KEYRING, Rig, upstream};
+use crate::resource::Keyring;
+
+fn certificate(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[tokio::test]
+async fn seals_private_keys_and_never_shows_them() {
+    let rig = Rig::new().await;
+    let (cert, key) = certificate("a.com");
+    let keyring = Keyring::new([KEYRING]).unwrap();
+    let sealed = json!(keyring.encrypt(&key));
+    let (more_cert, more_key) = certificate("a.com");
+    let more_sealed = json!([keyring.encrypt(&more_key)]);
+    let body = json!({"cert": cert, "key": key, "sni": "a.com",
+        "certs": [more_cert], "keys": [more_key]});
+    let put = rig.put("ssls/1", body).await.expect(201);
+    assert_eq!(
+        (&put["value"]["key"], &put["value"]["keys"]),
+        (&sealed, &more_sealed)
+    );
+    let stored = rig.stored("ssls/1").await;
+    assert_eq!((&stored["key"], &stored["keys"]), (&sealed, &more_sealed));
+    // PATCH leaves the key as it is, and checks it against the certificate.
+    let patched = rig
+        .patch("ssls/1", json!({"sni": "b.com"}))
+        .await
+        .expect(200);
+    assert_eq!(patched["value"]["key"], sealed);
+    assert_eq!(rig.stored("ssls/1").await["key"], sealed);
+    rig.patch("ssls/1", json!({"key": more_key}))
+        .await
+        .refused(400, "does not match");
+    for shown in [
+        rig.get("ssls/1").await.expect(200),
+        rig.get("ssls").await.expect(200),
+    ] {
+        let text = shown.to_string();
+        let secret = sealed.as_str().unwrap();
+        assert!(
+            !text.contains(secret) && !text.contains("PRIVATE"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn refuses_keys_without_showing_them() {
+    let rig = Rig::new().await;
+    let (cert, _) = certificate("a.com");
+    let (_, other) = certificate("b.com");
+    let body = json!({"cert": cert, "key": other, "sni": "a.com"});
+    let got = rig.put("ssls/1", body).await;
+    assert!(!got.text.contains("PRIVATE"));
+    got.refused(400, "\"key\"");
+}
+
+#[tokio::test]
+async fn takes_references_as_they_are() {
+    let rig = Rig::new().await;
+    let reference = "$secret://vault/1/ssl/key";
+    let body = json!({"cert": "$secret://vault/1/ssl/cert", "key": reference, "sni": "a.com"});
+    rig.put("ssls/1", body).await.expect(201);
+    assert_eq!(rig.stored("ssls/1").await["key"], reference);
+}
+
+#[tokio::test]
+async fn seals_credentials_and_opens_them_for_readers() {
+    let rig = Rig::new().await;
+    let body = json!({"username": "jack", "plugins": {"key-auth": {"key": "auth-one"}}});
+    let put = rig.put("consumers", body).await.expect(201);
+    let sealed = json!(Keyring::new([KEYRING]).unwrap().encrypt("auth-one"));
+    let key = |value: &Value| value["plugins"]["key-auth"]["key"].clone();
+    assert_eq!(key(&put["value"]), sealed);
+    assert_eq!(key(&rig.stored("consumers/jack").await), sealed);
+    assert_eq!(
+        key(&rig.get("consumers/jack").await.expect(200)["value"]),
+        "auth-one"
+    );
+    assert_eq!(
+        key(&rig.get("consumers").await.expect(200)["list"][0]["value"]),
+        "auth-one"
+    );
+}
+
+#[tokio::test]
+async fn seals_the_keys_shown_to_upstreams() {
+    let rig = Rig::new().await;
+    let (cert, key) = certificate("client");
+    let mut body = upstream();
+    body["scheme"] = json!("https");
+    body["tls"] = json!({"client_cert": cert, "client_key": key});
+    let sealed = json!(Keyring::new([KEYRING]).unwrap().encrypt(&key));
+    rig.put("upstreams/1", body.clone()).await.expect(201);
+    assert_eq!(rig.stored("upstreams/1").await["tls"]["client_key"], sealed);
+    let shown = rig.get("upstreams/1").await.expect(200)["value"].clone();
+    assert_eq!(shown["tls"]["client_key"], sealed);
+    // What was read can be written back.
+    body["tls"] = shown["tls"].clone();
+    rig.put("upstreams/1", body).await.expect(200);
+    rig.patch("upstreams/1", json!({"desc": "x"}))
+        .await
+        .expect(200);
+    assert_eq!(rig.stored("upstreams/1").await["tls"]["client_key"], sealed);
+    // The compiler reads it too.
+    let served = json!({"uri": "/", "upstream_id": "1"});
+    rig.put("routes/1", served).await.expect(201);
+}

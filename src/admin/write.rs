@@ -1,0 +1,270 @@
+//! Writing: PUT, POST and DELETE, each check, then compare-and-put.
+//!
+//! What is stored is what was sent, with its id and times: APISIX fills no defaults into it
+//! either (it validates a copy). A write that another one overtakes reads again and tries once
+//! more.
+//!
+//! Source: APISIX `admin/resource.lua`.
+
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Answered};
+use super::check::{refuse_times, same_id};
+use super::path::Place;
+use super::read::id_text;
+use super::{Admin, Call};
+use crate::resource::{Invalid, Kind};
+use crate::store::{Entry, Expect, Written};
+
+/// How often a write is tried while others overtake it.
+pub(super) const TRIES: usize = 2;
+
+impl Admin {
+    /// Creates or replaces a resource.
+    pub(super) async fn put(
+        &self,
+        place: &Place,
+        call: &Call<'_>,
+        body: Option<Value>,
+    ) -> Answered {
+        refuse_rest(place)?;
+        let kind = place.kind;
+        let mut value = body.ok_or_else(|| Answer::bad("missing configurations"))?;
+        must_be_object(&value)?;
+        let id = settle_id(place, &mut value)?;
+        if kind != Kind::PluginMetadata {
+            refuse_times(&value)?;
+        }
+        self.check(kind, &id, &value).await?;
+        if kind == Kind::PluginMetadata {
+            value["id"] = json!(id);
+        }
+        let key = format!("{}/{id}", kind.dir());
+        for _ in 0..TRIES {
+            let current = self.store.get(&key).await?;
+            call.condition.check(current.as_ref())?;
+            let mut value = value.clone();
+            if kind != Kind::PluginMetadata {
+                let created = current.as_ref().and_then(create_time).unwrap_or_else(now);
+                value["create_time"] = created.into();
+                value["update_time"] = now().into();
+            }
+            if let Some(answer) = self
+                .store(kind, &key, value, call, current.as_ref())
+                .await?
+            {
+                return Ok(answer);
+            }
+        }
+        Err(overtaken(&key))
+    }
+
+    /// Creates a resource under an id that the store generates.
+    pub(super) async fn post(
+        &self,
+        place: &Place,
+        call: &Call<'_>,
+        body: Option<Value>,
+    ) -> Answered {
+        let kind = place.kind;
+        let mut value = body.ok_or_else(|| Answer::bad("missing configurations"))?;
+        must_be_object(&value)?;
+        if place.id.is_some() || value.get("id").is_some() {
+            return Err(Answer::bad(format!(
+                "wrong {} id, do not need it",
+                place.noun()
+            )));
+        }
+        refuse_times(&value)?;
+        // Checked before an id is taken, so that what is refused leaves no trace.
+        let unborn = "new";
+        self.check(kind, unborn, &value).await?;
+        let now = now();
+        value["create_time"] = now.into();
+        value["update_time"] = now.into();
+        for _ in 0..TRIES {
+            let id = format!("{:020}", self.store.next_revision().await?);
+            value["id"] = json!(id);
+            let key = format!("{}/{id}", kind.dir());
+            if let Some(answer) = self.store(kind, &key, value.clone(), call, None).await? {
+                return Ok(answer);
+            }
+        }
+        Err(overtaken(kind.dir()))
+    }
+
+    /// Deletes a resource that nobody uses, or with `force=true` any.
+    pub(super) async fn delete(&self, place: &Place, call: &Call<'_>) -> Answered {
+        refuse_rest(place)?;
+        let kind = place.kind;
+        let id = place.id.as_deref();
+        let id = id.ok_or_else(|| Answer::bad(format!("missing {} id", place.noun())))?;
+        let key = format!("{}/{id}", kind.dir());
+        if call.args.get("force") != Some("true") {
+            self.check_unused(kind, id).await?;
+        }
+        for _ in 0..TRIES {
+            let Some(current) = self.store.get(&key).await? else {
+                return Err(Answer::key_not_found());
+            };
+            call.condition.check(Some(&current))?;
+            if kind == Kind::Consumer {
+                self.delete_credentials(&key).await?;
+            }
+            let expect = Expect::Revision(current.mod_revision);
+            if let Written::Done { revision } = self.store.delete(&key, expect).await? {
+                self.note(&key, revision, call);
+                return Ok(Answer::deleted(&key, revision));
+            }
+        }
+        Err(overtaken(&key))
+    }
+
+    /// A consumer's credentials go with it, also those that another gateway wrote.
+    async fn delete_credentials(&self, consumer: &str) -> Result<(), Answer> {
+        let below = format!("{consumer}/credentials/");
+        for entry in self.store.list(&below).await?.entries {
+            self.store.delete(&entry.key, Expect::Any).await?;
+        }
+        Ok(())
+    }
+
+    /// Encrypts and stores `value`, as long as `current` is what stands there; `None` when
+    /// another write was faster.
+    pub(super) async fn store(
+        &self,
+        kind: Kind,
+        key: &str,
+        mut value: Value,
+        call: &Call<'_>,
+        current: Option<&Entry>,
+    ) -> Result<Option<Answer>, Answer> {
+        self.compiler.lock().seal(kind, &mut value);
+        let expect = current.map_or(Expect::Absent, |entry| Expect::Revision(entry.mod_revision));
+        let bytes = Bytes::from(value.to_string());
+        match self.store.put(key, bytes, expect, call.ttl).await? {
+            Written::Conflict { .. } => Ok(None),
+            Written::Done { revision } => {
+                self.note(key, revision, call);
+                if kind == Kind::Ssl {
+                    hide_keys_in_clear(&mut value);
+                }
+                let status = if current.is_some() {
+                    StatusCode::OK
+                } else {
+                    StatusCode::CREATED
+                };
+                Ok(Some(Answer::written(status, key, value, revision)))
+            }
+        }
+    }
+
+    /// Remembers the write for the checks to come, and tells the log who did what.
+    fn note(&self, key: &str, revision: i64, call: &Call<'_>) {
+        self.written.fetch_max(revision, Ordering::Relaxed);
+        tracing::info!(
+            key_name = call.caller, method = %call.method, resource = key, revision,
+            peer = %call.peer, "admin write"
+        );
+    }
+}
+
+/// Finds the id of what is written and puts it where it is stored.
+fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answer> {
+    let missing = || Answer::bad(format!("missing {} id", place.noun()));
+    match place.kind {
+        Kind::Consumer => {
+            let username = value["username"].as_str().unwrap_or_default();
+            match &place.id {
+                // A body without a name is refused by the schema, which says it better.
+                Some(id) if id != username && !value["username"].is_null() => {
+                    Err(Answer::bad("wrong username"))
+                }
+                _ => Ok(username.to_owned()),
+            }
+        }
+        Kind::PluginMetadata => place
+            .id
+            .clone()
+            .ok_or_else(|| Answer::bad("missing plugin name")),
+        kind => match &place.id {
+            Some(id) => {
+                same_id(kind, id, value)?;
+                value["id"] = json!(id);
+                Ok(id.clone())
+            }
+            None if kind == Kind::Secret => Err(missing()),
+            // A number stays one, as in APISIX.
+            None => value.get("id").map(id_text).ok_or_else(missing),
+        },
+    }
+}
+
+/// A path below a resource means one of its properties, which only PATCH changes. APISIX takes
+/// it for the whole resource, so that `DELETE routes/1/plugins` deletes the route.
+fn refuse_rest(place: &Place) -> Result<(), Answer> {
+    if place.rest.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "invalid sub-path: /{}: only PATCH takes one",
+        place.rest.join("/")
+    );
+    Err(Answer::bad(message))
+}
+
+/// # Errors
+/// 400: no resource is anything but an object.
+pub(super) fn must_be_object(value: &Value) -> Result<(), Answer> {
+    if value.is_object() {
+        return Ok(());
+    }
+    let found = if value.is_array() {
+        "an array"
+    } else {
+        "a single value"
+    };
+    Err(Answer::invalid(&[Invalid::new("", found, "an object")]))
+}
+
+/// A keyring of nothing encrypts nothing; a private key is then not repeated to the caller.
+fn hide_keys_in_clear(value: &mut Value) {
+    let Some(fields) = value.as_object_mut() else {
+        return;
+    };
+    let in_clear = |key: &Value| key.as_str().is_some_and(|key| key.starts_with("---"));
+    if fields.get("key").is_some_and(in_clear) {
+        fields.remove("key");
+    }
+    if fields
+        .get("keys")
+        .and_then(Value::as_array)
+        .is_some_and(|keys| keys.iter().any(in_clear))
+    {
+        fields.remove("keys");
+    }
+}
+
+/// The answer to a write that lost every race.
+pub(super) fn overtaken(key: &str) -> Answer {
+    let message = format!("{key} was changed by others meanwhile: read it and try again");
+    Answer::error(StatusCode::CONFLICT, message)
+}
+
+fn create_time(entry: &Entry) -> Option<i64> {
+    let value: Value = serde_json::from_slice(&entry.value).ok()?;
+    value["create_time"].as_i64()
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,88 @@
+//! The node itself: state, rejections, secrets, certificates.
+
+use serde_json::{Value, json};
+
+use super::Control;
+use crate::resource::Invalid;
+use crate::secret::Status;
+
+// === impl Control ===
+
+impl Control {
+    pub(super) fn node_status(&self) -> Value {
+        let parts = &self.parts;
+        let compiler = parts.compiler.lock();
+        json!({
+            "version": parts.version,
+            "id": parts.node_id,
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "config_provider": parts.provider,
+            "store_reachable": parts.store.is_reachable(),
+            "ready": *parts.ready.borrow(),
+            "revision": parts.published.load().revision,
+            "resources": compiler.counts(),
+            "rejected": compiler.rejected().count(),
+            "ignored": compiler.ignored().collect::<Vec<_>>(),
+        })
+    }
+
+    pub(super) fn rejected(&self) -> Value {
+        let compiler = self.parts.compiler.lock();
+        let told = compiler.rejected().map(|(kind, id, why)| {
+            json!({
+                "key": format!("{}/{id}", kind.dir()),
+                "serves_last_good": why.serves_last_good,
+                "reasons": why.reasons.iter().map(reason).collect::<Vec<_>>(),
+            })
+        });
+        told.collect()
+    }
+
+    pub(super) fn secrets(&self) -> Value {
+        self.parts.secrets.status().iter().map(secret).collect()
+    }
+
+    pub(super) fn certificates(&self) -> Value {
+        let compiler = self.parts.compiler.lock();
+        let told = compiler.served().flat_map(|(id, snis, served)| {
+            served.certificates.iter().map(move |certificate| {
+                json!({
+                    "ssl": id,
+                    "snis": snis,
+                    "subject": certificate.subject,
+                    "names": certificate.names,
+                    "not_before": certificate.not_before,
+                    "not_after": certificate.not_after,
+                    "sha256": certificate.fingerprint,
+                })
+            })
+        });
+        told.collect()
+    }
+}
+
+fn reason(invalid: &Invalid) -> Value {
+    json!({
+        "path": invalid.path,
+        "value": invalid.value,
+        "expected": invalid.expected,
+        "message": invalid.to_string(),
+    })
+}
+
+fn secret(status: &Status) -> Value {
+    let state = match (status.age, &status.error) {
+        (Some(_), None) => "ready",
+        (Some(_), Some(_)) => "stale",
+        (None, None) => "pending",
+        (None, Some(_)) => "failed",
+    };
+    json!({
+        "manager": status.manager,
+        "path": status.path,
+        "references": status.references,
+        "state": state,
+        "age_seconds": status.age.map(|age| age.as_secs()),
+        "last_error": status.error.as_ref().map(ToString::to_string),
+    })
+}

@@ -1,0 +1,73 @@
+//! A config road for tests of the rooms above: whatever is written to a store gets compiled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::compile::{Compiler, Settings};
+use super::publish::{Road, Shared};
+use crate::metrics::{self, Metrics};
+use crate::resource::Keyring;
+use crate::secret::{self, Secrets};
+use crate::store::ConfigStore;
+use crate::upstream::Keepalive;
+use crate::upstream::dns::{self, Dns};
+
+/// A compiler that follows `store` on the current runtime, once it has seen what is there.
+pub(crate) async fn follow(store: Arc<dyn ConfigStore>, keyring: Keyring) -> Shared {
+    let compiler = compiler(keyring);
+    let road = Road {
+        compiler: compiler.shared.clone(),
+        store,
+        secrets: compiler.secrets,
+        changed_secrets: compiler.changed,
+        published: Arc::default(),
+        metrics: Metrics::new(metrics::Settings::default()),
+        ready: watch::Sender::new(false),
+    };
+    let mut ready = road.ready.subscribe();
+    tokio::spawn(road.run());
+    ready.wait_for(|ready| *ready).await.unwrap();
+    compiler.shared
+}
+
+struct Parts {
+    shared: Shared,
+    secrets: Secrets,
+    changed: tokio::sync::mpsc::UnboundedReceiver<secret::Reference>,
+}
+
+fn compiler(keyring: Keyring) -> Parts {
+    let settings = secret::Settings {
+        ttl: Duration::from_secs(60),
+        neg_ttl: Duration::from_secs(60),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let (secrets, changed) = Secrets::new(settings, runtime, |_, _| {});
+    let dns = Dns::new(dns::Settings {
+        servers: vec![([127, 0, 0, 1], 9).into()],
+        ..dns::Settings::default()
+    });
+    let settings = Settings {
+        keepalive: Keepalive {
+            size: 1,
+            idle: Duration::from_secs(1),
+            requests: 1,
+        },
+        protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
+        http2: true,
+        fallback_sni: None,
+        plugins: None,
+    };
+    Parts {
+        shared: Shared::new(Compiler::new(
+            settings,
+            keyring,
+            secrets.clone(),
+            dns.unwrap(),
+        )),
+        secrets,
+        changed,
+    }
+}

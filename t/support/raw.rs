@@ -1,0 +1,45 @@
+//! HTTP/1.1 by hand: bytes out, text in.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::PATIENCE;
+
+/// Reads until `text` has come; panics with what came when it does not.
+pub async fn read_until(socket: &mut TcpStream, text: &str) -> String {
+    let mut all = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let seen = String::from_utf8_lossy(&all);
+        if seen.contains(text) {
+            return seen.into_owned();
+        }
+        let read = tokio::time::timeout(PATIENCE, socket.read(&mut buffer)).await;
+        match read {
+            Ok(Ok(read @ 1..)) => all.extend_from_slice(&buffer[..read]),
+            other => panic!("{text:?} did not come ({other:?}) after {seen:?}"),
+        }
+    }
+}
+
+/// Sends `bytes` on a connection of its own and returns everything that comes until the gateway
+/// closes it, or is silent for two seconds.
+pub async fn send(port: u16, bytes: &str) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.write_all(bytes.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(Ok(read @ 1..)) =
+        tokio::time::timeout(Duration::from_secs(2), socket.read(&mut buffer)).await
+    {
+        all.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// GETs a target exactly as written.
+pub async fn ask(port: u16, target: &str) -> String {
+    send(port, &format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await
+}
