@@ -97,7 +97,10 @@ fn measure(routes: usize, shape: Shape) -> Result<[f64; 3]> {
     };
     for (n, host, path) in &requests {
         let expected = (!matches!(shape, Shape::Miss)).then_some(*n);
-        ensure!(find(host, path) == expected, "{host}{path} did not find route {n}");
+        ensure!(
+            find(host, path) == expected,
+            "{host}{path} did not find route {n}"
+        );
     }
     let mut batches: Vec<f64> = (0..BATCHES)
         .map(|_| {
@@ -129,9 +132,10 @@ impl Shape {
     fn pattern(self, n: usize) -> (Option<String>, String) {
         match self {
             Self::Path | Self::Miss => (None, format!("/api/v1/service-{n}/*")),
-            Self::HostAndPath => {
-                (Some(format!("host-{}.example.com", n / 10)), format!("/service-{}/*", n % 10))
-            }
+            Self::HostAndPath => (
+                Some(format!("host-{}.example.com", n / 10)),
+                format!("/service-{}/*", n % 10),
+            ),
             Self::Host => (Some(format!("host-{n}.example.com")), "/*".to_owned()),
             Self::WildcardHost => (Some(format!("*.host-{n}.example.com")), "/*".to_owned()),
         }
@@ -142,9 +146,10 @@ impl Shape {
         let plain = "www.example.com".to_owned();
         match self {
             Self::Path => (plain, format!("/api/v1/service-{n}/items/42")),
-            Self::HostAndPath => {
-                (format!("host-{}.example.com", n / 10), format!("/service-{}/items/42", n % 10))
-            }
+            Self::HostAndPath => (
+                format!("host-{}.example.com", n / 10),
+                format!("/service-{}/items/42", n % 10),
+            ),
             Self::Host => (format!("host-{n}.example.com"), "/items/42".to_owned()),
             Self::WildcardHost => (format!("a.host-{n}.example.com"), "/items/42".to_owned()),
             Self::Miss => (plain, format!("/api/v2/service-{n}/items/42")),
