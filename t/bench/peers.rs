@@ -1,0 +1,106 @@
+//! The proxies that are compared: each one worker, the same certificate, the same origin.
+
+mod envoy;
+mod haproxy;
+mod nginx;
+pub mod sluice;
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::process::{Process, free_port};
+use crate::site::{Site, wait_for};
+use crate::table::say;
+
+/// A running proxy.
+pub struct Peer {
+    pub kind: Kind,
+    pub ports: Ports,
+    pub process: Process,
+}
+
+/// Which proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Nginx,
+    Haproxy,
+    Envoy,
+    Sluice,
+}
+
+/// Where a proxy listens on 127.0.0.1.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub http: u16,
+    pub https: u16,
+}
+
+/// In the order in which they take turns. The first is what the others are compared with.
+pub const ALL: [Kind; 4] = [Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Sluice];
+
+// === impl Kind ===
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Sluice => "sluice",
+        }
+    }
+
+    /// Starts the proxy and waits until it serves; `None` when it is not installed.
+    pub async fn start(self, site: &Site) -> Result<Option<Peer>> {
+        let folder = site.folder(self.name())?;
+        let ports = Ports::free()?;
+        let Some(command) = self.command(site, &folder, ports)? else {
+            return Ok(None);
+        };
+        let process = Process::start(self.name(), command, &folder.join("output.log"))?;
+        let mut peer = Peer {
+            kind: self,
+            ports,
+            process,
+        };
+        wait_for(&mut peer.process, ports.http, "/1k")
+            .await
+            .context(self.name())?;
+        Ok(Some(peer))
+    }
+
+    fn command(self, site: &Site, folder: &Path, ports: Ports) -> Result<Option<Command>> {
+        match self {
+            Self::Nginx => nginx::command(site, folder, ports),
+            Self::Haproxy => haproxy::command(site, folder, ports),
+            Self::Envoy => envoy::command(site, folder, ports),
+            Self::Sluice => sluice::plain(site, folder, ports).map(Some),
+        }
+    }
+}
+
+/// Starts every proxy that is there. One that does not start is told and left out.
+pub async fn start_all(site: &Site) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for kind in ALL {
+        match kind.start(site).await {
+            Ok(Some(peer)) => peers.push(peer),
+            Ok(None) => say(&format!("{} is not installed: left out\n", kind.name())),
+            Err(error) => say(&format!("{} left out: {error:#}\n", kind.name())),
+        }
+    }
+    peers
+}
+
+// === impl Ports ===
+
+impl Ports {
+    pub fn free() -> Result<Self> {
+        Ok(Self {
+            http: free_port()?,
+            https: free_port()?,
+        })
+    }
+}
