@@ -97,12 +97,7 @@ struct Call<'c> {
 impl Admin {
     /// The Admin API over `store`, whose writes `compiler` checks.
     pub fn new(settings: Settings, store: Arc<dyn ConfigStore>, compiler: Shared) -> Arc<Self> {
-        Arc::new(Self {
-            settings,
-            store,
-            compiler,
-            written: AtomicI64::new(0),
-        })
+        Arc::new(Self { settings, store, compiler, written: AtomicI64::new(0) })
     }
 
     /// Answers on `endpoint` until `stop` ends.
@@ -128,10 +123,7 @@ impl Admin {
         let headers = response.headers_mut();
         let server = format!("Sluice/{}", self.settings.version);
         headers.extend(HeaderValue::try_from(server).map(|server| (header::SERVER, server)));
-        headers.insert(
-            HeaderName::from_static("x-api-version"),
-            HeaderValue::from_static("v3"),
-        );
+        headers.insert(HeaderName::from_static("x-api-version"), HeaderValue::from_static("v3"));
         if self.settings.cors {
             add_cors(headers, is_preflight);
         }
@@ -156,13 +148,7 @@ impl Admin {
         if target == Target::Root && method == Method::HEAD {
             return Ok(Answer::empty(StatusCode::OK));
         }
-        let served = [
-            Method::GET,
-            Method::PUT,
-            Method::POST,
-            Method::DELETE,
-            Method::PATCH,
-        ];
+        let served = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
         if matches!(target, Target::Root | Target::Elsewhere) || !served.contains(method) {
             return Err(Answer::no_such_method());
         }

@@ -107,10 +107,7 @@ impl Config {
     /// is called `conf`, else the file's own folder. Certificate and key files that it names must
     /// exist. An empty file is all defaults.
     pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-        let unreadable = |source| LoadError::Unreadable {
-            file: path.to_owned(),
-            source,
-        };
+        let unreadable = |source| LoadError::Unreadable { file: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let home = home_of(&std::path::absolute(path).map_err(unreadable)?);
         let loaded = parse(path, &text, &home, &|name| std::env::var(name).ok())?;
@@ -118,11 +115,7 @@ impl Config {
         if problems.is_empty() {
             Ok(loaded)
         } else {
-            Err(LoadError::Invalid {
-                file: path.to_owned(),
-                problems,
-                warnings: loaded.warnings,
-            })
+            Err(LoadError::Invalid { file: path.to_owned(), problems, warnings: loaded.warnings })
         }
     }
 
@@ -168,10 +161,8 @@ fn parse(
     home: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, LoadError> {
-    let mut written = yaml(text).map_err(|reason| LoadError::NotYaml {
-        file: file.to_owned(),
-        reason,
-    })?;
+    let mut written =
+        yaml(text).map_err(|reason| LoadError::NotYaml { file: file.to_owned(), reason })?;
     let variables = env::fill(&mut written, env);
     let mut reader = read::Reader::new(variables);
     env::overrides(&mut written, env, &mut reader.warnings);
@@ -192,10 +183,9 @@ fn parse(
         }
     };
     match config {
-        Some(config) if reader.problems.is_empty() => Ok(Loaded {
-            config,
-            warnings: reader.warnings,
-        }),
+        Some(config) if reader.problems.is_empty() => {
+            Ok(Loaded { config, warnings: reader.warnings })
+        }
         _ => Err(LoadError::Invalid {
             file: file.to_owned(),
             problems: reader.problems,

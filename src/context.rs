@@ -215,19 +215,13 @@ impl Ctx {
 impl Request {
     /// The path that routes are matched by.
     pub fn path(&self) -> &str {
-        self.normalized_path
-            .as_deref()
-            .unwrap_or_else(|| self.uri.path())
+        self.normalized_path.as_deref().unwrap_or_else(|| self.uri.path())
     }
 
     /// Replaces the query of the target; an empty one takes the `?` away too.
     pub fn set_query(&mut self, query: &str) {
         let path = self.uri.path();
-        let target = if query.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}?{query}")
-        };
+        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
         let mut parts = self.uri.clone().into_parts();
         // What came out of a valid target and lost only some of its arguments is still one.
         if let Ok(path_and_query) = target.parse() {
@@ -282,10 +276,7 @@ impl Labels {
     /// The labels of an exchange that matched no route: every one empty.
     pub fn none() -> Self {
         let empty = Arc::new(RouteLabels::default());
-        Self {
-            by_id: empty.clone(),
-            by_name: empty,
-        }
+        Self { by_id: empty.clone(), by_name: empty }
     }
 }
 
@@ -295,23 +286,12 @@ impl Reply {
     /// A JSON body, as APISIX's `core.response.exit` gives it: a line end after the object.
     pub fn json(status: StatusCode, body: &serde_json::Value) -> Self {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        Self {
-            status,
-            headers,
-            body: Bytes::from(format!("{body}\n")),
-        }
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { status, headers, body: Bytes::from(format!("{body}\n")) }
     }
 
     /// A status with the gateway's own page for it.
     pub fn status(status: StatusCode) -> Self {
-        Self {
-            status,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-        }
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 }

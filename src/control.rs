@@ -53,10 +53,7 @@ type Answer = (StatusCode, Value);
 
 impl Control {
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self {
-            parts,
-            started: Instant::now(),
-        })
+        Arc::new(Self { parts, started: Instant::now() })
     }
 
     /// Answers the control API on `endpoint` until `stop` ends.

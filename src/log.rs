@@ -83,9 +83,7 @@ pub fn init(settings: &Settings) -> Result<ErrorLog, LogError> {
     };
     let log = ErrorLog(file);
     let registry = tracing_subscriber::registry().with(settings.level.filter());
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(log.clone())
-        .with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(log.clone()).with_ansi(false);
     match settings.format {
         Format::Text => registry.with(lines).try_init(),
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),

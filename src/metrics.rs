@@ -179,9 +179,7 @@ impl Metrics {
     /// `etcd_modify_indexes{key}`: the newest revision below a folder (`routes`, …), or of
     /// `max_modify_index`, `prev_index`, `x_etcd_index`.
     pub fn set_modify_index(&self, key: &str, revision: i64) {
-        lock(&self.gauges)
-            .modify_indexes
-            .insert(key.into(), revision);
+        lock(&self.gauges).modify_indexes.insert(key.into(), revision);
     }
 
     /// `sluice_snapshot_revision`: the store revision that the workers serve.
@@ -202,16 +200,12 @@ impl Metrics {
     /// `sluice_certificate_expiry_timestamp_seconds{ssl,sni}`: `notAfter` of the certificate that
     /// is served for an SNI of an ssl object, in seconds since 1970.
     pub fn set_certificate_expiry(&self, ssl: &str, sni: &str, unix_seconds: i64) {
-        lock(&self.gauges)
-            .certificates
-            .insert((ssl.into(), sni.into()), unix_seconds);
+        lock(&self.gauges).certificates.insert((ssl.into(), sni.into()), unix_seconds);
     }
 
     /// Forgets the certificates for which `live(ssl, sni)` is false.
     pub fn retain_certificates(&self, live: impl Fn(&str, &str) -> bool) {
-        lock(&self.gauges)
-            .certificates
-            .retain(|(ssl, sni), _| live(ssl, sni));
+        lock(&self.gauges).certificates.retain(|(ssl, sni), _| live(ssl, sni));
     }
 
     /// `sluice_secret_fetches_total{manager,result}`: one more fetch from a secret manager
@@ -223,11 +217,7 @@ impl Metrics {
 
     /// How often [`tick()`] ticks: often enough for the shortest expiry.
     fn tick_interval(&self) -> Duration {
-        let Expire {
-            http_status,
-            http_latency,
-            bandwidth,
-        } = self.settings.expire;
+        let Expire { http_status, http_latency, bandwidth } = self.settings.expire;
         [http_status, http_latency, bandwidth]
             .into_iter()
             .flatten()
@@ -243,11 +233,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "positive, saturates"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, saturates")]
 fn nanos_of_ms(ms: f64) -> u64 {
     (ms * 1e6) as u64
 }

@@ -151,13 +151,8 @@ impl Phases {
 
 impl Phase {
     /// Every phase, in time order.
-    pub const ALL: [Self; 5] = [
-        Self::Rewrite,
-        Self::Access,
-        Self::BeforeProxy,
-        Self::HeaderFilter,
-        Self::Log,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Rewrite, Self::Access, Self::BeforeProxy, Self::HeaderFilter, Self::Log];
 }
 
 // === impl Shared ===

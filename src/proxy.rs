@@ -227,9 +227,6 @@ impl Worker {
 
 impl Held {
     fn new(snapshot: Arc<Snapshot>) -> Rc<Self> {
-        Rc::new(Self {
-            consumers: Rc::new(snapshot.consumers.clone()),
-            snapshot,
-        })
+        Rc::new(Self { consumers: Rc::new(snapshot.consumers.clone()), snapshot })
     }
 }

@@ -66,11 +66,7 @@ impl Invalid {
         value: impl fmt::Display,
         expected: impl Into<String>,
     ) -> Self {
-        Self {
-            path: path.into(),
-            value: value.to_string(),
-            expected: expected.into(),
-        }
+        Self { path: path.into(), value: value.to_string(), expected: expected.into() }
     }
 
     /// The same problem seen from a document in which this one stands at `prefix`.
@@ -87,11 +83,7 @@ impl fmt::Display for Invalid {
         if path.is_empty() {
             write!(f, "expected {}, got {}", self.expected, self.value)
         } else {
-            write!(
-                f,
-                "property \"{path}\": expected {}, got {}",
-                self.expected, self.value
-            )
+            write!(f, "property \"{path}\": expected {}, got {}", self.expected, self.value)
         }
     }
 }
@@ -296,21 +288,33 @@ mod tests {
     fn admits_what_the_admin_api_docs_show() {
         let upstream = json!({"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}});
         for (kind, value) in [
-            (Kind::Route, json!({"uri": "/index.html", "hosts": ["foo.com", "*.bar.com"],
+            (
+                Kind::Route,
+                json!({"uri": "/index.html", "hosts": ["foo.com", "*.bar.com"],
                 "remote_addrs": ["127.0.0.0/8"], "methods": ["PUT", "GET"],
-                "enable_websocket": true, "upstream": upstream, "id": "1", "create_time": 1})),
+                "enable_websocket": true, "upstream": upstream, "id": "1", "create_time": 1}),
+            ),
             (Kind::Route, json!({"uri": "/ip", "upstream_id": 1, "labels": {"a": "b"}, "id": 1})),
             (Kind::Service, json!({"plugins": {"limit-count": {}}, "upstream": upstream})),
             (Kind::Upstream, upstream.clone()),
-            (Kind::Upstream, json!({"nodes": [{"host": "a", "port": 80, "weight": 1}],
+            (
+                Kind::Upstream,
+                json!({"nodes": [{"host": "a", "port": 80, "weight": 1}],
                 "timeout": {"connect": 0.5, "send": 1, "read": 1}, "scheme": "https",
-                "keepalive_pool": {"size": 4}, "checks": {"active": {"http_path": "/"}}})),
+                "keepalive_pool": {"size": 4}, "checks": {"active": {"http_path": "/"}}}),
+            ),
             (Kind::Consumer, json!({"username": "jack", "plugins": {"key-auth": {"key": "k"}}})),
-            (Kind::Ssl, json!({"cert": "$secret://vault/1/ssl/certificate",
-                "key": "$env://KEY", "snis": ["test.com", "*.test.com"]})),
+            (
+                Kind::Ssl,
+                json!({"cert": "$secret://vault/1/ssl/certificate",
+                "key": "$env://KEY", "snis": ["test.com", "*.test.com"]}),
+            ),
             (Kind::Ssl, json!({"type": "client", "cert": "c".repeat(128), "key": "k".repeat(64)})),
-            (Kind::Secret, json!({"uri": "http://127.0.0.1:8200", "prefix": "kv/apisix",
-                "token": "root"})),
+            (
+                Kind::Secret,
+                json!({"uri": "http://127.0.0.1:8200", "prefix": "kv/apisix",
+                "token": "root"}),
+            ),
             (Kind::GlobalRule, json!({"id": "1", "plugins": {"prometheus": {}}})),
             (Kind::PluginConfig, json!({"id": 1, "plugins": {}, "desc": "x"})),
             (Kind::PluginMetadata, json!({"log_format": {}})),
@@ -329,7 +333,11 @@ mod tests {
             (Kind::Route, json!({"uri": "/", "upstream_id": 1, "foo": 1}), "\"foo\""),
             (Kind::Route, json!({"uri": "/", "upstream_id": "a b"}), "\"upstream_id\""),
             (Kind::Route, json!({"uri": "/", "methods": ["FETCH"], "upstream_id": 1}), "methods/0"),
-            (Kind::Route, json!({"uri": "/", "upstream": {"nodes": {"a:1": "x"}}}), "upstream/nodes"),
+            (
+                Kind::Route,
+                json!({"uri": "/", "upstream": {"nodes": {"a:1": "x"}}}),
+                "upstream/nodes",
+            ),
             (Kind::Upstream, json!({}), "nodes, or service_name"),
             (Kind::Ssl, json!({"cert": "x", "key": "y".repeat(64), "sni": "a"}), "\"cert\""),
             (Kind::Ssl, json!({"cert": "c".repeat(128), "key": "k".repeat(64)}), "sni and snis"),

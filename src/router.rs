@@ -127,9 +127,8 @@ impl<T> Router<T> {
         method: &Method,
         mut accept: impl FnMut(&T) -> bool,
     ) -> Option<Found<'_, T>> {
-        let mut check = |candidate: &Candidate<T>| {
-            candidate.methods.has(method) && accept(&candidate.value)
-        };
+        let mut check =
+            |candidate: &Candidate<T>| candidate.methods.has(method) && accept(&candidate.value);
         if let Some(host) = host {
             let host = lower_case(host);
             let exact = self.exact.get(&*host);

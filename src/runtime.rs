@@ -21,10 +21,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use self::pid_file::PidFile;
-pub use self::settings::not_there_yet;
 use self::services::Services;
+pub use self::settings::not_there_yet;
 use self::signals::Signal;
-use self::workers::{Workers, Work};
+use self::workers::{Work, Workers};
 use crate::config::{Config, Loaded, LogTarget, Role};
 use crate::log::ErrorLog;
 use crate::log::access::AccessLog;

@@ -33,11 +33,7 @@ pub enum SecretError {
     #[error("{url}: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("{url} answered {status}: {reason}")]
-    Refused {
-        url: String,
-        status: u16,
-        reason: String,
-    },
+    Refused { url: String, status: u16, reason: String },
 }
 
 // === impl Secret ===

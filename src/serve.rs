@@ -71,7 +71,8 @@ impl Endpoint {
             tokio::spawn(async move {
                 let served = match tls {
                     None => serve(stream, peer, answer, watcher).await,
-                    Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                    Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await
+                    {
                         Ok(Ok(stream)) => serve(stream, peer, answer, watcher).await,
                         Ok(Err(error)) => Err(error.to_string()),
                         Err(_) => Err("the TLS handshake took too long".to_owned()),

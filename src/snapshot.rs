@@ -71,8 +71,7 @@ impl Snapshot {
     /// The route for the request of `ctx`.
     pub fn find(&self, ctx: &Ctx, method: &Method) -> Option<Found<'_, Route>> {
         let host = ctx.request.host.as_deref();
-        self.router
-            .find(host, ctx.path(), method, |route| route.accepts(ctx))
+        self.router.find(host, ctx.path(), method, |route| route.accepts(ctx))
     }
 
     /// What is served for a server name.

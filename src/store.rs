@@ -80,15 +80,9 @@ pub enum StoreError {
     #[error("store refused the credentials at {endpoint}")]
     Unauthenticated { endpoint: String },
     #[error("the {backend} store is read-only: edit {place} instead")]
-    ReadOnly {
-        backend: &'static str,
-        place: String,
-    },
+    ReadOnly { backend: &'static str, place: String },
     #[error("{backend} store: {reason}")]
-    Broken {
-        backend: &'static str,
-        reason: String,
-    },
+    Broken { backend: &'static str, reason: String },
 }
 
 /// A place where config lives.

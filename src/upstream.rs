@@ -87,15 +87,9 @@ pub enum Failure {
     #[error("no node is left to try")]
     NoNode,
     #[error("connect to {addr}: {source}")]
-    Connect {
-        addr: std::net::SocketAddr,
-        source: std::io::Error,
-    },
+    Connect { addr: std::net::SocketAddr, source: std::io::Error },
     #[error("connect to {addr}: timed out after {after:?}")]
-    ConnectTimeout {
-        addr: std::net::SocketAddr,
-        after: Duration,
-    },
+    ConnectTimeout { addr: std::net::SocketAddr, after: Duration },
     #[error("send or receive: {0}")]
     Io(#[from] std::io::Error),
     #[error("the upstream closed the connection before it answered")]
@@ -244,11 +238,7 @@ impl Upstream {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: DEFAULT_TIMEOUT,
-            send: DEFAULT_TIMEOUT,
-            read: DEFAULT_TIMEOUT,
-        }
+        Self { connect: DEFAULT_TIMEOUT, send: DEFAULT_TIMEOUT, read: DEFAULT_TIMEOUT }
     }
 }
 
@@ -268,10 +258,7 @@ impl Scheme {
 impl Failure {
     /// Whether the status that tells it is 504 rather than 502.
     pub const fn is_timeout(&self) -> bool {
-        matches!(
-            self,
-            Self::ConnectTimeout { .. } | Self::ReadTimeout(_) | Self::SendTimeout(_)
-        )
+        matches!(self, Self::ConnectTimeout { .. } | Self::ReadTimeout(_) | Self::SendTimeout(_))
     }
 }
 

@@ -92,18 +92,10 @@ fn says_its_version() {
 
 #[test]
 fn refuses_verbs_and_options_that_it_does_not_know() {
-    for arguments in [
-        &["frobnicate"][..],
-        &["test", "--frobnicate"],
-        &["test", "-c"],
-        &[],
-    ] {
+    for arguments in [&["frobnicate"][..], &["test", "--frobnicate"], &["test", "-c"], &[]] {
         let done = Home::empty().run(arguments);
         assert_eq!(done.code, 2, "{arguments:?}: {done:?}");
-        assert!(
-            done.out.is_empty() && done.err.contains("--help"),
-            "{done:?}"
-        );
+        assert!(done.out.is_empty() && done.err.contains("--help"), "{done:?}");
     }
 }
 
@@ -111,12 +103,7 @@ fn refuses_verbs_and_options_that_it_does_not_know() {
 fn finds_a_good_file_good() {
     let home = Home::with(include_str!("../conf/config.yaml"));
     let done = home.run(&["test"]);
-    assert_eq!(
-        (done.code, done.out.as_str()),
-        (0, "conf/config.yaml: ok\n"),
-        "{}",
-        done.err
-    );
+    assert_eq!((done.code, done.out.as_str()), (0, "conf/config.yaml: ok\n"), "{}", done.err);
     assert_eq!(done.err, "");
     // The option may stand on either side of the verb, and the file anywhere.
     let file = home.path("conf/config.yaml").display().to_string();
@@ -128,12 +115,8 @@ fn finds_a_good_file_good() {
 
 #[test]
 fn names_a_file_that_is_not_there() {
-    Home::empty()
-        .run(&["test"])
-        .fails(&[&["conf/config.yaml: ", "No such file"]]);
-    Home::empty()
-        .run(&["start"])
-        .fails(&[&["conf/config.yaml: ", "No such file"]]);
+    Home::empty().run(&["test"]).fails(&[&["conf/config.yaml: ", "No such file"]]);
+    Home::empty().run(&["start"]).fails(&[&["conf/config.yaml: ", "No such file"]]);
 }
 
 #[test]
@@ -152,16 +135,8 @@ fn tells_every_wrong_value_with_path_value_and_expectation() {
     .run(&["test"]);
     done.fails(&[
         &["conf/config.yaml: apisix.enable_http2: expected ", "got 7"],
-        &[
-            "conf/config.yaml: apisix.control.port: expected ",
-            "65535",
-            "got 99999",
-        ],
-        &[
-            "conf/config.yaml: deployment.role: expected ",
-            "data_plane",
-            "boss",
-        ],
+        &["conf/config.yaml: apisix.control.port: expected ", "65535", "got 99999"],
+        &["conf/config.yaml: deployment.role: expected ", "data_plane", "boss"],
     ]);
     // Each on a line of its own that begins with the file; then one that sums up.
     let (last, others) = {
@@ -169,12 +144,7 @@ fn tells_every_wrong_value_with_path_value_and_expectation() {
         (lines.pop().unwrap(), lines)
     };
     assert_eq!(last, "sluice: conf/config.yaml cannot be used");
-    assert!(
-        others
-            .iter()
-            .all(|line| line.starts_with("conf/config.yaml: ")),
-        "{others:?}"
-    );
+    assert!(others.iter().all(|line| line.starts_with("conf/config.yaml: ")), "{others:?}");
     assert_eq!(others.len(), 3, "{others:?}");
 }
 
@@ -185,18 +155,8 @@ fn warns_of_unknown_keys_and_goes_on() {
          deployment: {role_traditional: {config_provider: embedded}}",
     )
     .run(&["test"]);
-    assert_eq!(
-        (done.code, done.out.as_str()),
-        (0, "conf/config.yaml: ok\n"),
-        "{}",
-        done.err
-    );
-    assert!(
-        done.err
-            .contains("conf/config.yaml: warning: apisix.node_lisen: "),
-        "{}",
-        done.err
-    );
+    assert_eq!((done.code, done.out.as_str()), (0, "conf/config.yaml: ok\n"), "{}", done.err);
+    assert!(done.err.contains("conf/config.yaml: warning: apisix.node_lisen: "), "{}", done.err);
 }
 
 #[test]
@@ -207,12 +167,7 @@ fn warns_of_what_is_not_there_yet() {
     )
     .run(&["test"]);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(
-        done.err
-            .contains("conf/config.yaml: warning: apisix.router.http: "),
-        "{}",
-        done.err
-    );
+    assert!(done.err.contains("conf/config.yaml: warning: apisix.router.http: "), "{}", done.err);
 }
 
 #[test]
@@ -228,10 +183,7 @@ fn checks_the_resources_of_a_standalone_node() {
     assert_eq!(done.code, 0, "{done:?}");
     let lines: Vec<&str> = done.out.lines().collect();
     assert_eq!(lines[0], "conf/config.yaml: ok");
-    assert!(
-        lines[1].contains("conf/apisix.yaml: ok (3 resources)"),
-        "{lines:?}"
-    );
+    assert!(lines[1].contains("conf/apisix.yaml: ok (3 resources)"), "{lines:?}");
 }
 
 #[test]
@@ -246,27 +198,9 @@ fn tells_every_broken_resource_with_field_value_and_expectation() {
     .run(&["test"]);
     let file = "conf/apisix.yaml: ";
     done.fails(&[
-        &[
-            file,
-            "routes/bad: ",
-            "\"uri\"",
-            "expected a string",
-            "got 5",
-        ],
-        &[
-            file,
-            "routes/lost: ",
-            "\"upstream_id\"",
-            "expected ",
-            "got nowhere",
-        ],
-        &[
-            file,
-            "routes/odd: ",
-            "limit-count/count\"",
-            "expected ",
-            "got x",
-        ],
+        &[file, "routes/bad: ", "\"uri\"", "expected a string", "got 5"],
+        &[file, "routes/lost: ", "\"upstream_id\"", "expected ", "got nowhere"],
+        &[file, "routes/odd: ", "limit-count/count\"", "expected ", "got x"],
     ]);
     assert!(!done.err.contains("routes/good"), "{}", done.err);
     assert_eq!(done.out, "conf/config.yaml: ok\n");
@@ -301,11 +235,9 @@ fn shows_nothing_of_a_resource_file_that_is_not_yaml() {
     done.fails(&[&["conf/apisix.yaml: ", "line"]]);
     assert!(!done.err.contains("planted"), "{}", done.err);
     let home = Home::with(STANDALONE);
-    home.run(&["test"])
-        .fails(&[&["conf/apisix.yaml: ", "No such file"]]);
+    home.run(&["test"]).fails(&[&["conf/apisix.yaml: ", "No such file"]]);
     home.write("apisix.yaml", "routes: []\n");
-    home.run(&["test"])
-        .fails(&[&["conf/apisix.yaml: ", "#END"]]);
+    home.run(&["test"]).fails(&[&["conf/apisix.yaml: ", "#END"]]);
 }
 
 #[test]
@@ -325,10 +257,7 @@ fn makes_what_is_missing_and_overwrites_nothing() {
     let done = home.run(&["init"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.out.contains("left as it is"), "{done:?}");
-    assert_eq!(
-        fs::read_to_string(home.path("conf/config.yaml")).unwrap(),
-        own
-    );
+    assert_eq!(fs::read_to_string(home.path("conf/config.yaml")).unwrap(), own);
     assert!(home.path("elsewhere").is_dir());
 }
 
@@ -362,10 +291,7 @@ async fn tells_a_running_node_to_reload_and_to_end() {
         assert_eq!((done.code, done.out.lines().count()), (0, 1), "{done:?}");
         assert_eq!(gateway.status("/status/ready").await.0, 200);
         let done = told(verb);
-        assert_eq!(
-            (done.code, done.out),
-            (0, format!("process {pid} has ended\n"))
-        );
+        assert_eq!((done.code, done.out), (0, format!("process {pid} has ended\n")));
         assert!(gateway.ended().await.success());
         told(verb).fails(&[&["no node runs"]]);
     }

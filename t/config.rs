@@ -57,11 +57,7 @@ deployment:
   etcd: {host: ['https://127.0.0.1:2379'], tls: {cert: conf/a.crt, key: conf/a.key}}";
     let (_home, loaded) = load(text);
     let error = loaded.unwrap_err();
-    let paths: Vec<&str> = error
-        .problems()
-        .iter()
-        .map(|one| one.path.as_str())
-        .collect();
+    let paths: Vec<&str> = error.problems().iter().map(|one| one.path.as_str()).collect();
     let expected = [
         "apisix.ssl.ssl_trusted_certificate",
         "deployment.etcd.tls.cert",

@@ -30,16 +30,8 @@ const EMPTY_NAMES: [&str; 11] = [
 ];
 
 /// What stands at the top, beside dot files and the settings of cargo's tools.
-const TOP: [&str; 8] = [
-    "Cargo.toml",
-    "Cargo.lock",
-    "src",
-    "conf",
-    "t",
-    "ci",
-    "Makefile",
-    "README.md",
-];
+const TOP: [&str; 8] =
+    ["Cargo.toml", "Cargo.lock", "src", "conf", "t", "ci", "Makefile", "README.md"];
 const ALSO_AT_THE_TOP: [&str; 2] = ["deny.toml", "clippy.toml"];
 
 // === impl Room ===
@@ -100,10 +92,7 @@ fn wrong_rows(rooms: &[Room], files: &[PathBuf]) -> Vec<String> {
         }
         if let Uses::These(uses) = &room.uses {
             for used in uses.iter().filter(|used| !rows.contains(used.as_str())) {
-                wrong.push(format!(
-                    "the row `{}` may use `{used}`, which has no row",
-                    room.name
-                ));
+                wrong.push(format!("the row `{}` may use `{used}`, which has no row", room.name));
             }
         }
     }
@@ -124,10 +113,7 @@ fn wrong_arrows(rooms: &[Room], file: &Path, source: &str) -> Vec<String> {
     let code = code_only(source);
     for (line, used) in names_after(&code, "crate::") {
         if !is_room(&used) {
-            wrong.push(format!(
-                "src/{}:{line}: `crate::{used}` is no room",
-                file.display()
-            ));
+            wrong.push(format!("src/{}:{line}: `crate::{used}` is no room", file.display()));
         } else if !room.may_use(&used) {
             wrong.push(format!(
                 "src/{}:{line}: `{name}` may not use `{used}` (see the table in src/lib.rs)",
@@ -185,10 +171,7 @@ fn names_after(code: &str, prefix: &str) -> Vec<(usize, String)> {
 }
 
 fn first_name(text: &str) -> Option<String> {
-    let name: String = text
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect();
+    let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -212,9 +195,7 @@ fn code_only(source: &str) -> String {
         let kept = if blank == 0 { c.len_utf8() } else { 0 };
         code.push_str(&rest[..kept]);
         code.extend(
-            rest[kept..kept.max(blank)]
-                .chars()
-                .map(|c| if c == '\n' { '\n' } else { ' ' }),
+            rest[kept..kept.max(blank)].chars().map(|c| if c == '\n' { '\n' } else { ' ' }),
         );
         rest = &rest[kept.max(blank)..];
     }
@@ -264,9 +245,7 @@ fn raw_string(text: &str) -> usize {
     }
     let body = 2 + hashes;
     let end = format!("\"{}", "#".repeat(hashes));
-    text[body..]
-        .find(&end)
-        .map_or(text.len(), |at| body + at + end.len())
+    text[body..].find(&end).map_or(text.len(), |at| body + at + end.len())
 }
 
 /// The length of the character literal that `text` starts with, 0 when it starts a lifetime.
@@ -288,10 +267,7 @@ fn wrong_looks(file: &Path, source: &str) -> Vec<String> {
             file.display()
         ));
     }
-    let stem = file
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default();
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     if EMPTY_NAMES.contains(&stem) {
         wrong.push(format!(
             "{}: `{stem}` says nothing; name the file for what it holds",
@@ -300,10 +276,7 @@ fn wrong_looks(file: &Path, source: &str) -> Vec<String> {
     }
     let lines = source.lines().count();
     if lines > LONGEST {
-        wrong.push(format!(
-            "{}: {lines} lines, more than {LONGEST}: two topics?",
-            file.display()
-        ));
+        wrong.push(format!("{}: {lines} lines, more than {LONGEST}: two topics?", file.display()));
     }
     wrong
 }
@@ -313,19 +286,13 @@ fn leftovers(file: &Path, source: &str) -> Vec<String> {
     let code = code_only(source);
     let mut wrong = Vec::new();
     for (number, (line, code)) in source.lines().zip(code.lines()).enumerate() {
-        let macros = ["todo!", "unimplemented!", "dbg!"]
-            .into_iter()
-            .filter(|word| code.contains(word));
+        let macros =
+            ["todo!", "unimplemented!", "dbg!"].into_iter().filter(|word| code.contains(word));
         let marks = ["TODO", "FIXME"].into_iter().filter(|word| {
-            line.split(|c: char| !c.is_alphanumeric() && c != '_')
-                .any(|found| found == *word)
+            line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == *word)
         });
         for word in macros.chain(marks) {
-            wrong.push(format!(
-                "{}:{}: `{word}` is left over",
-                file.display(),
-                number + 1
-            ));
+            wrong.push(format!("{}:{}: `{word}` is left over", file.display(), number + 1));
         }
     }
     wrong
@@ -446,10 +413,7 @@ fn every_room_has_a_row_and_every_row_a_room() {
     let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let files: Vec<PathBuf> = src.into_iter().map(|(file, _)| file).collect();
     let rooms = rooms(&lib);
-    assert!(
-        rooms.len() > 10,
-        "the table of src/lib.rs was not found: {rooms:?}"
-    );
+    assert!(rooms.len() > 10, "the table of src/lib.rs was not found: {rooms:?}");
     none(&wrong_rows(&rooms, &files));
 }
 
@@ -457,10 +421,8 @@ fn every_room_has_a_row_and_every_row_a_room() {
 fn rooms_use_only_what_their_row_allows() {
     let rooms = rooms(&std::fs::read_to_string(root().join("src/lib.rs")).unwrap());
     let src = sources(&root().join("src"));
-    let wrong: Vec<_> = src
-        .iter()
-        .flat_map(|(file, text)| wrong_arrows(&rooms, file, text))
-        .collect();
+    let wrong: Vec<_> =
+        src.iter().flat_map(|(file, text)| wrong_arrows(&rooms, file, text)).collect();
     none(&wrong);
 }
 
@@ -514,18 +476,9 @@ mod checkers {
         assert_eq!(
             rooms(LIB),
             [
-                Room {
-                    name: "low".into(),
-                    uses: these(&[])
-                },
-                Room {
-                    name: "mid".into(),
-                    uses: these(&["low"])
-                },
-                Room {
-                    name: "high".into(),
-                    uses: Uses::Everything
-                },
+                Room { name: "low".into(), uses: these(&[]) },
+                Room { name: "mid".into(), uses: these(&["low"]) },
+                Room { name: "high".into(), uses: Uses::Everything },
             ]
         );
     }
@@ -533,27 +486,13 @@ mod checkers {
     #[test]
     fn rows_and_rooms_must_agree() {
         let files = |list: &[&str]| -> Vec<PathBuf> { list.iter().map(PathBuf::from).collect() };
-        let all = files(&[
-            "lib.rs", "main.rs", "low.rs", "mid.rs", "mid/x.rs", "high.rs",
-        ]);
+        let all = files(&["lib.rs", "main.rs", "low.rs", "mid.rs", "mid/x.rs", "high.rs"]);
         assert!(wrong_rows(&rooms(LIB), &all).is_empty());
-        assert_eq!(
-            wrong_rows(&rooms(LIB), &all[..5]).len(),
-            1,
-            "a row without a room"
-        );
+        assert_eq!(wrong_rows(&rooms(LIB), &all[..5]).len(), 1, "a row without a room");
         let more = files(&["low.rs", "mid.rs", "high.rs", "attic/x.rs"]);
-        assert_eq!(
-            wrong_rows(&rooms(LIB), &more).len(),
-            1,
-            "a room without a row"
-        );
+        assert_eq!(wrong_rows(&rooms(LIB), &more).len(), 1, "a room without a row");
         let typo = rooms("//! | `low` | bytes | midd |");
-        assert_eq!(
-            wrong_rows(&typo, &all[..3]).len(),
-            1,
-            "a row that names no room"
-        );
+        assert_eq!(wrong_rows(&typo, &all[..3]).len(), 1, "a row that names no room");
     }
 
     #[test]
@@ -563,25 +502,16 @@ mod checkers {
         assert!(arrows("high/x.rs", "fn f() { crate::mid::g(crate::low::h()) }").is_empty());
         assert_eq!(arrows("low.rs", "use crate::mid::Thing;").len(), 1);
         assert_eq!(
-            arrows("low/x.rs", "\n\nfn f() { crate::high::g() }")[0]
-                .split(':')
-                .nth(1),
+            arrows("low/x.rs", "\n\nfn f() { crate::high::g() }")[0].split(':').nth(1),
             Some("3")
         );
         assert_eq!(
-            arrows(
-                "low.rs",
-                "use crate::{\n    low::{a, mid},\n    mid::b,\n    high,\n};"
-            )
-            .len(),
+            arrows("low.rs", "use crate::{\n    low::{a, mid},\n    mid::b,\n    high,\n};").len(),
             2
         );
         assert_eq!(arrows("low.rs", "pub(in crate::mid) fn f() {}").len(), 1);
         assert_eq!(arrows("low.rs", "use crate::Thing;").len(), 1, "no room");
-        assert_eq!(
-            arrows("low.rs", "macro_rules! m { () => { $crate::mid::f() } }").len(),
-            1
-        );
+        assert_eq!(arrows("low.rs", "macro_rules! m { () => { $crate::mid::f() } }").len(), 1);
         assert!(arrows("main.rs", "use crate::anything;").is_empty());
     }
 
@@ -589,10 +519,7 @@ mod checkers {
     fn a_way_round_through_super_is_found() {
         assert_eq!(arrows("low.rs", "use super::mid::Thing;").len(), 1);
         assert_eq!(arrows("low/x.rs", "use super::super::mid::Thing;").len(), 1);
-        assert!(
-            arrows("low/x.rs", "use super::mid::Thing;").is_empty(),
-            "a file low/mid.rs"
-        );
+        assert!(arrows("low/x.rs", "use super::mid::Thing;").is_empty(), "a file low/mid.rs");
         assert!(arrows("low.rs", "mod tests { use super::*; }").is_empty());
     }
 
@@ -631,10 +558,7 @@ mod checkers {
         assert_eq!(look("src/util.rs", "//! This and that.\n"), 1);
         let line = |count: usize| "//! A line.\n".repeat(count);
         assert_eq!(
-            (
-                look("src/a.rs", &line(LONGEST)),
-                look("src/a.rs", &line(LONGEST + 1))
-            ),
+            (look("src/a.rs", &line(LONGEST)), look("src/a.rs", &line(LONGEST + 1))),
             (0, 1)
         );
     }
@@ -658,28 +582,16 @@ mod checkers {
         assert_eq!(bare("// SAFETY: far away\n\nunsafe { g() }"), 1);
         assert_eq!(bare("// SAFETY: of another\nlet a = 1;\nunsafe { g() }"), 1);
         assert_eq!(bare("unsafe impl Send for X {}"), 1);
-        assert_eq!(
-            bare("// SAFETY: g has no conditions,\n// none at all.\nunsafe { g() }"),
-            0
-        );
-        assert_eq!(
-            bare("// SAFETY: fine\n#[allow(unsafe_code)]\nunsafe impl Send for X {}"),
-            0
-        );
+        assert_eq!(bare("// SAFETY: g has no conditions,\n// none at all.\nunsafe { g() }"), 0);
+        assert_eq!(bare("// SAFETY: fine\n#[allow(unsafe_code)]\nunsafe impl Send for X {}"), 0);
         assert_eq!(bare("// SAFETY: fine\nlet x =\n    unsafe { g() };"), 0);
-        assert_eq!(
-            bare("// unsafe { g() }\nlet s = \"unsafe {\"; let not_unsafe = {};"),
-            0
-        );
+        assert_eq!(bare("// unsafe { g() }\nlet s = \"unsafe {\"; let not_unsafe = {};"), 0);
     }
 
     #[test]
     fn the_top_level_is_checked() {
         let top = |more: &[&str]| -> BTreeSet<String> {
-            TOP.iter()
-                .chain(more)
-                .map(|&name| name.to_owned())
-                .collect()
+            TOP.iter().chain(more).map(|&name| name.to_owned()).collect()
         };
         assert!(wrong_top(&top(&[".gitignore", ".ci", "deny.toml"])).is_empty());
         assert_eq!(wrong_top(&top(&["notes.txt"])).len(), 1);

@@ -12,15 +12,24 @@ async fn counts_under_apisix_names_and_labels() {
     let origin = Origin::start().await;
     let gateway = Gateway::start().await;
     gateway
-        .put("/consumers/jack", json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } } }))
+        .put(
+            "/consumers/jack",
+            json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } } }),
+        )
         .await;
     gateway
-        .put_route("r1", json!({ "name": "first", "uri": "/bytes/*", "host": "a.com",
-            "plugins": { "prometheus": {}, "key-auth": {} }, "upstream": upstream(&origin) }))
+        .put_route(
+            "r1",
+            json!({ "name": "first", "uri": "/bytes/*", "host": "a.com",
+            "plugins": { "prometheus": {}, "key-auth": {} }, "upstream": upstream(&origin) }),
+        )
         .await;
     gateway
-        .put_route("r2", json!({ "name": "second", "uri": "/get",
-            "plugins": { "prometheus": { "prefer_name": true } }, "upstream": upstream(&origin) }))
+        .put_route(
+            "r2",
+            json!({ "name": "second", "uri": "/get",
+            "plugins": { "prometheus": { "prefer_name": true } }, "upstream": upstream(&origin) }),
+        )
         .await;
     gateway.served("/get").await;
     gateway.routed_with("/bytes/1", &[("host", "a.com")]).await;
@@ -77,7 +86,10 @@ async fn tells_when_certificates_end_and_what_is_rejected() {
     })
     .await;
     gateway
-        .put("/ssls/2", json!({ "sni": "b.com", "cert": "$env://NOT_SET_CERT", "key": "$env://NOT_SET_KEY" }))
+        .put(
+            "/ssls/2",
+            json!({ "sni": "b.com", "cert": "$env://NOT_SET_CERT", "key": "$env://NOT_SET_KEY" }),
+        )
         .await;
     eventually("the rejection is counted", || async {
         gateway.sample("sluice_rejected_resources", &[r#"kind="ssls""#]).await == Some(1.0)

@@ -19,8 +19,11 @@ async fn key_auth_lets_consumers_pass_and_tells_nodes_who_they_are() {
     let origin = Origin::start().await;
     let gateway = Gateway::start().await;
     gateway
-        .put("/consumers", json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } },
-            "labels": { "custom_id": "c-7" } }))
+        .put(
+            "/consumers",
+            json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } },
+            "labels": { "custom_id": "c-7" } }),
+        )
         .await;
     gateway
         .put_route("1", json!({ "uri": "/headers", "plugins": { "key-auth": {} }, "upstream": upstream(&origin) }))
@@ -55,9 +58,7 @@ async fn limit_count_counts_and_keeps_its_count_over_other_changes() {
     let gateway = Gateway::start().await;
     let limit = json!({ "limit-count": { "count": 3, "time_window": 600, "rejected_code": 429,
         "key": "remote_addr", "rejected_msg": "enough" } });
-    let route = |desc: &str| {
-        json!({ "uri": "/get", "desc": desc, "plugins": limit, "upstream": upstream(&origin) })
-    };
+    let route = |desc: &str| json!({ "uri": "/get", "desc": desc, "plugins": limit, "upstream": upstream(&origin) });
     gateway.put_route("1", route("first")).await;
     gateway.routed("/get").await;
     let second = gateway.get("/get").await;
@@ -91,7 +92,10 @@ async fn proxy_rewrite_changes_what_the_node_is_asked() {
         "method": "POST",
     } });
     gateway
-        .put_route("1", json!({ "uri": "/v1/*", "plugins": rewrite, "upstream": upstream(&origin) }))
+        .put_route(
+            "1",
+            json!({ "uri": "/v1/*", "plugins": rewrite, "upstream": upstream(&origin) }),
+        )
         .await;
     gateway.routed("/v1/a/b").await;
     let request = gateway.client().get(gateway.http_url("/v1/a/b?q=1")).header("x-gone", "1");
@@ -128,9 +132,12 @@ async fn plugins_merge_from_route_service_config_consumer_and_global_rules() {
         json!({ "uri": "/anything/consumer", "upstream": upstream(&origin), "plugins": key_auth });
     gateway.put_route("consumer", with_consumer).await;
     gateway
-        .put("/consumers/jack", json!({ "username": "jack", "plugins": {
+        .put(
+            "/consumers/jack",
+            json!({ "username": "jack", "plugins": {
             "key-auth": { "key": "one" },
-            "proxy-rewrite": { "headers": { "set": { "X-From": "consumer" } } } } }))
+            "proxy-rewrite": { "headers": { "set": { "X-From": "consumer" } } } } }),
+        )
         .await;
     let global = json!({ "limit-count": { "count": 1000, "time_window": 600,
         "_meta": { "filter": [["arg_limited", "==", "yes"]] } } });
@@ -161,7 +168,8 @@ async fn meta_disables_and_replaces_answers() {
     gateway
         .put_route("off", json!({ "uri": "/get", "plugins": off, "upstream": upstream(&origin) }))
         .await;
-    let said = json!({ "key-auth": { "_meta": { "error_response": { "message": "who are you?" } } } });
+    let said =
+        json!({ "key-auth": { "_meta": { "error_response": { "message": "who are you?" } } } });
     gateway
         .put_route("said", json!({ "uri": "/ip", "plugins": said, "upstream": upstream(&origin) }))
         .await;

@@ -23,7 +23,10 @@ async fn finds_routes_by_host_path_method_and_priority() {
         ("host", json!({ "uri": "/anything/*", "host": "a.com" })),
         ("wild", json!({ "uri": "/anything/*", "host": "*.b.com" })),
         ("post", json!({ "uri": "/anything/exact", "methods": ["POST"], "priority": 10 })),
-        ("vars", json!({ "uri": "/anything/exact", "vars": [["arg_v", "==", "1"]], "priority": 20 })),
+        (
+            "vars",
+            json!({ "uri": "/anything/exact", "vars": [["arg_v", "==", "1"]], "priority": 20 }),
+        ),
         ("off", json!({ "uri": "/anything/off", "status": 0 })),
     ] {
         gateway.put_route(id, named(id, more)).await;
@@ -70,14 +73,29 @@ async fn bad_input_is_refused_by_name_and_changes_nothing() {
     let upstream = upstream(&origin);
     for (path, body, words) in [
         ("/routes/1", json!({ "uri": 5, "upstream": upstream }), vec!["uri", "string", "5"]),
-        ("/routes/1", json!({ "uri": "/x", "upstream_id": "nowhere" }), vec!["upstream_id", "nowhere"]),
+        (
+            "/routes/1",
+            json!({ "uri": "/x", "upstream_id": "nowhere" }),
+            vec!["upstream_id", "nowhere"],
+        ),
         ("/routes/1", json!({ "uri": "/x", "upstream": upstream, "unknown": 1 }), vec!["unknown"]),
         ("/routes/1", json!({ "uri": "/x", "plugins": { "none-such": {} } }), vec!["none-such"]),
-        ("/routes/1", json!({ "uri": "/x", "upstream": upstream, "plugins": { "limit-count": { "count": -1, "time_window": 1 } } }),
-            vec!["limit-count"]),
-        ("/routes/1", json!({ "uri": "/x", "upstream": upstream, "vars": [["arg_a", "===", "1"]] }), vec!["vars"]),
+        (
+            "/routes/1",
+            json!({ "uri": "/x", "upstream": upstream, "plugins": { "limit-count": { "count": -1, "time_window": 1 } } }),
+            vec!["limit-count"],
+        ),
+        (
+            "/routes/1",
+            json!({ "uri": "/x", "upstream": upstream, "vars": [["arg_a", "===", "1"]] }),
+            vec!["vars"],
+        ),
         ("/upstreams/1", json!({ "type": "roundrobin", "nodes": { "a:99999": 1 } }), vec!["99999"]),
-        ("/consumers/jack", json!({ "username": "jack", "plugins": { "key-auth": {} } }), vec!["key"]),
+        (
+            "/consumers/jack",
+            json!({ "username": "jack", "plugins": { "key-auth": {} } }),
+            vec!["key"],
+        ),
     ] {
         let (status, answer) = gateway.admin("PUT", path, Some(body.clone())).await;
         assert_eq!(status, 400, "{path} {body}: {answer}");

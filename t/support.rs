@@ -48,10 +48,9 @@ pub struct Server {
 
 impl Server {
     pub fn spawn(name: &'static str, command: &mut Command) -> Self {
-        let child = command
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} did not start ({error}); `make tools` installs it"));
+        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| {
+            panic!("{name} did not start ({error}); `make tools` installs it")
+        });
         Self { child, name }
     }
 

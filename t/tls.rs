@@ -149,7 +149,11 @@ async fn refuses_what_cannot_be_served_and_shows_no_key() {
         (json!({ "sni": "test.com", "cert": cert, "key": "x".repeat(200) }), "key", "PEM"),
         (json!({ "sni": "test.com", "cert": cert }), "key", "required"),
         (json!({ "cert": cert, "key": key }), "sni", "exactly one of sni and snis"),
-        (json!({ "sni": "test.com", "cert": cert, "key": key, "certs": [cert], "keys": [] }), "keys", "as many"),
+        (
+            json!({ "sni": "test.com", "cert": cert, "key": key, "certs": [cert], "keys": [] }),
+            "keys",
+            "as many",
+        ),
     ] {
         let (status, answer) = gateway.admin("PUT", "/ssls/1", Some(body)).await;
         let said = answer["error_msg"].as_str().unwrap_or_default();
@@ -166,7 +170,8 @@ async fn asks_upstreams_over_tls() {
     let (cert, key) = ca.issue(&["origin.test", "127.0.0.1"]);
     let origin = crate::support::origin::Origin::start_tls(&cert, &key).await;
     let gateway = Gateway::start().await;
-    let upstream = json!({ "type": "roundrobin", "scheme": "https", "nodes": { origin.node(): 1 } });
+    let upstream =
+        json!({ "type": "roundrobin", "scheme": "https", "nodes": { origin.node(): 1 } });
     gateway.put_route("1", json!({ "uri": "/*", "upstream": upstream })).await;
     gateway.served("/get").await;
     for _ in 0..5 {

@@ -10,9 +10,9 @@ use crate::proxy::upstream;
 use crate::support::authority::{Authority, der};
 use crate::support::bao::Bao;
 use crate::support::etcd::Etcd;
+use crate::support::eventually;
 use crate::support::gateway::{Gateway, certificate};
 use crate::support::origin::Origin;
-use crate::support::eventually;
 
 const CERT: &str = "$secret://vault/quickstart-secret-id/ssl/certificate";
 const KEY: &str = "$secret://vault/quickstart-secret-id/ssl/key";
@@ -34,7 +34,9 @@ async fn configure(gateway: &Gateway, bao: &Bao, token: &str, origin: &Origin) {
     gateway.put("/secrets/vault/quickstart-secret-id", secret).await;
     let ssl = json!({ "sni": "test.com", "cert": CERT, "key": KEY });
     gateway.put("/ssls/quickstart-tls-client-ssl", ssl).await;
-    gateway.put("/routes/quickstart-client-ip", json!({ "uri": "/ip", "upstream": upstream(origin) })).await;
+    gateway
+        .put("/routes/quickstart-client-ip", json!({ "uri": "/ip", "upstream": upstream(origin) }))
+        .await;
 }
 
 async fn handshake(gateway: &Gateway, ca: &Authority) -> Option<Vec<u8>> {
@@ -66,7 +68,8 @@ async fn the_tutorial_word_for_word() {
     assert_eq!(answer.text().await.unwrap(), r#"{"origin":"127.0.0.1"}"#);
 
     // References are what stands in etcd, and nothing secret is in the logs.
-    let stored = etcd.etcdctl(&["get", "/apisix/ssls/quickstart-tls-client-ssl", "--print-value-only"]);
+    let stored =
+        etcd.etcdctl(&["get", "/apisix/ssls/quickstart-tls-client-ssl", "--print-value-only"]);
     assert!(stored.contains(CERT) && stored.contains(KEY), "{stored}");
     let logs = gateway.logs();
     for secret in [token.as_str(), "PRIVATE KEY"] {
@@ -88,8 +91,7 @@ async fn rotation_is_served_within_the_ttl_and_handshakes_go_on_without_vault() 
         (ca.issue(&["test.com"]), ca.issue(&["test.com"]), ca.issue(&["test.com"]));
     store_certificate(&bao, &first).await;
     let origin = Origin::start().await;
-    let mut gateway =
-        Gateway::builder().etcd(&[etcd.endpoint()]).secret_ttl(2, 1).start().await;
+    let mut gateway = Gateway::builder().etcd(&[etcd.endpoint()]).secret_ttl(2, 1).start().await;
     configure(&gateway, &bao, &token, &origin).await;
     gateway.serves_certificate("test.com", &ca.pem(), &first.0).await;
 
@@ -110,7 +112,10 @@ async fn rotation_is_served_within_the_ttl_and_handshakes_go_on_without_vault() 
     assert_eq!(handshake(&gateway, &ca).await, None);
     let (_, rejected) = gateway.control("/v1/rejected").await;
     let rejected = rejected.to_string();
-    assert!(rejected.contains("ssls/quickstart-tls-client-ssl") && rejected.contains(CERT), "{rejected}");
+    assert!(
+        rejected.contains("ssls/quickstart-tls-client-ssl") && rejected.contains(CERT),
+        "{rejected}"
+    );
 
     // Vault is back, with a newer certificate still.
     bao.restart().await;
@@ -129,7 +134,10 @@ async fn a_write_through_one_node_serves_on_the_other() {
     let (_, seen) = b.admin("GET", "/routes/1", None).await;
     assert_eq!(seen["value"]["uri"], "/get");
     assert_eq!(b.admin("DELETE", "/routes/1", None).await.0, 200);
-    eventually("the route is gone from the first", || async { a.get("/get").await.status() == 404 }).await;
+    eventually("the route is gone from the first", || async {
+        a.get("/get").await.status() == 404
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -149,7 +157,8 @@ async fn losing_etcd_costs_no_request_and_both_nodes_converge_afterwards() {
     // From here to the end, every request on both nodes must be answered 200.
     let stop = Arc::new(AtomicBool::new(false));
     let load = [&a, &b].map(|gateway| {
-        let (client, url, stop) = (gateway.client().clone(), gateway.http_url("/get"), stop.clone());
+        let (client, url, stop) =
+            (gateway.client().clone(), gateway.http_url("/get"), stop.clone());
         tokio::spawn(async move {
             let mut answered = 0;
             while !stop.load(Ordering::Relaxed) {

@@ -40,35 +40,22 @@ enum Body {
 impl Answer {
     /// A status without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self {
-            status,
-            body: Body::None,
-            revision: None,
-        }
+        Self { status, body: Body::None, revision: None }
     }
 
     /// 200 with `body`.
     pub(super) fn json(body: Value) -> Self {
-        Self {
-            body: Body::Json(body),
-            ..Self::empty(StatusCode::OK)
-        }
+        Self { body: Body::Json(body), ..Self::empty(StatusCode::OK) }
     }
 
     /// 400 with a plain text, where APISIX has no JSON either.
     pub(super) fn text(text: &'static str) -> Self {
-        Self {
-            body: Body::Text(text),
-            ..Self::empty(StatusCode::BAD_REQUEST)
-        }
+        Self { body: Body::Text(text), ..Self::empty(StatusCode::BAD_REQUEST) }
     }
 
     /// `status` with `{"error_msg": message}`.
     pub(super) fn error(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            ..Self::json(json!({ "error_msg": message.into() }))
-        }
+        Self { status, ..Self::json(json!({ "error_msg": message.into() })) }
     }
 
     /// 400 with `{"error_msg": message}`.
@@ -91,10 +78,7 @@ impl Answer {
 
     /// 404 for a kind that is none.
     pub(super) fn unknown_kind(name: &str) -> Self {
-        Self::error(
-            StatusCode::NOT_FOUND,
-            format!("Unsupported resource type: {name}"),
-        )
+        Self::error(StatusCode::NOT_FOUND, format!("Unsupported resource type: {name}"))
     }
 
     /// 404 for a kind of APISIX that is not there yet, whatever is asked of it.
@@ -112,10 +96,7 @@ impl Answer {
 
     /// 404 for a key that is not there.
     pub(super) fn key_not_found() -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            ..Self::json(json!({ "message": "Key not found" }))
-        }
+        Self { status: StatusCode::NOT_FOUND, ..Self::json(json!({ "message": "Key not found" })) }
     }
 
     /// A write that was done.

@@ -35,9 +35,7 @@ pub(super) fn check<'s>(
         return Ok(NOBODY);
     }
     let shown = args.get("api_key").map(str::to_owned);
-    let shown = shown
-        .or_else(|| text(headers.get("x-api-key")?))
-        .or_else(|| cookie(headers));
+    let shown = shown.or_else(|| text(headers.get("x-api-key")?)).or_else(|| cookie(headers));
     let shown = shown.ok_or("missing apikey")?;
     let key = find(&settings.keys, &shown).ok_or("wrong apikey")?;
     if key.role == Role::Viewer && method != Method::GET {
@@ -65,12 +63,8 @@ fn find<'k>(keys: &'k [Key], shown: &str) -> Option<&'k Key> {
 fn cookie(headers: &HeaderMap) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(text);
     let value = |cookies: String| {
-        let mut pairs = cookies
-            .split(';')
-            .filter_map(|pair| pair.trim().split_once('='));
-        pairs
-            .find(|(name, _)| *name == "x_api_key")
-            .map(|(_, value)| value.to_owned())
+        let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, _)| *name == "x_api_key").map(|(_, value)| value.to_owned())
     };
     cookies.filter_map(value).next()
 }

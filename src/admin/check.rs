@@ -60,9 +60,8 @@ impl Admin {
                 continue;
             };
             let ours = value["plugins"].as_object().into_iter().flatten();
-            let shared = ours
-                .map(|(name, _)| name)
-                .find(|name| rule["plugins"].get(name).is_some());
+            let shared =
+                ours.map(|(name, _)| name).find(|name| rule["plugins"].get(name).is_some());
             if let (Some(name), true) = (shared, other != id) {
                 return Err(Answer::bad(format!(
                     "plugin '{name}' already exists in global rule with id '{other}'"
@@ -106,8 +105,7 @@ impl Admin {
         if !self.compiler.reach(revision, PATIENCE).await {
             // A restored store may never come to that revision: waited for once, not for ever.
             let _ =
-                self.written
-                    .compare_exchange(revision, 0, Ordering::Relaxed, Ordering::Relaxed);
+                self.written.compare_exchange(revision, 0, Ordering::Relaxed, Ordering::Relaxed);
             tracing::warn!(
                 revision,
                 "the store's watch is behind: a write is checked against what is known"
@@ -128,9 +126,7 @@ pub(super) fn refuse_times(value: &Value) -> Result<(), Answer> {
         for time in ["create_time", "update_time"] {
             if holder.is_some_and(|holder| holder.get(time).is_some()) {
                 // Two spaces, as in APISIX.
-                return Err(Answer::bad(format!(
-                    "the property is forbidden:  {prefix}{time}"
-                )));
+                return Err(Answer::bad(format!("the property is forbidden:  {prefix}{time}")));
             }
         }
     }

@@ -27,11 +27,7 @@ impl Admin {
         }
         let key = format!("{}/{id}", kind.dir());
         for _ in 0..TRIES {
-            let current = self
-                .store
-                .get(&key)
-                .await?
-                .ok_or_else(Answer::key_not_found)?;
+            let current = self.store.get(&key).await?.ok_or_else(Answer::key_not_found)?;
             call.condition.check(Some(&current))?;
             let mut value: Value = serde_json::from_slice(&current.value).unwrap_or_default();
             self.compiler.lock().open(kind, &mut value);
@@ -94,17 +90,10 @@ fn replace(value: &mut Value, path: &[String], change: Value) -> Result<(), Answ
     let mut slot = value;
     for (depth, name) in path.iter().enumerate() {
         let fields = slot.as_object_mut().ok_or_else(|| {
-            Answer::bad(format!(
-                "invalid sub-path: /{}",
-                path[..depth.max(1)].join("/")
-            ))
+            Answer::bad(format!("invalid sub-path: /{}", path[..depth.max(1)].join("/")))
         })?;
         let is_last = depth + 1 == path.len();
-        let absent = if is_last {
-            Value::Null
-        } else {
-            Map::new().into()
-        };
+        let absent = if is_last { Value::Null } else { Map::new().into() };
         slot = fields.entry(name.as_str()).or_insert(absent);
     }
     *slot = change;
@@ -120,28 +109,12 @@ mod tests {
     #[test]
     fn merges_objects_and_replaces_the_rest() {
         for (value, change, merged) in [
-            (
-                json!({"a": {"b": 1}}),
-                json!({"a": {"c": 2}}),
-                json!({"a": {"b": 1, "c": 2}}),
-            ),
-            (
-                json!({"a": {"b": 1, "c": 2}}),
-                json!({"a": {"b": null}}),
-                json!({"a": {"c": 2}}),
-            ),
+            (json!({"a": {"b": 1}}), json!({"a": {"c": 2}}), json!({"a": {"b": 1, "c": 2}})),
+            (json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": null}}), json!({"a": {"c": 2}})),
             (json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]})),
-            (
-                json!({"a": [1]}),
-                json!({"a": {"b": null, "c": 1}}),
-                json!({"a": {"c": 1}}),
-            ),
+            (json!({"a": [1]}), json!({"a": {"b": null, "c": 1}}), json!({"a": {"c": 1}})),
             (json!({"a": {"b": 1}}), json!({"a": [1]}), json!({"a": [1]})),
-            (
-                json!({}),
-                json!({"a": {"b": {"c": null}}}),
-                json!({"a": {"b": {}}}),
-            ),
+            (json!({}), json!({"a": {"b": {"c": null}}}), json!({"a": {"b": {}}})),
         ] {
             let mut got = value.clone();
             merge(&mut got, change.clone());

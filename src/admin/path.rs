@@ -3,13 +3,8 @@
 use crate::resource::Kind;
 
 /// Kinds of APISIX that this version does not serve.
-const UNSERVED: [&str; 5] = [
-    "stream_routes",
-    "protos",
-    "consumer_groups",
-    "credentials",
-    "graphql_cost_decorations",
-];
+const UNSERVED: [&str; 5] =
+    ["stream_routes", "protos", "consumer_groups", "credentials", "graphql_cost_decorations"];
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,11 +91,7 @@ impl Place {
             kind,
             manager: manager.map(str::to_owned),
             id,
-            rest: segments
-                .iter()
-                .skip(1)
-                .map(|segment| (*segment).to_owned())
-                .collect(),
+            rest: segments.iter().skip(1).map(|segment| (*segment).to_owned()).collect(),
         }
     }
 
@@ -134,11 +125,7 @@ mod tests {
             panic!("{path} is no resource");
         };
         let rest: Vec<String> = rest.iter().map(|segment| (*segment).to_owned()).collect();
-        assert_eq!(
-            (place.kind, place.id.as_deref(), place.rest),
-            (kind, id, rest),
-            "{path}"
-        );
+        assert_eq!((place.kind, place.id.as_deref(), place.rest), (kind, id, rest), "{path}");
     }
 
     #[test]
@@ -153,18 +140,8 @@ mod tests {
             &["upstream", "nodes"],
         );
         check("/apisix/admin/secrets/vault", Kind::Secret, None, &[]);
-        check(
-            "/apisix/admin/secrets/vault/1/token",
-            Kind::Secret,
-            Some("vault/1"),
-            &["token"],
-        );
-        check(
-            "/apisix/admin/consumers/jack",
-            Kind::Consumer,
-            Some("jack"),
-            &[],
-        );
+        check("/apisix/admin/secrets/vault/1/token", Kind::Secret, Some("vault/1"), &["token"]);
+        check("/apisix/admin/consumers/jack", Kind::Consumer, Some("jack"), &[]);
     }
 
     #[test]
@@ -176,29 +153,14 @@ mod tests {
             ("/other", Target::Elsewhere),
             ("/apisix/adminx/routes", Target::Elsewhere),
             ("/apisix/admin/routs/1", Target::Unknown(text("routs"))),
-            (
-                "/apisix/admin/stream_routes/1",
-                Target::Unserved(text("stream_routes")),
-            ),
-            (
-                "/apisix/admin/consumers/a/credentials/b",
-                Target::Unserved(text("credentials")),
-            ),
+            ("/apisix/admin/stream_routes/1", Target::Unserved(text("stream_routes"))),
+            ("/apisix/admin/consumers/a/credentials/b", Target::Unserved(text("credentials"))),
             ("/apisix/admin/plugins/list", Target::PluginNames),
             ("/apisix/admin/plugins", Target::Plugins(None)),
-            (
-                "/apisix/admin/plugins/key-auth",
-                Target::Plugins(Some(text("key-auth"))),
-            ),
-            (
-                "/apisix/admin/schema/plugins/cors",
-                Target::Plugins(Some(text("cors"))),
-            ),
+            ("/apisix/admin/plugins/key-auth", Target::Plugins(Some(text("key-auth")))),
+            ("/apisix/admin/schema/plugins/cors", Target::Plugins(Some(text("cors")))),
             ("/apisix/admin/schema/route", Target::Schema(text("route"))),
-            (
-                "/apisix/admin/schema/validate/routes",
-                Target::Validate(text("routes")),
-            ),
+            ("/apisix/admin/schema/validate/routes", Target::Validate(text("routes"))),
         ] {
             assert_eq!(Target::parse(path), target, "{path}");
         }

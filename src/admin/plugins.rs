@@ -16,9 +16,7 @@ impl Admin {
     /// Names of the plugins that may be used, in order of execution.
     pub(super) fn plugin_names(&self, args: &Args) -> Answered {
         match args.get("subsystem").unwrap_or("http") {
-            "http" => Ok(Answer::json(
-                self.enabled_plugins().map(|entry| entry.name).collect(),
-            )),
+            "http" => Ok(Answer::json(self.enabled_plugins().map(|entry| entry.name).collect())),
             // Plugins of TCP and UDP routes are not there yet.
             "stream" => Ok(Answer::json(json!([]))),
             _ => Err(Answer::text("invalid subsystem passed")),
@@ -34,27 +32,21 @@ impl Admin {
         let is_http = subsystem == "http";
         let mut entries = self.enabled_plugins().filter(|_| is_http);
         if args.get("all") == Some("true") {
-            let all: Map<String, Value> = entries
-                .map(|entry| (entry.name.to_owned(), description(entry)))
-                .collect();
+            let all: Map<String, Value> =
+                entries.map(|entry| (entry.name.to_owned(), description(entry))).collect();
             return Ok(Answer::json(all.into()));
         }
-        let found = entries
-            .find(|entry| Some(entry.name) == name)
-            .ok_or_else(|| {
-                let message = format!("plugin not found in subsystem {subsystem}");
-                Answer::error(StatusCode::NOT_FOUND, message)
-            })?;
+        let found = entries.find(|entry| Some(entry.name) == name).ok_or_else(|| {
+            let message = format!("plugin not found in subsystem {subsystem}");
+            Answer::error(StatusCode::NOT_FOUND, message)
+        })?;
         let schema = match args.get("schema_type") {
-            Some("consumer") => found
-                .consumer
-                .as_ref()
-                .map(|consumer| consumer.validator.schema().clone()),
+            Some("consumer") => {
+                found.consumer.as_ref().map(|consumer| consumer.validator.schema().clone())
+            }
             _ => Some(schema(found)),
         };
-        schema
-            .map(Answer::json)
-            .ok_or_else(|| Answer::bad("not found schema"))
+        schema.map(Answer::json).ok_or_else(|| Answer::bad("not found schema"))
     }
 
     fn enabled_plugins(&self) -> impl Iterator<Item = &'static Entry> {

@@ -31,11 +31,7 @@ impl Admin {
             return self.list(place, args).await;
         };
         let key = format!("{}/{id}", place.kind.dir());
-        let entry = self
-            .store
-            .get(&key)
-            .await?
-            .ok_or_else(Answer::key_not_found)?;
+        let entry = self.store.get(&key).await?.ok_or_else(Answer::key_not_found)?;
         Ok(Answer::json(self.shown(place.kind, &entry)))
     }
 
@@ -89,9 +85,7 @@ impl<'a> Filter<'a> {
         let regex = |name: &str| {
             let compile = |text: &str| {
                 Regex::new(text).map_err(|_| {
-                    Answer::bad(format!(
-                        "invalid argument {name}: should be a regular expression"
-                    ))
+                    Answer::bad(format!("invalid argument {name}: should be a regular expression"))
                 })
             };
             args.get(name).map(compile).transpose()
@@ -104,11 +98,7 @@ impl<'a> Filter<'a> {
                 wanted.push((field.to_owned(), value.to_owned()));
             } else {
                 // As in APISIX, which ignores it too.
-                tracing::warn!(
-                    field,
-                    kind = kind.dir(),
-                    "lists of this kind have no such filter"
-                );
+                tracing::warn!(field, kind = kind.dir(), "lists of this kind have no such filter");
             }
         }
         Ok(Self {
@@ -120,11 +110,7 @@ impl<'a> Filter<'a> {
     }
 
     fn admits(&self, value: &Value) -> bool {
-        let named = |regex: &Regex| {
-            value["name"]
-                .as_str()
-                .is_some_and(|name| regex.is_match(name))
-        };
+        let named = |regex: &Regex| value["name"].as_str().is_some_and(|name| regex.is_match(name));
         let at = |regex: &Regex| {
             let uris = value["uris"].as_array().into_iter().flatten();
             let mut all = uris.chain(Some(&value["uri"])).filter_map(Value::as_str);
@@ -132,13 +118,8 @@ impl<'a> Filter<'a> {
         };
         self.name.as_ref().is_none_or(named)
             && self.uri.as_ref().is_none_or(at)
-            && self
-                .label
-                .is_none_or(|label| value["labels"].get(label).is_some())
-            && self
-                .fields
-                .iter()
-                .all(|(field, wanted)| id_text(&value[field]) == *wanted)
+            && self.label.is_none_or(|label| value["labels"].get(label).is_some())
+            && self.fields.iter().all(|(field, wanted)| id_text(&value[field]) == *wanted)
     }
 }
 
@@ -157,9 +138,7 @@ fn page(args: &Args) -> Result<Option<(usize, usize)>, Answer> {
     let (Some(page), Some(size)) = (number("page"), number("page_size")) else {
         return Ok(None);
     };
-    let size = usize::try_from(size)
-        .ok()
-        .filter(|size| PAGE_SIZES.contains(size));
+    let size = usize::try_from(size).ok().filter(|size| PAGE_SIZES.contains(size));
     let Some(size) = size else {
         return Err(Answer::text("page_size must be between 10 and 500"));
     };

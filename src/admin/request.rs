@@ -36,24 +36,16 @@ impl Args {
     pub(super) fn parse(query: &str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        Self(
-            pairs
-                .map(|(name, value)| (decoded(name), decoded(value)))
-                .collect(),
-        )
+        Self(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
     }
 
     /// The first argument of that name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(given, _)| *given == name)
-            .map(|(_, value)| value)
+        self.iter().find(|(given, _)| *given == name).map(|(_, value)| value)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// `ttl`: seconds after which what is written disappears.
@@ -64,9 +56,8 @@ impl Args {
         let Some(text) = self.get("ttl") else {
             return Ok(None);
         };
-        let number: f64 = text
-            .parse()
-            .map_err(|_| Answer::bad("invalid argument ttl: should be a number"))?;
+        let number: f64 =
+            text.parse().map_err(|_| Answer::bad("invalid argument ttl: should be a number"))?;
         if !(1.0..=1e9).contains(&number) {
             let message = "invalid argument ttl: should be a number from 1 to 1000000000";
             return Err(Answer::bad(message));
@@ -146,11 +137,7 @@ where
     }
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         // The error's own text may quote what it found.
-        unusable(&format!(
-            "expected JSON at line {}, column {}",
-            error.line(),
-            error.column()
-        ))
+        unusable(&format!("expected JSON at line {}, column {}", error.line(), error.column()))
     })
 }
 

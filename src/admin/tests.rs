@@ -53,16 +53,11 @@ impl Rig {
         let store: Arc<dyn ConfigStore> = Embedded::open(&folder.path().join("store")).unwrap();
         let compiler = rig::follow(store.clone(), Keyring::new([KEYRING]).unwrap()).await;
         let admin = Admin::new(settings(), wrap(store.clone()), compiler);
-        Self {
-            admin,
-            store,
-            _folder: folder,
-        }
+        Self { admin, store, _folder: folder }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Got {
-        self.send_from(request, "127.0.0.1:9000".parse().unwrap())
-            .await
+        self.send_from(request, "127.0.0.1:9000".parse().unwrap()).await
     }
 
     async fn send_from(&self, request: Request<Full<Bytes>>, peer: SocketAddr) -> Got {
@@ -79,11 +74,7 @@ impl Rig {
 
     /// Sends with the key of the administrator; `path` is what follows `/apisix/admin/`.
     async fn call(&self, method: &str, path: &str, body: Value) -> Got {
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(request(method, path, body)).await
     }
 
@@ -128,10 +119,7 @@ impl Got {
 
 fn request(method: &str, path: &str, body: String) -> Request<Full<Bytes>> {
     let uri = format!("/apisix/admin/{path}");
-    let request = Request::builder()
-        .method(method)
-        .uri(uri)
-        .header("X-API-KEY", KEY);
+    let request = Request::builder().method(method).uri(uri).header("X-API-KEY", KEY);
     request.body(Full::from(body)).unwrap()
 }
 

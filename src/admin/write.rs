@@ -54,10 +54,7 @@ impl Admin {
                 value["create_time"] = created.into();
                 value["update_time"] = now().into();
             }
-            if let Some(answer) = self
-                .store(kind, &key, value, call, current.as_ref())
-                .await?
-            {
+            if let Some(answer) = self.store(kind, &key, value, call, current.as_ref()).await? {
                 return Ok(answer);
             }
         }
@@ -75,10 +72,7 @@ impl Admin {
         let mut value = body.ok_or_else(|| Answer::bad("missing configurations"))?;
         must_be_object(&value)?;
         if place.id.is_some() || value.get("id").is_some() {
-            return Err(Answer::bad(format!(
-                "wrong {} id, do not need it",
-                place.noun()
-            )));
+            return Err(Answer::bad(format!("wrong {} id, do not need it", place.noun())));
         }
         refuse_times(&value)?;
         // Checked before an id is taken, so that what is refused leaves no trace.
@@ -154,11 +148,7 @@ impl Admin {
                 if kind == Kind::Ssl {
                     hide_keys_in_clear(&mut value);
                 }
-                let status = if current.is_some() {
-                    StatusCode::OK
-                } else {
-                    StatusCode::CREATED
-                };
+                let status = if current.is_some() { StatusCode::OK } else { StatusCode::CREATED };
                 Ok(Some(Answer::written(status, key, value, revision)))
             }
         }
@@ -188,10 +178,7 @@ fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answer> {
                 _ => Ok(username.to_owned()),
             }
         }
-        Kind::PluginMetadata => place
-            .id
-            .clone()
-            .ok_or_else(|| Answer::bad("missing plugin name")),
+        Kind::PluginMetadata => place.id.clone().ok_or_else(|| Answer::bad("missing plugin name")),
         kind => match &place.id {
             Some(id) => {
                 same_id(kind, id, value)?;
@@ -211,10 +198,7 @@ fn refuse_rest(place: &Place) -> Result<(), Answer> {
     if place.rest.is_empty() {
         return Ok(());
     }
-    let message = format!(
-        "invalid sub-path: /{}: only PATCH takes one",
-        place.rest.join("/")
-    );
+    let message = format!("invalid sub-path: /{}: only PATCH takes one", place.rest.join("/"));
     Err(Answer::bad(message))
 }
 
@@ -224,11 +208,7 @@ pub(super) fn must_be_object(value: &Value) -> Result<(), Answer> {
     if value.is_object() {
         return Ok(());
     }
-    let found = if value.is_array() {
-        "an array"
-    } else {
-        "a single value"
-    };
+    let found = if value.is_array() { "an array" } else { "a single value" };
     Err(Answer::invalid(&[Invalid::new("", found, "an object")]))
 }
 
@@ -241,11 +221,7 @@ fn hide_keys_in_clear(value: &mut Value) {
     if fields.get("key").is_some_and(in_clear) {
         fields.remove("key");
     }
-    if fields
-        .get("keys")
-        .and_then(Value::as_array)
-        .is_some_and(|keys| keys.iter().any(in_clear))
-    {
+    if fields.get("keys").and_then(Value::as_array).is_some_and(|keys| keys.iter().any(in_clear)) {
         fields.remove("keys");
     }
 }
@@ -263,8 +239,6 @@ fn create_time(entry: &Entry) -> Option<i64> {
 
 /// Seconds since 1970.
 pub(super) fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

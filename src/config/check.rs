@@ -25,11 +25,7 @@ pub(super) fn together(
         warnings.push(Warning::new("apisix.proxy_mode", reason));
     }
 
-    let judged = |path: &str| {
-        problems
-            .iter()
-            .any(|problem| problem.path.starts_with(path))
-    };
+    let judged = |path: &str| problems.iter().any(|problem| problem.path.starts_with(path));
     found.retain(|(paths, _): &Found| !paths.iter().any(|path| judged(path)));
     problems.extend(found.into_iter().map(|(_, problem)| problem));
 }
@@ -47,21 +43,9 @@ pub(super) fn files(config: &Config) -> Vec<Problem> {
         (etcd, "deployment.etcd.tls.cert", &tls.cert),
         (etcd, "deployment.etcd.tls.key", &tls.key),
         (etcd && own_ca, "deployment.etcd.tls.ca", &tls.ca),
-        (
-            admin,
-            "deployment.admin.admin_api_mtls.admin_ssl_cert",
-            &mtls.admin_ssl_cert,
-        ),
-        (
-            admin,
-            "deployment.admin.admin_api_mtls.admin_ssl_cert_key",
-            &mtls.admin_ssl_cert_key,
-        ),
-        (
-            admin,
-            "deployment.admin.admin_api_mtls.admin_ssl_ca_cert",
-            &mtls.admin_ssl_ca_cert,
-        ),
+        (admin, "deployment.admin.admin_api_mtls.admin_ssl_cert", &mtls.admin_ssl_cert),
+        (admin, "deployment.admin.admin_api_mtls.admin_ssl_cert_key", &mtls.admin_ssl_cert_key),
+        (admin, "deployment.admin.admin_api_mtls.admin_ssl_ca_cert", &mtls.admin_ssl_ca_cert),
     ];
     needed
         .into_iter()
@@ -84,53 +68,32 @@ fn listeners(config: &Config, found: &mut Vec<Found>) {
     let apisix = &config.apisix;
     let prometheus = &config.plugin_attr.prometheus;
     let mut open: Vec<(&'static str, SocketAddr)> = Vec::new();
-    open.extend(
-        apisix
-            .node_listen
-            .iter()
-            .map(|one| ("apisix.node_listen", one.into())),
-    );
+    open.extend(apisix.node_listen.iter().map(|one| ("apisix.node_listen", one.into())));
     if apisix.ssl.enable {
-        open.extend(
-            apisix
-                .ssl
-                .listen
-                .iter()
-                .map(|one| ("apisix.ssl.listen", one.into())),
-        );
+        open.extend(apisix.ssl.listen.iter().map(|one| ("apisix.ssl.listen", one.into())));
     }
     if apisix.enable_admin {
-        open.push((
-            "deployment.admin.admin_listen",
-            config.deployment.admin.admin_listen.into(),
-        ));
+        open.push(("deployment.admin.admin_listen", config.deployment.admin.admin_listen.into()));
     }
     if apisix.enable_control {
         open.push(("apisix.control", apisix.control.into()));
     }
     open.extend(apisix.status.map(|status| ("apisix.status", status.into())));
     if prometheus.enable_export_server {
-        open.push((
-            "plugin_attr.prometheus.export_addr",
-            prometheus.export_addr.into(),
-        ));
+        open.push(("plugin_attr.prometheus.export_addr", prometheus.export_addr.into()));
     }
 
     for (index, (path, address)) in open.iter().enumerate() {
         // Within one list a wildcard and an address of one port may stand together: the kernel
         // gives a connection to the closer match.
-        let taken = open[..index]
-            .iter()
-            .find(|(other, taken)| other != path && overlap(*taken, *address));
+        let taken =
+            open[..index].iter().find(|(other, taken)| other != path && overlap(*taken, *address));
         let named = |(_, problem): &Found| problem.path == *path;
         if let Some((other, _)) = taken
             && !found.iter().any(named)
         {
             let expected = format!("an address that {other} has not taken");
-            found.push((
-                vec![path, other],
-                Problem::new(*path, address.to_string(), expected),
-            ));
+            found.push((vec![path, other], Problem::new(*path, address.to_string(), expected)));
         }
     }
 }
@@ -161,9 +124,7 @@ fn admin(config: &Config, found: &mut Vec<Found>, warnings: &mut Vec<Warning>) {
             let problem = Problem::new(path, "an empty text", expected);
             found.push((vec!["deployment.admin.admin_key"], problem));
         } else if !key.key.is_empty()
-            && admin.admin_key[..index]
-                .iter()
-                .any(|other| other.key == key.key)
+            && admin.admin_key[..index].iter().any(|other| other.key == key.key)
         {
             let problem = Problem::new(path, "(hidden)", "a key that no other entry has");
             found.push((vec!["deployment.admin.admin_key"], problem));
@@ -176,21 +137,11 @@ fn admin(config: &Config, found: &mut Vec<Found>, warnings: &mut Vec<Warning>) {
     if admin.https_admin {
         let mtls = &admin.admin_api_mtls;
         for (path, file) in [
-            (
-                "deployment.admin.admin_api_mtls.admin_ssl_cert",
-                &mtls.admin_ssl_cert,
-            ),
-            (
-                "deployment.admin.admin_api_mtls.admin_ssl_cert_key",
-                &mtls.admin_ssl_cert_key,
-            ),
+            ("deployment.admin.admin_api_mtls.admin_ssl_cert", &mtls.admin_ssl_cert),
+            ("deployment.admin.admin_api_mtls.admin_ssl_cert_key", &mtls.admin_ssl_cert_key),
         ] {
             if file.is_none() {
-                found.push(at(
-                    path,
-                    "none",
-                    "the path of a file, as https_admin is true",
-                ));
+                found.push(at(path, "none", "the path of a file, as https_admin is true"));
             }
         }
     }
@@ -207,10 +158,7 @@ fn provider(config: &Config, env: &dyn Fn(&str) -> Option<String>, found: &mut V
     if env("APISIX_STAND_ALONE").as_deref() == Some("true") && !provider.is_file() {
         let expected = "yaml or json, as APISIX_STAND_ALONE is true in the environment";
         let value = format!("{provider:?}").to_ascii_lowercase();
-        found.push((
-            vec![key, "deployment.role"],
-            Problem::new(key, value, expected),
-        ));
+        found.push((vec![key, "deployment.role"], Problem::new(key, value, expected)));
     }
     if provider != Provider::Etcd {
         return;
@@ -218,26 +166,14 @@ fn provider(config: &Config, env: &dyn Fn(&str) -> Option<String>, found: &mut V
 
     let etcd = &deployment.etcd;
     let host = "deployment.etcd.host";
-    let secure = etcd
-        .host
-        .iter()
-        .filter(|url| url.starts_with("https:"))
-        .count();
+    let secure = etcd.host.iter().filter(|url| url.starts_with("https:")).count();
     if etcd.host.is_empty() {
-        found.push(at(
-            host,
-            "none",
-            "at least one URL, as etcd is the provider",
-        ));
+        found.push(at(host, "none", "at least one URL, as etcd is the provider"));
     } else if secure != 0 && secure != etcd.host.len() {
         found.push(at(host, "http and https", "all URLs http or all https"));
     }
     if etcd.prefix.is_empty() {
-        found.push(at(
-            "deployment.etcd.prefix",
-            "an empty text",
-            "a prefix such as /apisix",
-        ));
+        found.push(at("deployment.etcd.prefix", "an empty text", "a prefix such as /apisix"));
     }
     let mut pair = |first: &'static str, second: &'static str, has: (bool, bool)| {
         let (missing, given) = match has {
@@ -263,11 +199,7 @@ fn provider(config: &Config, env: &dyn Fn(&str) -> Option<String>, found: &mut V
 fn encryption(config: &Config, found: &mut Vec<Found>, warnings: &mut Vec<Warning>) {
     let ssl = &config.apisix.ssl;
     if ssl.enable && ssl.ssl_protocols.is_empty() {
-        found.push(at(
-            "apisix.ssl.ssl_protocols",
-            "none",
-            "TLSv1.2, TLSv1.3 or both",
-        ));
+        found.push(at("apisix.ssl.ssl_protocols", "none", "TLSv1.2, TLSv1.3 or both"));
     }
     if config.apisix.data_encryption.keyring.is_empty() {
         let reason = "without a key, private keys and secrets of plugins are stored as plain text";
@@ -279,25 +211,15 @@ fn metrics(config: &Config, found: &mut Vec<Found>) {
     let prometheus = &config.plugin_attr.prometheus;
     let prefix = prometheus.metric_prefix.as_str();
     let is_name = !prefix.starts_with(|c: char| c.is_ascii_digit())
-        && prefix
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+        && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
     if !is_name {
         let expected = "letters, digits, _ and :, not beginning with a digit";
-        found.push(at(
-            "plugin_attr.prometheus.metric_prefix",
-            format!("{prefix:?}"),
-            expected,
-        ));
+        found.push(at("plugin_attr.prometheus.metric_prefix", format!("{prefix:?}"), expected));
     }
     let buckets = &prometheus.default_buckets;
     if buckets.is_empty() || !buckets.is_sorted_by(|a, b| a < b) {
         let expected = "at least one number, in ascending order";
         let value = format!("{} numbers", buckets.len());
-        found.push(at(
-            "plugin_attr.prometheus.default_buckets",
-            value,
-            expected,
-        ));
+        found.push(at("plugin_attr.prometheus.default_buckets", value, expected));
     }
 }

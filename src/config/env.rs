@@ -31,11 +31,7 @@ pub(super) fn fill(value: &mut Value, env: Env<'_>) -> Variables {
 /// Applies the variables that APISIX knows by name.
 pub(super) fn overrides(value: &mut Value, env: Env<'_>, warnings: &mut Vec<Warning>) {
     if let Some(text) = env("APISIX_WORKER_PROCESSES") {
-        set(
-            value,
-            &["nginx_config", "worker_processes"],
-            inferred(&text),
-        );
+        set(value, &["nginx_config", "worker_processes"], inferred(&text));
     }
     if let Some(text) = env("APISIX_DEPLOYMENT_ETCD_HOST") {
         match serde_json::from_str(&text) {
@@ -50,11 +46,7 @@ pub(super) fn overrides(value: &mut Value, env: Env<'_>, warnings: &mut Vec<Warn
 
 /// The path of `key` under `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn walk(value: &mut Value, path: &str, env: Env<'_>, found: &mut Variables) {
@@ -140,10 +132,7 @@ fn inferred(text: &str) -> Value {
     if let Ok(number) = digits.parse::<i64>() {
         return number.into();
     }
-    if let Some(Ok(number)) = digits
-        .strip_prefix("0x")
-        .map(|hex| u64::from_str_radix(hex, 16))
-    {
+    if let Some(Ok(number)) = digits.strip_prefix("0x").map(|hex| u64::from_str_radix(hex, 16)) {
         return number.into();
     }
     // Not every word that Rust reads as a float ("nan", "infinity") is meant as one.

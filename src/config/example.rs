@@ -85,10 +85,7 @@ fn leaf(out: &mut String, name: &str, row: &Row, start: &str, off: bool) {
         return;
     }
     let line = format!("{start}{name}: {}", row.default);
-    let list = row
-        .default
-        .strip_prefix('[')
-        .and_then(|list| list.strip_suffix(']'));
+    let list = row.default.strip_prefix('[').and_then(|list| list.strip_suffix(']'));
     match list {
         Some(list) if line.len() > WIDTH => {
             let _ = writeln!(out, "{start}{name}:");
@@ -106,9 +103,8 @@ fn leaf(out: &mut String, name: &str, row: &Row, start: &str, off: bool) {
 fn items(out: &mut String, row: &Row, indent: &str) {
     for end in ["[]", ".*"] {
         let rows = format!("{}{end}", row.path);
-        for (index, (name, row)) in table::children(&rows)
-            .filter(|(_, row)| !row.is_unused())
-            .enumerate()
+        for (index, (name, row)) in
+            table::children(&rows).filter(|(_, row)| !row.is_unused()).enumerate()
         {
             if index == 0 {
                 let _ = writeln!(out, "{indent}# Each may hold:");

@@ -30,10 +30,6 @@ impl From<String> for Hidden {
 
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() {
-            "(empty)"
-        } else {
-            "(hidden)"
-        })
+        f.write_str(if self.0.is_empty() { "(empty)" } else { "(hidden)" })
     }
 }

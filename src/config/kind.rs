@@ -159,10 +159,7 @@ impl Kind {
 
     /// Whether it is a mapping or a list of mappings: what stands there instead may be anything.
     pub(super) fn is_compound(self) -> bool {
-        matches!(
-            self,
-            Self::Section | Self::Optional | Self::Items | Self::Listens | Self::Entries
-        )
+        matches!(self, Self::Section | Self::Optional | Self::Items | Self::Listens | Self::Entries)
     }
 
     /// Reads one value, of a kind that has no rows of its own.
@@ -171,9 +168,9 @@ impl Kind {
             (Self::TlsVersion, Value::String(text)) => tls_version(text),
             // A resolver's zone and a unix socket as peer mean something to nginx only.
             (Self::Net, Value::String(text)) if text == "unix:" => Outcome::Dropped(None),
-            (Self::Resolver, Value::String(text)) if text.contains('%') => Outcome::Dropped(Some(
-                "an address with a zone cannot be asked and is left out",
-            )),
+            (Self::Resolver, Value::String(text)) if text.contains('%') => {
+                Outcome::Dropped(Some("an address with a zone cannot be asked and is left out"))
+            }
             _ => self.plain(value).map_or(Outcome::Wrong, Outcome::Good),
         }
     }
@@ -236,11 +233,7 @@ impl Kind {
             (Self::Resolver, Value::String(text)) => {
                 let address = text
                     .parse::<SocketAddr>()
-                    .or_else(|_| {
-                        bare(text)
-                            .parse::<IpAddr>()
-                            .map(|ip| SocketAddr::new(ip, 53))
-                    })
+                    .or_else(|_| bare(text).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
                     .ok()?;
                 (address.port() != 0).then(|| json!(address))
             }
@@ -262,17 +255,13 @@ impl Kind {
 
 /// The address without the brackets that nginx wants around IPv6.
 fn bare(text: &str) -> &str {
-    text.strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text)
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
 }
 
 fn seconds(number: f64) -> Option<u64> {
     // Rounded to whole milliseconds; the bound keeps the cast exact.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    (0.0..=MOST_SECONDS)
-        .contains(&number)
-        .then(|| (number * 1000.0).round() as u64)
+    (0.0..=MOST_SECONDS).contains(&number).then(|| (number * 1000.0).round() as u64)
 }
 
 /// Milliseconds of a time in nginx's notation: numbers with units, largest first, the last perhaps
@@ -297,14 +286,10 @@ fn time(text: &str) -> Option<u64> {
         return None;
     }
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let letters = rest
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(rest.len());
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let (index, scale) = match &rest[..letters] {
             "" if rest.is_empty() => (6, 1000),
             unit => {
@@ -394,17 +379,8 @@ mod tests {
         ] {
             assert_eq!(time(text), Some(millis), "{text}");
         }
-        for text in [
-            "",
-            "s",
-            "-1s",
-            "1.5s",
-            "1x",
-            "1s 1m",
-            "1m 1m",
-            "99999999999999999999s",
-            "1 m",
-        ] {
+        for text in ["", "s", "-1s", "1.5s", "1x", "1s 1m", "1m 1m", "99999999999999999999s", "1 m"]
+        {
             assert_eq!(time(text), None, "{text}");
         }
         assert_eq!(Kind::Time(0).read(&json!(0.5)), Outcome::Good(json!(500)));
@@ -433,10 +409,7 @@ mod tests {
     fn an_endpoint_is_a_plain_http_url() {
         for (text, read) in [
             ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
-            (
-                "https://etcd.example.com:2379/",
-                "https://etcd.example.com:2379",
-            ),
+            ("https://etcd.example.com:2379/", "https://etcd.example.com:2379"),
             ("http://[::1]:2379", "http://[::1]:2379"),
             ("http://etcd", "http://etcd"),
         ] {
@@ -479,18 +452,11 @@ mod tests {
 
     #[test]
     fn switches_workers_and_labels_have_their_forms() {
-        for (written, read) in [
-            (json!("on"), true),
-            (json!("off"), false),
-            (json!(true), true),
-        ] {
+        for (written, read) in [(json!("on"), true), (json!("off"), false), (json!(true), true)] {
             assert_eq!(Kind::Switch.read(&written), Outcome::Good(json!(read)));
         }
         assert_eq!(Kind::Switch.read(&json!("maybe")), Outcome::Wrong);
-        assert_eq!(
-            Kind::Workers.read(&json!("auto")),
-            Outcome::Good(Value::Null)
-        );
+        assert_eq!(Kind::Workers.read(&json!("auto")), Outcome::Good(Value::Null));
         assert_eq!(Kind::Workers.read(&json!(4)), Outcome::Good(json!(4)));
         assert_eq!(Kind::Workers.read(&json!("4")), Outcome::Good(json!(4)));
         for wrong in [json!(0), json!(-1), json!(1.5), json!("many")] {
@@ -500,11 +466,7 @@ mod tests {
             Kind::Label.read(&json!({ "upstream": "$upstream_addr" })),
             Outcome::Good(json!({ "name": "upstream", "variable": "upstream_addr" }))
         );
-        for wrong in [
-            json!({ "a": "b" }),
-            json!({ "a": "$b", "c": "$d" }),
-            json!({ "1": "$b" }),
-        ] {
+        for wrong in [json!({ "a": "b" }), json!({ "a": "$b", "c": "$d" }), json!({ "1": "$b" })] {
             assert_eq!(Kind::Label.read(&wrong), Outcome::Wrong, "{wrong}");
         }
     }

@@ -26,18 +26,11 @@ pub struct Warning {
 #[derive(Debug)]
 pub enum LoadError {
     /// The file cannot be read at all.
-    Unreadable {
-        file: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { file: PathBuf, source: std::io::Error },
     /// Its text is not YAML; the reason names line and column.
     NotYaml { file: PathBuf, reason: String },
     /// It is YAML, but these values cannot be used. At least one problem.
-    Invalid {
-        file: PathBuf,
-        problems: Vec<Problem>,
-        warnings: Vec<Warning>,
-    },
+    Invalid { file: PathBuf, problems: Vec<Problem>, warnings: Vec<Warning> },
 }
 
 // === impl Problem ===
@@ -48,11 +41,7 @@ impl Problem {
         value: impl Into<String>,
         expected: impl Into<String>,
     ) -> Self {
-        Self {
-            path: path.into(),
-            value: value.into(),
-            expected: expected.into(),
-        }
+        Self { path: path.into(), value: value.into(), expected: expected.into() }
     }
 }
 
@@ -69,10 +58,7 @@ impl fmt::Display for Problem {
 
 impl Warning {
     pub(crate) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            reason: reason.into(),
-        }
+        Self { path: path.into(), reason: reason.into() }
     }
 }
 

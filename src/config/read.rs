@@ -21,11 +21,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(mut variables: Variables) -> Self {
-        Self {
-            problems: std::mem::take(&mut variables.problems),
-            variables,
-            warnings: Vec::new(),
-        }
+        Self { problems: std::mem::take(&mut variables.problems), variables, warnings: Vec::new() }
     }
 
     pub(super) fn document(&mut self, written: &Value) -> Value {
@@ -48,9 +44,7 @@ impl Reader {
             if table::row(&join(prefix, key)).is_none() {
                 match free {
                     Some(_) => drop(read.insert(key.clone(), value.clone())),
-                    None => self
-                        .warnings
-                        .push(Warning::new(join(path, key), unknown(prefix, key))),
+                    None => self.warnings.push(Warning::new(join(path, key), unknown(prefix, key))),
                 }
             }
         }
@@ -69,8 +63,7 @@ impl Reader {
             (Kind::Json, _) => None,
             (Kind::Unused, _) => {
                 if written.is_some_and(|value| !value.is_null()) {
-                    self.warnings
-                        .push(Warning::new(path, format!("has no effect: {}", row.doc)));
+                    self.warnings.push(Warning::new(path, format!("has no effect: {}", row.doc)));
                 }
                 None
             }
@@ -174,11 +167,7 @@ impl Reader {
                 }
             }
             (Value::String(text), Form::Split(by)) => {
-                for part in text
-                    .split(by)
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                {
+                for part in text.split(by).map(str::trim).filter(|part| !part.is_empty()) {
                     read.extend(self.leaf(item, path, &Value::from(part)));
                 }
             }
@@ -212,8 +201,7 @@ impl Reader {
         match kind.read(value) {
             Outcome::Good(read) => Some(read),
             Outcome::Dropped(reason) => {
-                self.warnings
-                    .extend(reason.map(|reason| Warning::new(path, reason)));
+                self.warnings.extend(reason.map(|reason| Warning::new(path, reason)));
                 None
             }
             Outcome::Wrong => {
@@ -226,8 +214,7 @@ impl Reader {
     fn wrong(&mut self, path: &str, value: &Value, kind: Kind) {
         // A variable that is not set has been named already.
         if !matches!(self.variables.texts.get(path), Some(None)) {
-            self.problems
-                .push(Problem::new(path, shown(value, kind), kind.expected()));
+            self.problems.push(Problem::new(path, shown(value, kind), kind.expected()));
         }
     }
 }
@@ -243,10 +230,7 @@ fn shown(value: &Value, kind: Kind) -> String {
         Value::String(_) if kind.is_compound() => "a text".into(),
         Value::String(text) if matches!(kind, Kind::Url) && text.contains('@') => "(hidden)".into(),
         Value::String(text) if text.chars().count() > MOST_CHARACTERS => {
-            format!(
-                "{:?}…",
-                text.chars().take(MOST_CHARACTERS).collect::<String>()
-            )
+            format!("{:?}…", text.chars().take(MOST_CHARACTERS).collect::<String>())
         }
         Value::String(text) => format!("{text:?}"),
         Value::Number(_) if kind.is_compound() && !matches!(kind, Kind::Listens) => {

@@ -31,10 +31,8 @@ pub(super) fn listeners(values: &mut Value, warnings: &mut Vec<Warning>) {
                     );
                 } else if !implied {
                     let ip = ip.as_str().unwrap_or_default();
-                    warnings.push(Warning::new(
-                        path,
-                        format!("{ip} port {port} stands here twice"),
-                    ));
+                    warnings
+                        .push(Warning::new(path, format!("{ip} port {port} stands here twice")));
                 }
             };
             match &listen["ip"] {
@@ -78,10 +76,7 @@ pub(super) fn config(config: &mut Config, home: &Path) {
     }
 
     let tls = &mut deployment.etcd.tls;
-    tls.ca = tls
-        .ca
-        .take()
-        .or_else(|| apisix.ssl.ssl_trusted_certificate.clone());
+    tls.ca = tls.ca.take().or_else(|| apisix.ssl.ssl_trusted_certificate.clone());
     let mtls = &mut deployment.admin.admin_api_mtls;
     for path in [
         &mut apisix.ssl.ssl_trusted_certificate,

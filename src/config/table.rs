@@ -272,23 +272,11 @@ impl Row {
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Row {
-    Row {
-        path,
-        kind,
-        default,
-        example: "",
-        doc,
-    }
+    Row { path, kind, default, example: "", doc }
 }
 
 const fn optional(path: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Row {
-    Row {
-        path,
-        kind,
-        default: "null",
-        example,
-        doc,
-    }
+    Row { path, kind, default: "null", example, doc }
 }
 
 const fn section(path: &'static str, doc: &'static str) -> Row {

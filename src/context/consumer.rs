@@ -52,10 +52,7 @@ impl Consumers {
     pub fn insert(&mut self, consumer: &Arc<Consumer>, credentials: &[(&'static str, Arc<str>)]) {
         self.by_name.insert(consumer.name.clone(), consumer.clone());
         for (plugin, value) in credentials {
-            let credential = Credential {
-                plugin,
-                value: value.clone(),
-            };
+            let credential = Credential { plugin, value: value.clone() };
             self.by_credential.insert(credential, consumer.clone());
         }
     }
@@ -66,8 +63,7 @@ impl Consumers {
         for (plugin, value) in credentials {
             let owner = self.by_credential(plugin, value);
             if owner.is_some_and(|owner| &*owner.name == name) {
-                self.by_credential
-                    .remove(&(*plugin, &**value) as &dyn AsCredential);
+                self.by_credential.remove(&(*plugin, &**value) as &dyn AsCredential);
             }
         }
     }
@@ -128,10 +124,7 @@ mod tests {
         let mut consumers = Consumers::default();
         consumers.insert(&consumer("jack"), &[("key-auth", "k1".into())]);
         assert_eq!(&*consumers.by_name("jack").unwrap().name, "jack");
-        assert_eq!(
-            &*consumers.by_credential("key-auth", "k1").unwrap().name,
-            "jack"
-        );
+        assert_eq!(&*consumers.by_credential("key-auth", "k1").unwrap().name, "jack");
         assert!(consumers.by_credential("basic-auth", "k1").is_none());
         assert!(consumers.by_credential("key-auth", "k2").is_none());
     }
@@ -144,9 +137,6 @@ mod tests {
         consumers.insert(&consumer("rose"), &key);
         consumers.remove("jack", &key);
         assert!(consumers.by_name("jack").is_none());
-        assert_eq!(
-            &*consumers.by_credential("key-auth", "k1").unwrap().name,
-            "rose"
-        );
+        assert_eq!(&*consumers.by_credential("key-auth", "k1").unwrap().name, "rose");
     }
 }

@@ -49,9 +49,7 @@ impl Variables for Ctx {
             V::BodyBytesSent => owned(self.body_bytes_sent),
             V::BytesSent => owned(self.bytes_sent()),
             V::UpstreamAddr => self.each_attempt(|attempt| Some(attempt.addr.to_string())),
-            V::UpstreamStatus => {
-                self.each_attempt(|attempt| Some(attempt.status?.to_string()))
-            }
+            V::UpstreamStatus => self.each_attempt(|attempt| Some(attempt.status?.to_string())),
             V::UpstreamResponseTime => self.each_attempt(|attempt| text(attempt.response)),
             V::UpstreamConnectTime => self.each_attempt(|attempt| text(attempt.connect)),
             V::UpstreamHeaderTime => self.each_attempt(|attempt| text(attempt.header)),
@@ -77,17 +75,16 @@ impl Variables for Ctx {
             V::TimeLocal => Some(Cow::Owned(this_second(&LOCAL, time_local))),
             V::TimeIso8601 => Some(Cow::Owned(this_second(&ISO, time_iso8601))),
             V::Msec => seconds(SystemTime::now().duration_since(UNIX_EPOCH).ok()?),
-            V::Capture(group) => self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str())),
+            V::Capture(group) => {
+                self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str()))
+            }
             V::RemoteUser | V::Unknown(_) => None,
         }
     }
 }
 
 impl Ctx {
-    fn each_attempt(
-        &self,
-        value: impl Fn(&Attempt) -> Option<String>,
-    ) -> Option<Cow<'_, str>> {
+    fn each_attempt(&self, value: impl Fn(&Attempt) -> Option<String>) -> Option<Cow<'_, str>> {
         let or_dash = |attempt| value(attempt).unwrap_or_else(|| "-".to_owned());
         let mut values = self.attempts.iter().map(or_dash);
         let first = values.next()?;
@@ -192,9 +189,8 @@ fn time_local(at: SystemTime) -> String {
 
 /// `2026-11-24T02:00:00+00:00`.
 fn time_iso8601(at: SystemTime) -> String {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let date = httpdate::fmt_http_date(at);
     let mut parts = date.split(' ').skip(1);
     let mut next = || parts.next().unwrap_or_default();

@@ -60,10 +60,7 @@ impl ConfigStore for Silent {
 }
 
 fn silence() -> StoreError {
-    StoreError::Unreachable {
-        endpoint: "http://etcd:2379".to_owned(),
-        reason: "down".to_owned(),
-    }
+    StoreError::Unreachable { endpoint: "http://etcd:2379".to_owned(), reason: "down".to_owned() }
 }
 
 async fn bench(stored: &[(&str, Value)]) -> Bench {
@@ -89,12 +86,7 @@ async fn bench(stored: &[(&str, Value)]) -> Bench {
         node_id: "n".to_owned(),
         provider: "embedded",
     });
-    Bench {
-        control,
-        compiler,
-        ready,
-        _folder: folder,
-    }
+    Bench { control, compiler, ready, _folder: folder }
 }
 
 async fn check(bench: &Bench, path: &str) -> (u16, Value) {
@@ -116,10 +108,7 @@ async fn tells_what_is_rejected_and_why() {
     assert_eq!(rejected[0]["reasons"][0]["path"], "/uri");
     let (_, status) = check(&bench, "/v1/status").await;
     assert_eq!(status["resources"]["routes"], 1);
-    assert_eq!(
-        (&status["rejected"], &status["ready"]),
-        (&json!(1), &json!(false))
-    );
+    assert_eq!((&status["rejected"], &status["ready"]), (&json!(1), &json!(false)));
     assert_eq!(status["ignored"], json!(["protos/1"]));
     drop(bench.compiler);
 }
@@ -132,22 +121,14 @@ async fn lists_resources_and_hides_what_is_secret() {
         ("routes/1", json!({ "uri": "/a", "upstream": upstream })),
     ])
     .await;
-    for path in [
-        "/v1/upstreams",
-        "/v1/upstream/1",
-        "/v1/routes",
-        "/v1/route/1",
-    ] {
+    for path in ["/v1/upstreams", "/v1/upstream/1", "/v1/routes", "/v1/route/1"] {
         let (status, told) = check(&bench, path).await;
         assert_eq!(status, 200);
         assert!(!told.to_string().contains("planted"), "{path}: {told}");
         assert!(told.to_string().contains("modifiedIndex"), "{path}: {told}");
     }
     let said = |text: &str| (404, json!({ "error_msg": text }));
-    assert_eq!(
-        check(&bench, "/v1/route/2").await,
-        said("route[2] not found")
-    );
+    assert_eq!(check(&bench, "/v1/route/2").await, said("route[2] not found"));
     assert_eq!(check(&bench, "/v1/none").await, said("not found"));
     assert_eq!(check(&bench, "/").await.0, 404);
     let (_, schema) = check(&bench, "/v1/schema").await;
@@ -162,10 +143,7 @@ async fn tells_metadata_bare_and_with_its_id() {
     let told = json!({ "id": "file-logger", "log_format": { "a": "$host" } });
     let all = json!([told.clone()]);
     assert_eq!(check(&bench, "/v1/plugin_metadatas").await, (200, all));
-    assert_eq!(
-        check(&bench, "/v1/plugin_metadata/file-logger").await,
-        (200, told)
-    );
+    assert_eq!(check(&bench, "/v1/plugin_metadata/file-logger").await, (200, told));
     let said = json!({ "error_msg": "plugin metadata[cors] not found" });
     assert_eq!(check(&bench, "/v1/plugin_metadata/cors").await, (404, said));
 }
@@ -194,43 +172,22 @@ async fn tells_of_secrets_and_certificates_without_keys() {
     let (cert, key) = (issued.cert.pem(), issued.signing_key.serialize_pem());
     let reference = "$secret://vault/none/ssl/cert";
     let bench = bench(&[
-        (
-            "ssls/1",
-            json!({ "sni": "a.com", "cert": cert, "key": key }),
-        ),
-        (
-            "ssls/2",
-            json!({ "sni": "b.com", "cert": reference, "key": reference }),
-        ),
+        ("ssls/1", json!({ "sni": "a.com", "cert": cert, "key": key })),
+        ("ssls/2", json!({ "sni": "b.com", "cert": reference, "key": reference })),
     ])
     .await;
     let (_, told) = check(&bench, "/v1/certificates").await;
-    assert_eq!(
-        (&told[0]["ssl"], &told[0]["snis"]),
-        (&json!("1"), &json!(["a.com"]))
-    );
+    assert_eq!((&told[0]["ssl"], &told[0]["snis"]), (&json!("1"), &json!(["a.com"])));
     assert_eq!(told[0]["names"], json!(["a.com"]));
     assert_eq!(told[0]["sha256"].as_str().unwrap().len(), 64);
     assert!(told[0]["not_before"].as_i64() < told[0]["not_after"].as_i64());
     assert_eq!(told.as_array().unwrap().len(), 1);
     assert!(!told.to_string().contains("PRIVATE"), "{told}");
     let (_, told) = check(&bench, "/v1/secrets").await;
-    assert_eq!(
-        (&told[0]["manager"], &told[0]["path"]),
-        (&json!("vault/none"), &json!("ssl"))
-    );
-    assert_eq!(
-        (&told[0]["state"], &told[0]["references"]),
-        (&json!("failed"), &json!(1))
-    );
+    assert_eq!((&told[0]["manager"], &told[0]["path"]), (&json!("vault/none"), &json!("ssl")));
+    assert_eq!((&told[0]["state"], &told[0]["references"]), (&json!("failed"), &json!(1)));
     assert_eq!(told[0]["age_seconds"], Value::Null);
-    assert!(
-        told[0]["last_error"]
-            .as_str()
-            .unwrap()
-            .contains("vault/none"),
-        "{told}"
-    );
+    assert!(told[0]["last_error"].as_str().unwrap().contains("vault/none"), "{told}");
 }
 
 #[tokio::test]

@@ -147,9 +147,8 @@ fn networks(value: &Value) -> Option<Vec<IpNet>> {
         Value::String(text) => vec![text.as_str()],
         _ => return None,
     };
-    let network = |text: &str| {
-        text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-    };
+    let network =
+        |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     texts.into_iter().map(network).collect()
 }
 
@@ -161,9 +160,7 @@ impl Node {
             Self::All(nodes) => nodes.iter().all(|node| node.matches(variables)),
             Self::Any(nodes) => nodes.iter().any(|node| node.matches(variables)),
             Self::Not(node) => !node.matches(variables),
-            Self::Condition(name, operator) => {
-                operator.matches(variables.get(name).as_deref())
-            }
+            Self::Condition(name, operator) => operator.matches(variables.get(name).as_deref()),
         }
     }
 }

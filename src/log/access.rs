@@ -67,17 +67,8 @@ impl AccessLog {
         std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || sink.run(&messages))
-            .map_err(|source| LogError::Open {
-                path: path.as_ref().into(),
-                source,
-            })?;
-        Ok(Arc::new(Self {
-            buffer_bytes,
-            shared: Shared {
-                to_thread,
-                lost_lines,
-            },
-        }))
+            .map_err(|source| LogError::Open { path: path.as_ref().into(), source })?;
+        Ok(Arc::new(Self { buffer_bytes, shared: Shared { to_thread, lost_lines } }))
     }
 
     /// The writing end for one worker.
@@ -99,12 +90,7 @@ impl AccessLog {
     /// Waits until all lines that workers have flushed are written, at most two seconds.
     pub fn sync(&self) {
         let (done, wait) = mpsc::channel();
-        if self
-            .shared
-            .to_thread
-            .try_send(Message::Barrier(done))
-            .is_ok()
-        {
+        if self.shared.to_thread.try_send(Message::Barrier(done)).is_ok() {
             let _ = wait.recv_timeout(CLOSE_TIMEOUT);
         }
     }
@@ -152,9 +138,7 @@ impl Writer {
             self.shared.to_thread.try_send(Message::Lines(lines))
             && let Message::Lines(lines) = message
         {
-            self.shared
-                .lost_lines
-                .fetch_add(count(lines.as_bytes()), Ordering::Relaxed);
+            self.shared.lost_lines.fetch_add(count(lines.as_bytes()), Ordering::Relaxed);
         }
     }
 }
@@ -257,10 +241,7 @@ impl Sink {
         if lost == self.reported_lines && self.trouble.is_none() {
             return;
         }
-        if self
-            .reported
-            .is_some_and(|at| at.elapsed() < REPORT_INTERVAL)
-        {
+        if self.reported.is_some_and(|at| at.elapsed() < REPORT_INTERVAL) {
             return;
         }
         let reason = match self.trouble.take() {

@@ -24,10 +24,7 @@ impl LogFile {
     /// Opens `path` for appending; makes it, and the folders above it, where they are missing.
     pub(super) fn open(path: &Path) -> Result<Self, LogError> {
         let file = append(path)?;
-        Ok(Self {
-            path: path.into(),
-            file: ArcSwap::from_pointee(file),
-        })
+        Ok(Self { path: path.into(), file: ArcSwap::from_pointee(file) })
     }
 
     pub(super) fn reopen(&self) -> Result<(), LogError> {
@@ -46,10 +43,7 @@ impl LogFile {
 
     /// Whether the file has been deleted under us, so that lines would vanish.
     pub(super) fn is_lost(&self) -> bool {
-        self.file
-            .load()
-            .metadata()
-            .is_ok_and(|metadata| metadata.nlink() == 0)
+        self.file.load().metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 }
 
@@ -66,8 +60,5 @@ fn append(path: &Path) -> Result<File, LogError> {
         }
         OpenOptions::new().create(true).append(true).open(path)
     };
-    open().map_err(|source| LogError::Open {
-        path: path.into(),
-        source,
-    })
+    open().map_err(|source| LogError::Open { path: path.into(), source })
 }

@@ -20,10 +20,7 @@ fn reads_the_level_words_of_nginx() {
         assert_eq!(word.parse::<Level>().unwrap(), level, "{word}");
     }
     let error = "loud".parse::<Level>().unwrap_err().to_string();
-    assert!(
-        error.starts_with("error_log_level: expected one of debug, info"),
-        "{error}"
-    );
+    assert!(error.starts_with("error_log_level: expected one of debug, info"), "{error}");
     assert!(error.ends_with("got loud"), "{error}");
 }
 
@@ -34,12 +31,7 @@ fn writes_json_lines_to_a_file_and_follows_a_rotation() {
     let log = ErrorLog(Some(Arc::new(LogFile::open(&path).unwrap())));
     let subscriber = tracing_subscriber::registry()
         .with(Level::Info.filter())
-        .with(
-            tracing_subscriber::fmt::layer()
-                .with_writer(log.clone())
-                .json()
-                .flatten_event(true),
-        );
+        .with(tracing_subscriber::fmt::layer().with_writer(log.clone()).json().flatten_event(true));
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(target: "sluice::store", revision = 7, "connected");
         tracing::debug!(target: "sluice::store", "not at this level");
@@ -51,28 +43,16 @@ fn writes_json_lines_to_a_file_and_follows_a_rotation() {
     let old = fs::read_to_string(folder.path().join("old")).unwrap();
     assert_eq!(old.lines().count(), 1);
     let line: serde_json::Value = serde_json::from_str(&old).unwrap();
-    assert_eq!(
-        (&line["level"], &line["revision"]),
-        (&"INFO".into(), &7.into())
-    );
-    assert_eq!(
-        (&line["message"], &line["target"]),
-        (&"connected".into(), &"sluice::store".into())
-    );
+    assert_eq!((&line["level"], &line["revision"]), (&"INFO".into(), &7.into()));
+    assert_eq!((&line["message"], &line["target"]), (&"connected".into(), &"sluice::store".into()));
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "UTC");
     assert!(fs::read_to_string(&path).unwrap().contains("second"));
 }
 
 #[test]
 fn a_log_that_cannot_be_opened_names_its_path() {
-    let error = AccessLog::open("/proc/nowhere/access.log", 0)
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        error.starts_with("log file /proc/nowhere/access.log: "),
-        "{error}"
-    );
+    let error = AccessLog::open("/proc/nowhere/access.log", 0).err().unwrap().to_string();
+    assert!(error.starts_with("log file /proc/nowhere/access.log: "), "{error}");
 }
 
 #[test]
@@ -95,9 +75,7 @@ fn lines_of_several_workers_never_mix() {
             })
         })
         .into();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     log.sync();
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 6000);
@@ -143,19 +121,13 @@ fn reopens_after_a_rotation_and_after_a_deletion() {
     log.reopen();
     writer.line(|buffer| buffer.push_str("after"));
     log.sync();
-    assert_eq!(
-        fs::read_to_string(folder.path().join("old")).unwrap(),
-        "before\nbetween\n"
-    );
+    assert_eq!(fs::read_to_string(folder.path().join("old")).unwrap(), "before\nbetween\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "after\n");
 
     fs::remove_file(&path).unwrap();
     let start = Instant::now();
     while !fs::read_to_string(&path).is_ok_and(|text| text.contains("found")) {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "the deletion was not noticed"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "the deletion was not noticed");
         writer.line(|buffer| buffer.push_str("found"));
         log.sync();
         std::thread::park_timeout(Duration::from_millis(50));
@@ -181,11 +153,7 @@ fn a_reader_that_stalls_costs_lines_and_no_time() {
     let path = folder.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Open for both, so that opening the writing end does not wait; nobody ever reads.
-    let _reader = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .unwrap();
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let log = AccessLog::open(&path, 1024).unwrap();
     let writer = log.worker();
     let start = Instant::now();
@@ -193,14 +161,6 @@ fn a_reader_that_stalls_costs_lines_and_no_time() {
     for _ in 0..1000 {
         writer.line(|buffer| buffer.push_str(&line));
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        start.elapsed()
-    );
-    assert!(
-        log.lost_lines() >= 1000 - 64 - 256 - 1,
-        "{} lost",
-        log.lost_lines()
-    );
+    assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+    assert!(log.lost_lines() >= 1000 - 64 - 256 - 1, "{} lost", log.lost_lines());
 }

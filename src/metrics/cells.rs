@@ -89,9 +89,7 @@ impl Cells {
             ingress_bytes: Cell::default(),
             egress_bytes: Cell::default(),
             sums: Default::default(),
-            buckets: (0..LATENCY_TYPES.len() * (bounds + 1))
-                .map(|_| Cell::default())
-                .collect(),
+            buckets: (0..LATENCY_TYPES.len() * (bounds + 1)).map(|_| Cell::default()).collect(),
         }
     }
 
@@ -109,9 +107,7 @@ impl Cells {
         self.ingress_bytes.add(sample.ingress_bytes);
         self.egress_bytes.add(sample.egress_bytes);
         // Last and with release: who sees this count sees the rest of its sample too.
-        self.requests
-            .0
-            .store(self.requests.get().wrapping_add(1), Ordering::Release);
+        self.requests.0.store(self.requests.get().wrapping_add(1), Ordering::Release);
     }
 
     fn observe(&self, kind: usize, nanos: u64, bounds: &[u64]) {

@@ -66,12 +66,7 @@ impl Workers {
 
     /// The families, read from the cells as they are.
     pub(super) fn families(&self, settings: &Settings) -> Vec<MetricFamily> {
-        let Totals {
-            accepted,
-            handled,
-            requests,
-            ..
-        } = self.totals();
+        let Totals { accepted, handled, requests, .. } = self.totals();
         let sum = |cell: fn(&WorkerCells) -> &Cell| -> u64 {
             self.cells.iter().map(|worker| cell(worker).get()).sum()
         };

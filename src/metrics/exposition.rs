@@ -30,10 +30,7 @@ pub(super) fn is_prefix(prefix: &str) -> bool {
 }
 
 pub(super) fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
-    pairs
-        .iter()
-        .map(|(name, value)| label(name, value))
-        .collect()
+    pairs.iter().map(|(name, value)| label(name, value)).collect()
 }
 
 pub(super) fn label(name: &str, value: &str) -> LabelPair {

@@ -10,9 +10,8 @@ use super::exposition::{self, Histogram, counter, gauge, labels};
 
 /// Upper bounds of `sluice_config_apply_duration_seconds`: a change of one route takes well under
 /// a millisecond, loading everything may take seconds.
-const APPLY_BOUNDS: [f64; 11] = [
-    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
-];
+const APPLY_BOUNDS: [f64; 11] =
+    [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// The values as they were last set. Absent until then: a node without etcd has no
 /// `etcd_reachable` rather than a wrong one.
@@ -43,10 +42,7 @@ impl Gauges {
 
     pub(super) fn families(&self, settings: &Settings) -> Vec<MetricFamily> {
         let name = |name: &str| format!("{}{name}", settings.prefix);
-        let node = [
-            ("hostname", settings.hostname.as_str()),
-            ("version", &settings.version),
-        ];
+        let node = [("hostname", settings.hostname.as_str()), ("version", &settings.version)];
         let apply = Histogram {
             bounds: &APPLY_BOUNDS,
             counts: &self.apply_counts,
@@ -56,8 +52,7 @@ impl Gauges {
             exposition::gauges(
                 name("etcd_reachable"),
                 "Whether the config store answers: 1, or 0",
-                self.etcd_reachable
-                    .map(|reachable| gauge(Vec::new(), f64::from(reachable))),
+                self.etcd_reachable.map(|reachable| gauge(Vec::new(), f64::from(reachable))),
             ),
             exposition::gauges(
                 name("etcd_modify_indexes"),
@@ -70,8 +65,7 @@ impl Gauges {
             exposition::gauges(
                 "sluice_snapshot_revision".into(),
                 "Store revision that requests are served by",
-                self.snapshot_revision
-                    .map(|revision| gauge(Vec::new(), revision as f64)),
+                self.snapshot_revision.map(|revision| gauge(Vec::new(), revision as f64)),
             ),
             exposition::histograms(
                 "sluice_config_apply_duration_seconds".into(),
@@ -95,14 +89,9 @@ impl Gauges {
             exposition::counters(
                 "sluice_secret_fetches_total".into(),
                 "Fetches from secret managers, by result",
-                self.secret_fetches
-                    .iter()
-                    .map(|((manager, result), count)| {
-                        counter(
-                            labels(&[("manager", manager), ("result", result)]),
-                            *count as f64,
-                        )
-                    }),
+                self.secret_fetches.iter().map(|((manager, result), count)| {
+                    counter(labels(&[("manager", manager), ("result", result)]), *count as f64)
+                }),
             ),
         ]
     }

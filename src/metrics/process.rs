@@ -21,19 +21,11 @@ pub(super) fn families() -> Vec<MetricFamily> {
     // proc_pid_stat(5) counts from 1 and from the process id.
     let field = |number: usize| -> Option<f64> { fields.get(number - 3)?.parse().ok() };
 
-    let cpu = field(14)
-        .zip(field(15))
-        .map(|(user, system)| (user + system) / TICKS);
-    let start = boot_time()
-        .zip(field(22))
-        .map(|(boot, ticks)| boot + ticks / TICKS);
+    let cpu = field(14).zip(field(15)).map(|(user, system)| (user + system) / TICKS);
+    let start = boot_time().zip(field(22)).map(|(boot, ticks)| boot + ticks / TICKS);
     let resident = status_kib("VmRSS:").map(|kib| kib * 1024.0);
     let one = |name: &str, help: &str, value: Option<f64>| {
-        gauges(
-            name.into(),
-            help,
-            value.map(|value| gauge(Vec::new(), value)),
-        )
+        gauges(name.into(), help, value.map(|value| gauge(Vec::new(), value)))
     };
     vec![
         counters(
@@ -44,17 +36,9 @@ pub(super) fn families() -> Vec<MetricFamily> {
         one("process_resident_memory_bytes", "Resident memory", resident),
         one("process_virtual_memory_bytes", "Virtual memory", field(23)),
         one("process_threads", "Threads", field(20)),
-        one(
-            "process_start_time_seconds",
-            "Start, in seconds since 1970",
-            start,
-        ),
+        one("process_start_time_seconds", "Start, in seconds since 1970", start),
         one("process_open_fds", "Open file descriptors", open_fds()),
-        one(
-            "process_max_fds",
-            "Most file descriptors that may be open",
-            max_fds(),
-        ),
+        one("process_max_fds", "Most file descriptors that may be open", max_fds()),
     ]
 }
 
@@ -72,12 +56,7 @@ fn max_fds() -> Option<f64> {
 
 fn open_fds() -> Option<f64> {
     // One of them is the open folder.
-    Some(
-        fs::read_dir("/proc/self/fd")
-            .ok()?
-            .count()
-            .saturating_sub(1) as f64,
-    )
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
 /// The first number after `name` at the beginning of a line.

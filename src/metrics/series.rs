@@ -30,15 +30,8 @@ const STATUS_LABELS: [&str; 11] = [
 ];
 
 /// Labels of `http_latency` and `bandwidth`, in APISIX's order, after `type`.
-const TRAFFIC_LABELS: [&str; 7] = [
-    "route",
-    "service",
-    "consumer",
-    "node",
-    "request_type",
-    "request_llm_model",
-    "llm_model",
-];
+const TRAFFIC_LABELS: [&str; 7] =
+    ["route", "service", "consumer", "node", "request_type", "request_llm_model", "llm_model"];
 
 /// Stands between label values in a key; cannot stand in one.
 const SEPARATOR: char = '\0';
@@ -113,15 +106,7 @@ impl Series {
     /// Takes over the workers' new cells, adds what is new in all cells to the series, then
     /// forgets the expired ones.
     pub(super) fn merge(&mut self, arrivals: Vec<Registration>, now: Instant) {
-        let Self {
-            members,
-            status,
-            latency,
-            bandwidth,
-            disabled,
-            dropped,
-            ..
-        } = self;
+        let Self { members, status, latency, bandwidth, disabled, dropped, .. } = self;
         members.extend(arrivals.into_iter().map(|new| Member::new(new, disabled)));
         let dropped_before = *dropped;
         members.retain_mut(|member| {
@@ -180,13 +165,10 @@ impl Series {
             counter(labels(None, &STATUS_LABELS, values), merged.total as f64)
         });
         let latency = LATENCY_TYPES.iter().enumerate().flat_map(|(index, kind)| {
-            self.latency
-                .series
-                .iter()
-                .filter_map(move |(values, merged)| {
-                    let histogram = merged.total.histogram(index, &settings.buckets)?;
-                    Some(histogram.metric(labels(Some(kind), &TRAFFIC_LABELS, values)))
-                })
+            self.latency.series.iter().filter_map(move |(values, merged)| {
+                let histogram = merged.total.histogram(index, &settings.buckets)?;
+                Some(histogram.metric(labels(Some(kind), &TRAFFIC_LABELS, values)))
+            })
         });
         let bandwidth = ["egress", "ingress"].into_iter().flat_map(|kind| {
             self.bandwidth.series.iter().map(move |(values, merged)| {
@@ -204,11 +186,7 @@ impl Series {
         let dropped = || [counter(Vec::new(), dropped as f64)];
 
         vec![
-            exposition::counters(
-                name(HTTP_STATUS),
-                "Responses by status code and route",
-                status,
-            ),
+            exposition::counters(name(HTTP_STATUS), "Responses by status code and route", status),
             exposition::histograms(
                 name(HTTP_LATENCY),
                 "Latency in milliseconds: the whole request, the upstream's part, the gateway's own",
@@ -229,11 +207,7 @@ impl Series {
                 "Samples of series for which there was no room",
                 dropped(),
             ),
-            exposition::gauges(
-                "sluice_metrics_series".into(),
-                "Series held, by metric",
-                sizes,
-            ),
+            exposition::gauges("sluice_metrics_series".into(), "Series held, by metric", sizes),
         ]
     }
 }
@@ -283,11 +257,7 @@ impl Member {
         let bandwidth = project(BANDWIDTH, &TRAFFIC_LABELS);
         (self.status, self.bandwidth) = (status, bandwidth);
         // Nearly always the same text: one copy then.
-        self.latency = if latency == self.bandwidth {
-            self.bandwidth.clone()
-        } else {
-            latency
-        };
+        self.latency = if latency == self.bandwidth { self.bandwidth.clone() } else { latency };
     }
 }
 
@@ -295,11 +265,7 @@ impl Member {
 
 impl<T: Default> Family<T> {
     fn new(max: usize, expire: Option<Duration>) -> Self {
-        Self {
-            series: BTreeMap::new(),
-            max,
-            expire,
-        }
+        Self { series: BTreeMap::new(), max, expire }
     }
 
     /// Adds to a series, which is made when it is new. False when there is no room for it.
@@ -314,26 +280,18 @@ impl<T: Default> Family<T> {
         }
         let mut total = T::default();
         add(&mut total);
-        self.series.insert(
-            labels.clone(),
-            Merged {
-                total,
-                changed: now,
-            },
-        );
+        self.series.insert(labels.clone(), Merged { total, changed: now });
         true
     }
 
     fn forget(&mut self, now: Instant) {
         if let Some(expire) = self.expire {
-            self.series
-                .retain(|_, merged| now.duration_since(merged.changed) < expire);
+            self.series.retain(|_, merged| now.duration_since(merged.changed) < expire);
         }
     }
 
     fn retain_label(&mut self, index: usize, keep: impl Fn(&str) -> bool) {
-        self.series
-            .retain(|labels, _| split(labels).nth(index).is_none_or(&keep));
+        self.series.retain(|labels, _| split(labels).nth(index).is_none_or(&keep));
     }
 }
 
@@ -365,21 +323,14 @@ impl Latency {
     fn histogram<'a>(&'a self, kind: usize, bounds: &'a [f64]) -> Option<Histogram<'a>> {
         let counts = self.buckets.chunks(bounds.len() + 1).nth(kind)?;
         let sum = self.sums[kind] as f64 / 1e6;
-        counts.iter().any(|n| *n > 0).then_some(Histogram {
-            bounds,
-            counts,
-            sum,
-        })
+        counts.iter().any(|n| *n > 0).then_some(Histogram { bounds, counts, sum })
     }
 }
 
 /// The label pairs of a series, those with a `type` first.
 fn labels(kind: Option<&str>, names: &[&str], values: &str) -> Vec<LabelPair> {
     let kind = kind.map(|kind| exposition::label("type", kind));
-    let others = names
-        .iter()
-        .zip(split(values))
-        .map(|(n, value)| exposition::label(n, value));
+    let others = names.iter().zip(split(values)).map(|(n, value)| exposition::label(n, value));
     kind.into_iter().chain(others).collect()
 }
 
@@ -394,11 +345,7 @@ fn join<'a>(values: impl IntoIterator<Item = &'a str>) -> Labels {
             text.push(SEPARATOR);
         }
         // A name from JSON may hold it; U+FFFD is what a display would show.
-        text.extend(
-            value
-                .chars()
-                .map(|c| if c == SEPARATOR { '\u{fffd}' } else { c }),
-        );
+        text.extend(value.chars().map(|c| if c == SEPARATOR { '\u{fffd}' } else { c }));
     }
     text.into()
 }

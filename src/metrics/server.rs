@@ -24,11 +24,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     stop: impl Future,
 ) {
-    let exporter = Arc::new(Exporter {
-        path,
-        refresh,
-        metrics,
-    });
+    let exporter = Arc::new(Exporter { path, refresh, metrics });
     let answer = move |request, _| answer(exporter.clone(), request);
     endpoint.run(answer, stop).await;
 }

@@ -33,26 +33,19 @@ fn sample(route: &Arc<RouteLabels>) -> Sample<'_> {
 
 /// The value of the one line that begins with `series` and a blank.
 fn value(text: &str, series: &str) -> Option<f64> {
-    let mut lines = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     let value = lines.next().map(|value| value.parse().unwrap());
     assert_eq!(lines.next(), None, "{series} stands twice");
     value
 }
 
 fn lines_of<'a>(text: &'a str, metric: &str) -> Vec<&'a str> {
-    text.lines()
-        .filter(|line| line.starts_with(metric))
-        .collect()
+    text.lines().filter(|line| line.starts_with(metric)).collect()
 }
 
 #[test]
 fn writes_names_and_labels_as_apisix_does() {
-    let metrics = metrics(Settings {
-        buckets: vec![5.0, 10.0],
-        ..Settings::default()
-    });
+    let metrics = metrics(Settings { buckets: vec![5.0, 10.0], ..Settings::default() });
     let worker = metrics.worker();
     let route = route("1");
     let (consumer, node): (Arc<str>, Arc<str>) = ("jack".into(), "127.0.0.1".into());
@@ -80,11 +73,8 @@ fn writes_names_and_labels_as_apisix_does() {
             format!(r#"apisix_http_latency_count{{type="{kind}",{rest}}} 1"#),
         ]
     };
-    let expected = [
-        latency("request", 0, 1, 7),
-        latency("upstream", 1, 1, 4),
-        latency("apisix", 1, 1, 3),
-    ];
+    let expected =
+        [latency("request", 0, 1, 7), latency("upstream", 1, 1, 4), latency("apisix", 1, 1, 3)];
     assert_eq!(lines_of(&text, "apisix_http_latency"), expected.concat());
     assert_eq!(
         lines_of(&text, "apisix_bandwidth"),
@@ -111,25 +101,14 @@ fn tells_who_made_the_response() {
     let route = route("1");
     let node: Arc<str> = "10.0.0.1".into();
     worker.record(sample(&route));
-    worker.record(Sample {
-        node: Some(&node),
-        status: 502,
-        ..sample(&route)
-    });
-    worker.record(Sample {
-        node: Some(&node),
-        from_upstream: true,
-        ..sample(&route)
-    });
+    worker.record(Sample { node: Some(&node), status: 502, ..sample(&route) });
+    worker.record(Sample { node: Some(&node), from_upstream: true, ..sample(&route) });
     let text = metrics.encode();
     let sources: Vec<_> = lines_of(&text, "apisix_http_status")
         .iter()
         .map(|line| line.split("response_source=").nth(1).unwrap())
         .collect();
-    assert_eq!(
-        sources,
-        [r#""apisix"} 1"#, r#""upstream"} 1"#, r#""nginx"} 1"#]
-    );
+    assert_eq!(sources, [r#""apisix"} 1"#, r#""upstream"} 1"#, r#""nginx"} 1"#]);
 }
 
 #[test]
@@ -137,42 +116,22 @@ fn an_exchange_without_upstream_has_no_upstream_latency() {
     let metrics = metrics(Settings::default());
     metrics.worker().record(sample(&Arc::default()));
     let text = metrics.encode();
-    assert_eq!(
-        lines_of(
-            &text,
-            r#"apisix_http_latency_count{type="request",route="","#
-        )
-        .len(),
-        1
-    );
-    assert_eq!(
-        lines_of(&text, r#"apisix_http_latency_count{type="upstream""#).len(),
-        0
-    );
+    assert_eq!(lines_of(&text, r#"apisix_http_latency_count{type="request",route="","#).len(), 1);
+    assert_eq!(lines_of(&text, r#"apisix_http_latency_count{type="upstream""#).len(), 0);
 }
 
 #[test]
 fn buckets_are_cumulative_and_include_their_bound() {
-    let metrics = metrics(Settings {
-        buckets: vec![10.0, 1.0, 10.0],
-        ..Settings::default()
-    });
+    let metrics = metrics(Settings { buckets: vec![10.0, 1.0, 10.0], ..Settings::default() });
     let worker = metrics.worker();
     let route = route("1");
     for micros in [500, 1000, 1001, 10_000, 10_001, 90_000_000] {
-        worker.record(Sample {
-            latency: Duration::from_micros(micros),
-            ..sample(&route)
-        });
+        worker.record(Sample { latency: Duration::from_micros(micros), ..sample(&route) });
     }
     let text = metrics.encode();
     let count = |le: &str| {
         let labels = r#"type="request",route="1",service="s1",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model="""#;
-        value(
-            &text,
-            &format!(r#"apisix_http_latency_bucket{{{labels},le="{le}"}}"#),
-        )
-        .unwrap()
+        value(&text, &format!(r#"apisix_http_latency_bucket{{{labels},le="{le}"}}"#)).unwrap()
     };
     assert_eq!((count("1"), count("10"), count("+Inf")), (2.0, 4.0, 6.0));
 }
@@ -195,9 +154,7 @@ fn adds_up_all_workers_also_those_that_ended() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     let ours = metrics.worker();
     ours.record(sample(&route));
     ours.request();
@@ -208,15 +165,9 @@ fn adds_up_all_workers_also_those_that_ended() {
         assert!(status[0].ends_with(" 4001"), "{status:?}");
         assert_eq!(value(&text, "apisix_http_requests_total"), Some(4001.0));
         let state = |state: &str| {
-            value(
-                &text,
-                &format!(r#"apisix_nginx_http_current_connections{{state="{state}"}}"#),
-            )
+            value(&text, &format!(r#"apisix_nginx_http_current_connections{{state="{state}"}}"#))
         };
-        assert_eq!(
-            (state("accepted"), state("handled")),
-            (Some(4.0), Some(4.0))
-        );
+        assert_eq!((state("accepted"), state("handled")), (Some(4.0), Some(4.0)));
         assert_eq!(state("active"), Some(0.0));
     }
 }
@@ -251,61 +202,36 @@ fn a_scrape_during_recording_is_consistent_and_loses_nothing() {
         assert!(observed >= now, "{observed} observations of {now} requests");
         last = now;
     }
-    recorders
-        .into_iter()
-        .for_each(|recorder| recorder.join().unwrap());
+    recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
     let text = metrics.encode();
     let all = 2.0 * SAMPLES as f64;
     assert_eq!(total(&text, "apisix_http_status{"), all);
-    assert_eq!(
-        total(&text, r#"apisix_http_latency_count{type="apisix""#),
-        all
-    );
-    assert_eq!(
-        total(&text, r#"apisix_bandwidth{type="ingress""#),
-        100.0 * all
-    );
+    assert_eq!(total(&text, r#"apisix_http_latency_count{type="apisix""#), all);
+    assert_eq!(total(&text, r#"apisix_bandwidth{type="ingress""#), 100.0 * all);
 }
 
 #[test]
 fn series_are_bounded_and_the_rest_is_counted() {
-    let metrics = metrics(Settings {
-        max_series: 10,
-        ..Settings::default()
-    });
+    let metrics = metrics(Settings { max_series: 10, ..Settings::default() });
     let workers = [metrics.worker(), metrics.worker()];
     let routes: Vec<_> = (0..30).map(|id| route(&format!("{id:02}"))).collect();
     for _ in 0..3 {
         for route in &routes {
-            workers
-                .iter()
-                .for_each(|worker| worker.record(sample(route)));
+            workers.iter().for_each(|worker| worker.record(sample(route)));
         }
     }
     let text = metrics.encode();
     assert_eq!(lines_of(&text, "apisix_http_status{").len(), 10);
     let dropped = 2.0 * 3.0 * 20.0;
-    assert_eq!(
-        value(&text, "sluice_metrics_dropped_samples_total"),
-        Some(dropped)
-    );
-    assert_eq!(
-        value(&text, "apisix_nginx_metric_errors_total"),
-        Some(dropped)
-    );
-    assert_eq!(
-        value(&text, r#"sluice_metrics_series{metric="http_status"}"#),
-        Some(10.0)
-    );
+    assert_eq!(value(&text, "sluice_metrics_dropped_samples_total"), Some(dropped));
+    assert_eq!(value(&text, "apisix_nginx_metric_errors_total"), Some(dropped));
+    assert_eq!(value(&text, r#"sluice_metrics_series{metric="http_status"}"#), Some(10.0));
     assert!(workers.iter().all(|worker| worker.slots() <= 10));
 }
 
 #[test]
 fn a_recompiled_route_goes_on_where_it_was_and_leaves_nothing_behind() {
-    let metrics = metrics(Settings {
-        max_series: 1000,
-        ..Settings::default()
-    });
+    let metrics = metrics(Settings { max_series: 1000, ..Settings::default() });
     let worker = metrics.worker();
     for _ in 0..5000 {
         worker.record(sample(&route("1")));
@@ -320,10 +246,7 @@ fn a_recompiled_route_goes_on_where_it_was_and_leaves_nothing_behind() {
 
 #[test]
 fn series_of_deleted_routes_go_away_and_make_room() {
-    let metrics = metrics(Settings {
-        max_series: 3,
-        ..Settings::default()
-    });
+    let metrics = metrics(Settings { max_series: 3, ..Settings::default() });
     let worker = metrics.worker();
     let (kept, deleted, new) = (route("kept"), route("deleted"), route("new"));
     for route in [&kept, &deleted, &Arc::default()] {
@@ -334,10 +257,7 @@ fn series_of_deleted_routes_go_away_and_make_room() {
     metrics.retain_routes(|route| route == "kept");
     let routes = |text: &str| -> Vec<String> {
         let label = |line: &&str| line.split('"').nth(3).unwrap().to_owned();
-        lines_of(text, "apisix_http_status{")
-            .iter()
-            .map(label)
-            .collect()
+        lines_of(text, "apisix_http_status{").iter().map(label).collect()
     };
     assert_eq!(routes(&metrics.encode()), ["", "kept"]);
     // The worker's own map still holds the dead route: it finds out when it is next full.
@@ -350,14 +270,8 @@ fn series_of_deleted_routes_go_away_and_make_room() {
 
 #[test]
 fn unchanged_series_expire_and_come_back() {
-    let expire = Expire {
-        http_status: Some(Duration::from_secs(5)),
-        ..Expire::default()
-    };
-    let metrics = metrics(Settings {
-        expire,
-        ..Settings::default()
-    });
+    let expire = Expire { http_status: Some(Duration::from_secs(5)), ..Expire::default() };
+    let metrics = metrics(Settings { expire, ..Settings::default() });
     let worker = metrics.worker();
     let route = route("1");
     let start = Instant::now();
@@ -390,10 +304,7 @@ fn disabled_labels_are_empty_in_their_metric_only() {
     let disabled = ["route", "node"].map(String::from).into();
     metrics.set_disabled_labels([("http_status".to_owned(), disabled)].into());
     for route in &routes {
-        worker.record(Sample {
-            node: Some(&node),
-            ..sample(route)
-        });
+        worker.record(Sample { node: Some(&node), ..sample(route) });
     }
     let text = metrics.encode();
     let status = lines_of(&text, "apisix_http_status{");
@@ -447,10 +358,7 @@ fn control_gauges_are_absent_until_set() {
         ..Settings::default()
     });
     let text = metrics.encode();
-    assert_eq!(
-        value(&text, r#"gw_node_info{hostname="h1",version="3.18.0"}"#),
-        Some(1.0)
-    );
+    assert_eq!(value(&text, r#"gw_node_info{hostname="h1",version="3.18.0"}"#), Some(1.0));
     assert!(!text.contains("etcd_reachable") && !text.contains("sluice_snapshot_revision"));
     metrics.set_etcd_reachable(true);
     metrics.set_modify_index("routes", 17);
@@ -468,23 +376,14 @@ fn control_gauges_are_absent_until_set() {
         (r#"gw_etcd_modify_indexes{key="routes"}"#, 17.0),
         ("sluice_snapshot_revision", 18.0),
         ("sluice_config_apply_duration_seconds_count", 1.0),
-        (
-            r#"sluice_config_apply_duration_seconds_bucket{le="0.001"}"#,
-            0.0,
-        ),
-        (
-            r#"sluice_config_apply_duration_seconds_bucket{le="0.005"}"#,
-            1.0,
-        ),
+        (r#"sluice_config_apply_duration_seconds_bucket{le="0.001"}"#, 0.0),
+        (r#"sluice_config_apply_duration_seconds_bucket{le="0.005"}"#, 1.0),
         (r#"sluice_rejected_resources{kind="routes"}"#, 2.0),
         (
             r#"sluice_certificate_expiry_timestamp_seconds{ssl="1",sni="a.example"}"#,
             1_900_000_000.0,
         ),
-        (
-            r#"sluice_secret_fetches_total{manager="vault",result="ok"}"#,
-            2.0,
-        ),
+        (r#"sluice_secret_fetches_total{manager="vault",result="ok"}"#, 2.0),
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series}");
     }
@@ -493,10 +392,7 @@ fn control_gauges_are_absent_until_set() {
 
 #[test]
 fn an_impossible_prefix_is_replaced() {
-    let metrics = metrics(Settings {
-        prefix: "9-lives".into(),
-        ..Settings::default()
-    });
+    let metrics = metrics(Settings { prefix: "9-lives".into(), ..Settings::default() });
     assert!(metrics.encode().contains("\napisix_node_info"));
 }
 
@@ -518,11 +414,7 @@ async fn serves_the_text_on_its_path_only_and_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let refreshed = metrics.clone();
-    let endpoint = crate::serve::Endpoint {
-        name: "metrics",
-        listener,
-        tls: None,
-    };
+    let endpoint = crate::serve::Endpoint { name: "metrics", listener, tls: None };
     let server = tokio::spawn(serve(
         endpoint,
         "/apisix/prometheus/metrics".into(),
@@ -534,14 +426,8 @@ async fn serves_the_text_on_its_path_only_and_stops() {
     let url = format!("http://{address}/apisix/prometheus/metrics");
     let answer = client.get(&url).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert_eq!(
-        answer.headers()["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
-    assert_eq!(
-        value(&answer.text().await.unwrap(), "sluice_snapshot_revision"),
-        Some(42.0)
-    );
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(value(&answer.text().await.unwrap(), "sluice_snapshot_revision"), Some(42.0));
     assert_eq!(client.patch(&url).send().await.unwrap().status(), 404);
     let other = format!("http://{address}/metrics");
     assert_eq!(client.get(&other).send().await.unwrap().status(), 404);

@@ -97,10 +97,7 @@ impl Worker {
     pub fn handled(&self) -> Connection {
         self.0.cells.handled.add(1);
         self.0.cells.waiting.add(1);
-        Connection {
-            worker: self.clone(),
-            state: Local::new(State::Waiting),
-        }
+        Connection { worker: self.clone(), state: Local::new(State::Waiting) }
     }
 
     #[cold]

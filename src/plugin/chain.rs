@@ -122,9 +122,7 @@ impl Step {
 
     /// Whether compiling again would give the same step.
     pub fn is_of(&self, written: &Value, resolved: &Value, metadata: Option<&Value>) -> bool {
-        self.written == *written
-            && self.resolved == *resolved
-            && self.metadata.as_ref() == metadata
+        self.written == *written && self.resolved == *resolved && self.metadata.as_ref() == metadata
     }
 
     fn applies(&self, ctx: &Ctx) -> bool {
@@ -196,10 +194,7 @@ impl Chain {
             let takes_part = |step: &&Arc<Step>| step.entry.phases.has(phase);
             steps.iter().filter(takes_part).cloned().collect()
         });
-        Self {
-            steps: steps.into(),
-            by_phase: Arc::new(by_phase),
-        }
+        Self { steps: steps.into(), by_phase: Arc::new(by_phase) }
     }
 
     /// Joins the plugins of several resources; a name in an earlier one hides it in later ones.
@@ -277,10 +272,7 @@ impl Plugins {
                 steps.insert(entry.name, Some(step.clone()));
                 continue;
             }
-            let build = Build {
-                metadata: metadata.as_ref(),
-                ..*build
-            };
+            let build = Build { metadata: metadata.as_ref(), ..*build };
             match Step::compile(entry, written, resolved, &build) {
                 Ok(step) => {
                     steps.insert(entry.name, step);
@@ -291,11 +283,7 @@ impl Plugins {
                 }
             }
         }
-        if wrong.is_empty() {
-            Ok(Self { steps })
-        } else {
-            Err(wrong)
-        }
+        if wrong.is_empty() { Ok(Self { steps }) } else { Err(wrong) }
     }
 }
 
@@ -309,11 +297,7 @@ fn split_meta(config: &Value) -> Result<(Meta, Value), Vec<Invalid>> {
     };
     let meta = match meta {
         Some(meta) => serde_json::from_value(meta).map_err(|error| {
-            vec![Invalid::new(
-                "/_meta",
-                error,
-                "disable, priority, filter or error_response",
-            )]
+            vec![Invalid::new("/_meta", error, "disable, priority, filter or error_response")]
         })?,
         None => Meta::default(),
     };

@@ -47,10 +47,7 @@ pub(super) struct Streaming {
 
 /// A body that the gateway wrote itself.
 pub(super) fn own(exchange: Box<Exchange>, bytes: Bytes) -> Body {
-    Body {
-        source: Source::Whole((!bytes.is_empty()).then_some(bytes)),
-        exchange: Some(exchange),
-    }
+    Body { source: Source::Whole((!bytes.is_empty()).then_some(bytes)), exchange: Some(exchange) }
 }
 
 /// A body that has come as a whole; its connection is kept already.
@@ -61,14 +58,8 @@ pub(super) fn whole(mut exchange: Box<Exchange>, mut from: Streaming, bytes: Byt
 
 /// A body that is still to come.
 pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
-    let stream = Stream {
-        from,
-        progress: Instant::now(),
-    };
-    Body {
-        source: Source::Streaming(Box::new(stream)),
-        exchange: Some(exchange),
-    }
+    let stream = Stream { from, progress: Instant::now() };
+    Body { source: Source::Streaming(Box::new(stream)), exchange: Some(exchange) }
 }
 
 // === impl Streaming ===
@@ -95,10 +86,7 @@ impl Streaming {
 impl Body {
     /// No body, and nothing to log with it.
     pub(super) fn empty() -> Self {
-        Self {
-            source: Source::Whole(None),
-            exchange: None,
-        }
+        Self { source: Source::Whole(None), exchange: None }
     }
 }
 

@@ -68,12 +68,7 @@ enum End {
 }
 
 /// Serves a connection in a task of its own on this thread.
-pub(super) fn spawn(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    protocols: Protocols,
-) {
+pub(super) fn spawn(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, protocols: Protocols) {
     tokio::task::spawn_local(async move {
         let handled = worker.metrics.handled();
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
@@ -109,11 +104,7 @@ async fn serve(
     let handshake = tls::accept::accept(stream, |name| held.snapshot.certificate(name));
     let (stream, handshake) = unless_overdue(slot, handshake).await??;
     drop(held);
-    let client = Client {
-        sni: handshake.sni,
-        tls_protocol: Some(handshake.protocol),
-        ..client
-    };
+    let client = Client { sni: handshake.sni, tls_protocol: Some(handshake.protocol), ..client };
     speak(worker, slot, stream, client, handshake.is_h2).await
 }
 
@@ -140,11 +131,7 @@ where
     }
 }
 
-async fn speak_h1<IO>(
-    worker: &Rc<Worker>,
-    downstream: Rc<Downstream>,
-    io: IO,
-) -> Result<(), End>
+async fn speak_h1<IO>(worker: &Rc<Worker>, downstream: Rc<Downstream>, io: IO) -> Result<(), End>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -197,11 +184,7 @@ async fn linger<IO: AsyncRead + Unpin>(io: &mut IO) -> io::Result<()> {
     Ok(())
 }
 
-async fn speak_h2<IO>(
-    worker: &Rc<Worker>,
-    downstream: Rc<Downstream>,
-    io: IO,
-) -> Result<(), End>
+async fn speak_h2<IO>(worker: &Rc<Worker>, downstream: Rc<Downstream>, io: IO) -> Result<(), End>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -313,4 +296,3 @@ async fn unless_overdue<F: Future>(slot: &Slot, future: F) -> Result<F::Output, 
     })
     .await
 }
-

@@ -100,12 +100,7 @@ impl Exchange {
 
     /// Runs `phase` of the route, and of the consumer where there is one.
     pub(super) async fn run_route(&mut self, phase: Phase) -> Option<Box<Reply>> {
-        let Self {
-            ctx,
-            route,
-            overlaid,
-            ..
-        } = self;
+        let Self { ctx, route, overlaid, .. } = self;
         let chain = overlaid.as_ref().or(route.as_ref().map(|route| &route.chain))?;
         for step in chain.phase(phase) {
             if let Some(reply) = step.run(phase, ctx).await {
@@ -135,13 +130,7 @@ impl Exchange {
 
     /// Lets the plugins look at the response head.
     pub(super) fn filter_head(&mut self) {
-        let Self {
-            ctx,
-            held,
-            route,
-            overlaid,
-            ..
-        } = self;
+        let Self { ctx, held, route, overlaid, .. } = self;
         for step in held.snapshot.globals.phase(Phase::HeaderFilter) {
             step.header_filter(ctx);
         }
@@ -154,14 +143,7 @@ impl Exchange {
 
     fn log(&mut self) {
         self.ctx.bytes_received += self.body.received;
-        let Self {
-            ctx,
-            held,
-            route,
-            overlaid,
-            worker,
-            ..
-        } = self;
+        let Self { ctx, held, route, overlaid, worker, .. } = self;
         for step in held.snapshot.globals.phase(Phase::Log) {
             step.log(ctx);
         }

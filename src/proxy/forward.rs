@@ -90,7 +90,8 @@ async fn ask(exchange: &mut Exchange, plan: &Plan<'_>) -> Result<Answer, Failure
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        let too_late = !upstream.retry_timeout.is_zero() && began.elapsed() > upstream.retry_timeout;
+        let too_late =
+            !upstream.retry_timeout.is_zero() && began.elapsed() > upstream.retry_timeout;
         if *retries == 0 || too_late || !may_retry(exchange, plan, &failure) {
             return Err(failure);
         }
@@ -246,26 +247,13 @@ async fn send(
     let is_head = plan.method == Method::HEAD;
     let answered = connection.exchange(&mut sending, &mut exchange.body, is_head, plan.timeouts);
     let head = answered.await?;
-    Ok(Answer {
-        connection,
-        head,
-        sending,
-    })
+    Ok(Answer { connection, head, sending })
 }
 
 /// Makes the client's response of a node's answer.
 fn accept(mut exchange: Box<Exchange>, answer: Answer, plan: &Plan<'_>) -> Response<Body> {
-    let Answer {
-        mut connection,
-        head,
-        sending,
-    } = answer;
-    let Head {
-        status,
-        mut headers,
-        mut framing,
-        keep_alive,
-    } = head;
+    let Answer { mut connection, head, sending } = answer;
+    let Head { status, mut headers, mut framing, keep_alive } = head;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         if !plan.upgrade {
             return respond::fail(exchange, &Failure::Malformed("it switches protocols unasked"));
@@ -280,7 +268,8 @@ fn accept(mut exchange: Box<Exchange>, answer: Answer, plan: &Plan<'_>) -> Respo
     }
     head::strip(&mut headers);
     respond::take_head(&mut exchange, status, headers);
-    let whole = if connection.has_sent(&sending) { connection.take_whole(&mut framing) } else { None };
+    let whole =
+        if connection.has_sent(&sending) { connection.take_whole(&mut framing) } else { None };
     let streaming = Streaming {
         keepalive: keep_alive.then_some(plan.upstream.keepalive),
         read_timeout: plan.timeouts.read,

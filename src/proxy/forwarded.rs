@@ -40,11 +40,7 @@ pub(super) enum Trusted {
 
 impl Default for RealIp {
     fn default() -> Self {
-        Self {
-            header: X_REAL_IP,
-            from: Vec::new(),
-            recursive: false,
-        }
+        Self { header: X_REAL_IP, from: Vec::new(), recursive: false }
     }
 }
 

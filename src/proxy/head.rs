@@ -55,7 +55,9 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
         }
         Outbound::Chunked => line(out, "transfer-encoding", b"chunked"),
     }
-    if told.upgrade && let Some(protocol) = headers.get(header::UPGRADE) {
+    if told.upgrade
+        && let Some(protocol) = headers.get(header::UPGRADE)
+    {
         line(out, "connection", b"upgrade");
         line(out, "upgrade", protocol.as_bytes());
     }
@@ -115,7 +117,9 @@ fn about_client(ctx: &Ctx, trusted: Trusted, out: &mut BytesMut) {
         line(out, "x-forwarded-proto", ctx.client.scheme.as_bytes());
     }
     let host = headers.get(header::HOST);
-    if !said(&forwarded::X_FORWARDED_HOST) && let Some(host) = host {
+    if !said(&forwarded::X_FORWARDED_HOST)
+        && let Some(host) = host
+    {
         line(out, "x-forwarded-host", host.as_bytes());
     }
     if !said(&forwarded::X_FORWARDED_PORT) {

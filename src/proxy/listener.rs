@@ -57,7 +57,11 @@ impl Listener {
     ///
     /// # Errors
     /// What the kernel says, with the address.
-    pub fn bind(addr: SocketAddr, protocols: Protocols, reuse_port: bool) -> Result<Self, BindError> {
+    pub fn bind(
+        addr: SocketAddr,
+        protocols: Protocols,
+        reuse_port: bool,
+    ) -> Result<Self, BindError> {
         let bind = || {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
             if addr.is_ipv6() {
@@ -80,10 +84,7 @@ impl Listener {
     /// # Errors
     /// The process is out of descriptors.
     pub fn share(&self) -> io::Result<Self> {
-        Ok(Self {
-            socket: self.socket.try_clone()?,
-            protocols: self.protocols,
-        })
+        Ok(Self { socket: self.socket.try_clone()?, protocols: self.protocols })
     }
 
     /// Accepts connections and serves each in a task of its own, on this thread, for as long as

@@ -72,10 +72,7 @@ fn resolve(raw: &str) -> Result<Read, Malformed> {
     let forwarded = (resolved != decoded).then(|| percent_encode(&resolved, PATH).to_string());
     // Bytes that are no UTF-8 cannot stand in a route; to the node they go as they came.
     let matched = String::from_utf8_lossy(&resolved);
-    Ok(Read {
-        matched: (matched != raw).then(|| matched.into()),
-        forwarded,
-    })
+    Ok(Read { matched: (matched != raw).then(|| matched.into()), forwarded })
 }
 
 fn decode(raw: &str) -> Result<Vec<u8>, Malformed> {
@@ -196,18 +193,12 @@ mod tests {
 
     #[test]
     fn drops_parameters_and_the_last_slash_where_asked() {
-        let servlet = PathRules {
-            like_servlet: true,
-            ..PathRules::default()
-        };
+        let servlet = PathRules { like_servlet: true, ..PathRules::default() };
         let expected = ("/a/b".to_owned(), "/a;x=1/b;y".to_owned());
         assert_eq!(check_by(servlet, "/a;x=1/b;y"), Some(expected));
         assert_eq!(check_by(servlet, "/a/..;/b"), None);
         assert_eq!(check_by(servlet, "/a/..%3B/b"), None);
-        let tail = PathRules {
-            delete_tail_slash: true,
-            ..PathRules::default()
-        };
+        let tail = PathRules { delete_tail_slash: true, ..PathRules::default() };
         assert_eq!(check_by(tail, "/a/"), Some(("/a".to_owned(), "/a/".to_owned())));
         assert_eq!(check_by(tail, "/"), Some(("/".to_owned(), "/".to_owned())));
     }

@@ -76,10 +76,7 @@ fn begin(
         remote: worker.settings.real_ip.of(client.peer, &asked.request.headers),
         client,
         request: asked.request,
-        outgoing: Outgoing {
-            path_and_query: asked.forwarded,
-            ..Outgoing::default()
-        },
+        outgoing: Outgoing { path_and_query: asked.forwarded, ..Outgoing::default() },
         route,
         labels,
         consumers: held.consumers.clone(),
@@ -97,9 +94,7 @@ fn begin(
 
 /// Finds the route, and notes its facts and labels.
 fn find(exchange: &mut Exchange) {
-    let Exchange {
-        ctx, held, route, ..
-    } = exchange;
+    let Exchange { ctx, held, route, .. } = exchange;
     let Some(found) = held.snapshot.find(ctx, &ctx.request.method) else {
         return;
     };

@@ -139,11 +139,7 @@ mod tests {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let asked = read(parts, &Settings::default());
         let told = asked.request.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
-        (
-            asked.request.host.map(String::from),
-            asked.refused.map(|status| status.as_u16()),
-            told,
-        )
+        (asked.request.host.map(String::from), asked.refused.map(|status| status.as_u16()), told)
     }
 
     #[test]

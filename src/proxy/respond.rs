@@ -54,11 +54,7 @@ pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body>
 
 /// Answers with what a plugin or the gateway itself says.
 pub(super) fn reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<Body> {
-    let Reply {
-        status,
-        headers,
-        body,
-    } = reply;
+    let Reply { status, headers, body } = reply;
     let bytes = if body.is_empty() && status.as_u16() >= 400 {
         let kind = HeaderValue::from_static("text/html; charset=utf-8");
         exchange.ctx.response.headers.insert(header::CONTENT_TYPE, kind);
@@ -117,11 +113,8 @@ fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
     response.headers.insert(header::SERVER, settings.server.clone());
     response.head_bytes = response.measure();
     let keeps = settings.access_line.as_ref().is_some_and(|line| line.keeps_headers);
-    let headers = if keeps {
-        response.headers.clone()
-    } else {
-        std::mem::take(&mut response.headers)
-    };
+    let headers =
+        if keeps { response.headers.clone() } else { std::mem::take(&mut response.headers) };
     (response.status, headers)
 }
 

@@ -76,16 +76,9 @@ impl Roster {
             overdue: Cell::new(false),
             metrics,
         });
-        let member = Member {
-            slot: slot.clone(),
-            waker,
-        };
+        let member = Member { slot: slot.clone(), waker };
         self.members.borrow_mut().insert(id, member);
-        Membership {
-            roster: self.clone(),
-            id,
-            slot,
-        }
+        Membership { roster: self.clone(), id, slot }
     }
 
     /// Whether connections are to end with the exchange that they are at.

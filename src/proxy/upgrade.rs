@@ -37,20 +37,12 @@ impl Tunnel {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let Self {
-            mut exchange,
-            mut stream,
-            early: from_node,
-            idle,
-        } = *self;
+        let Self { mut exchange, mut stream, early: from_node, idle } = *self;
         exchange.downstream.slot.works();
         client.write_all(&from_node).await?;
         stream.write_all(&early).await?;
         let moved = Rc::new(Cell::new(Instant::now()));
-        let mut node = Noted {
-            inner: stream,
-            moved: moved.clone(),
-        };
+        let mut node = Noted { inner: stream, moved: moved.clone() };
         let copied = {
             let mut copying = pin!(tokio::io::copy_bidirectional(&mut client, &mut node));
             loop {

@@ -7,16 +7,8 @@ use serde_json::Value;
 use super::Invalid;
 
 /// Fields whose values are never shown in an error, wherever they stand.
-const HIDDEN: [&str; 8] = [
-    "key",
-    "keys",
-    "token",
-    "password",
-    "secret",
-    "client_key",
-    "cert",
-    "certs",
-];
+const HIDDEN: [&str; 8] =
+    ["key", "keys", "token", "password", "secret", "client_key", "cert", "certs"];
 
 /// Values are cut to this many characters in errors.
 const SHOWN: usize = 80;
@@ -99,10 +91,8 @@ impl Validator {
             Ok(compiled) => compiled,
             Err(error) => return Err(vec![Invalid::new("", error, "a schema that compiles")]),
         };
-        let wrong: Vec<Invalid> = compiled
-            .iter_errors(value)
-            .map(|error| self.explain(&error))
-            .collect();
+        let wrong: Vec<Invalid> =
+            compiled.iter_errors(value).map(|error| self.explain(&error)).collect();
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
@@ -135,9 +125,7 @@ impl Validator {
             Kind::MinItems { limit } => format!("at least {limit} items"),
             Kind::MinProperties { limit } => format!("at least {limit} properties"),
             Kind::Pattern { pattern } => format!("text that matches {pattern}"),
-            _ => self
-                .described(error)
-                .unwrap_or_else(|| error.masked().to_string()),
+            _ => self.described(error).unwrap_or_else(|| error.masked().to_string()),
         };
         Invalid::new(path, value, expected)
     }

@@ -54,4 +54,3 @@ const fn timeout() -> f64 {
 const fn yes() -> bool {
     true
 }
-

@@ -168,9 +168,7 @@ impl Ssl {
 ///
 /// Source: APISIX `ssl.aes_encrypt_pkey`.
 pub fn seal(value: &mut Value, keyring: &Keyring) {
-    each_key(value, |key| {
-        key.starts_with("---").then(|| keyring.encrypt(key))
-    });
+    each_key(value, |key| key.starts_with("---").then(|| keyring.encrypt(key)));
 }
 
 /// Decrypts the private keys of an ssl object as stored.

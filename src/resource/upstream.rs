@@ -252,11 +252,10 @@ impl<'de> Deserialize<'de> for Nodes {
 fn node(address: &str, weight: u32) -> Result<Node, String> {
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            let port = port
-                .parse()
-                .ok()
-                .filter(|port| *port > 0)
-                .ok_or_else(|| format!("node \"{address}\": expected a port from 1 to 65535"))?;
+            let port =
+                port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+                    format!("node \"{address}\": expected a port from 1 to 65535")
+                })?;
             (host, Some(port))
         }
         _ => (address, None),
@@ -264,12 +263,7 @@ fn node(address: &str, weight: u32) -> Result<Node, String> {
     if host.is_empty() {
         return Err(format!("node \"{address}\": expected a host"));
     }
-    Ok(Node {
-        host: host.to_owned(),
-        port,
-        weight,
-        priority: 0,
-    })
+    Ok(Node { host: host.to_owned(), port, weight, priority: 0 })
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use http::Method;
 
 /// The methods that routes can name, by the bit they have in a [`Methods`].
-const NAMED: [&str; 10] = [
-    "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE",
-];
+const NAMED: [&str; 10] =
+    ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"];
 
 /// A set of methods; the empty set stands for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

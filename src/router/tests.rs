@@ -95,8 +95,7 @@ fn oracle(matchers: &[Matcher], host: &str, path: &str, method: &Method) -> Opti
                 (host.len() > suffix.len() && host.ends_with(suffix)).then_some(suffix.len() + 1)
             }
         });
-        let hosts: Vec<usize> =
-            if matcher.hosts.is_empty() { vec![0] } else { hosts.collect() };
+        let hosts: Vec<usize> = if matcher.hosts.is_empty() { vec![0] } else { hosts.collect() };
         for host_rank in hosts {
             for pattern in &matcher.paths {
                 let path_rank = match pattern.strip_suffix('*') {
@@ -113,7 +112,8 @@ fn oracle(matchers: &[Matcher], host: &str, path: &str, method: &Method) -> Opti
 }
 
 fn hosts() -> impl Strategy<Value = Vec<Arc<str>>> {
-    let host = prop::sample::select(vec!["a.com", "b.a.com", "*.a.com", "*.b.a.com", "*a.com", "*"]);
+    let host =
+        prop::sample::select(vec!["a.com", "b.a.com", "*.a.com", "*.b.a.com", "*a.com", "*"]);
     prop::collection::btree_set(host, 0..3)
         .prop_map(|hosts| hosts.into_iter().map(Arc::from).collect())
 }

@@ -146,12 +146,7 @@ fn remove_at<T>(node: &mut Node<T>, key: &[u8], is_prefix: bool, id: &str) {
 
 impl<T> Node<T> {
     fn new(label: &[u8]) -> Self {
-        Self {
-            label: label.into(),
-            exact: Vec::new(),
-            prefix: Vec::new(),
-            children: Vec::new(),
-        }
+        Self { label: label.into(), exact: Vec::new(), prefix: Vec::new(), children: Vec::new() }
     }
 
     fn place(&self, first: u8) -> Result<usize, usize> {
@@ -181,11 +176,7 @@ impl<T> Candidate<T> {
     }
 
     fn found(&self) -> Found<'_, T> {
-        Found {
-            value: &self.value,
-            path: &self.path,
-            host: self.host.as_ref(),
-        }
+        Found { value: &self.value, path: &self.path, host: self.host.as_ref() }
     }
 }
 
@@ -216,16 +207,12 @@ impl<T> Clone for Node<T> {
 
 impl<T> Clone for Tree<T> {
     fn clone(&self) -> Self {
-        Self {
-            root: self.root.clone(),
-        }
+        Self { root: self.root.clone() }
     }
 }
 
 impl<T> Default for Tree<T> {
     fn default() -> Self {
-        Self {
-            root: Arc::new(Node::new(&[])),
-        }
+        Self { root: Arc::new(Node::new(&[])) }
     }
 }

@@ -43,7 +43,8 @@ impl PidFile {
     /// [`PidError::Running`] when another process has it.
     pub fn acquire(path: &Path) -> Result<Self, PidError> {
         let failed = |source| failed(path, source);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let open =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = open.map_err(failed)?;
         for _ in 0..TRIES {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -94,16 +95,11 @@ fn pid_in(file: &mut File, path: &Path) -> Result<i32, PidError> {
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(|source| failed(path, source))?;
     let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
-    pid.ok_or_else(|| PidError::Nameless {
-        path: path.to_owned(),
-    })
+    pid.ok_or_else(|| PidError::Nameless { path: path.to_owned() })
 }
 
 fn failed(path: &Path, source: io::Error) -> PidError {
-    PidError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    PidError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -50,12 +50,7 @@ impl Services {
         let apisix = &config.apisix;
         let admin = &config.deployment.admin;
         let prometheus = &config.plugin_attr.prometheus;
-        let mut services = Self {
-            admin: None,
-            control: None,
-            status: None,
-            metrics: None,
-        };
+        let mut services = Self { admin: None, control: None, status: None, metrics: None };
         if apisix.enable_admin {
             let mut endpoint = bind("admin", admin.admin_listen.into()).await?;
             if admin.https_admin {
@@ -80,16 +75,7 @@ impl Services {
     /// # Errors
     /// The data folder cannot be written to.
     pub(super) fn start(self, parts: Parts) -> anyhow::Result<()> {
-        let Parts {
-            config,
-            compiler,
-            published,
-            secrets,
-            store,
-            metrics,
-            ready,
-            stopped,
-        } = parts;
+        let Parts { config, compiler, published, secrets, store, metrics, ready, stopped } = parts;
         for (key, reason) in settings::not_there_yet(&config) {
             tracing::warn!(key, "config: not there yet: {reason}");
         }
@@ -133,11 +119,7 @@ async fn bind(name: &'static str, addr: SocketAddr) -> anyhow::Result<Endpoint> 
     let listener = TcpListener::bind(addr)
         .await
         .with_context(|| format!("cannot listen on {addr} ({name})"))?;
-    Ok(Endpoint {
-        name,
-        listener,
-        tls: None,
-    })
+    Ok(Endpoint { name, listener, tls: None })
 }
 
 fn admin_settings(config: &Config) -> admin::Settings {

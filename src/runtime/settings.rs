@@ -95,10 +95,7 @@ pub(super) fn dns(config: &Config) -> dns::Settings {
 
 pub(super) fn secrets(config: &Config) -> SecretSettings {
     let lru = &config.apisix.lru.secret;
-    SecretSettings {
-        ttl: lru.ttl,
-        neg_ttl: lru.neg_ttl,
-    }
+    SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl }
 }
 
 pub(super) fn keyring(config: &Config) -> anyhow::Result<Keyring> {

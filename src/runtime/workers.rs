@@ -49,9 +49,7 @@ pub(super) struct Running {
 impl Workers {
     /// No workers: a node that does not proxy.
     pub(super) fn none() -> Self {
-        Self {
-            listeners: Vec::new(),
-        }
+        Self { listeners: Vec::new() }
     }
 
     /// Binds the sockets of every worker.
@@ -70,10 +68,7 @@ impl Workers {
         let mut listeners: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         for (listen, tls) in wanted {
             let addr = SocketAddr::from(listen);
-            let protocols = Protocols {
-                tls,
-                http2: listen.http2,
-            };
+            let protocols = Protocols { tls, http2: listen.http2 };
             let first = match Listener::bind(addr, protocols, apisix.enable_reuseport) {
                 Ok(first) => first,
                 Err(error) if listen.implied && error.is_unsupported() => {
@@ -118,11 +113,7 @@ impl Workers {
                 .with_context(|| format!("worker {number}"))?;
             threads.push(thread);
         }
-        Ok(Running {
-            threads,
-            ended,
-            cut,
-        })
+        Ok(Running { threads, ended, cut })
     }
 }
 

@@ -128,15 +128,8 @@ impl Secrets {
     pub fn lookup(&self, reference: &Reference) -> Lookup {
         match reference {
             Reference::Env { name, key } => env(name, key.as_deref()),
-            Reference::Managed {
-                manager,
-                path,
-                field,
-            } => {
-                let source = Source {
-                    manager: manager.clone(),
-                    path: path.clone(),
-                };
+            Reference::Managed { manager, path, field } => {
+                let source = Source { manager: manager.clone(), path: path.clone() };
                 let mut state = self.0.lock();
                 if !state.entries.contains_key(&source) {
                     state.entries.insert(source.clone(), Entry::default());
@@ -155,10 +148,7 @@ impl Secrets {
     /// last of it.
     pub fn release(&self, reference: &Reference) {
         if let Reference::Managed { manager, path, .. } = reference {
-            let source = Source {
-                manager: manager.clone(),
-                path: path.clone(),
-            };
+            let source = Source { manager: manager.clone(), path: path.clone() };
             let mut state = self.0.lock();
             if let Some(entry) = state.entries.get_mut(&source) {
                 entry.users.remove(reference);

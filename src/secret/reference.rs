@@ -81,25 +81,15 @@ fn env(rest: &str) -> Result<Reference, ReferenceError> {
     if name.is_empty() {
         return Err(ReferenceError::NoName);
     }
-    Ok(Reference::Env {
-        name: name.into(),
-        key,
-    })
+    Ok(Reference::Env { name: name.into(), key })
 }
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Env { name, key: None } => write!(f, "{ENV}{name}"),
-            Self::Env {
-                name,
-                key: Some(key),
-            } => write!(f, "{ENV}{name}/{key}"),
-            Self::Managed {
-                manager,
-                path,
-                field,
-            } => write!(f, "{SECRET}{manager}/{path}/{field}"),
+            Self::Env { name, key: Some(key) } => write!(f, "{ENV}{name}/{key}"),
+            Self::Managed { manager, path, field } => write!(f, "{SECRET}{manager}/{path}/{field}"),
         }
     }
 }

@@ -104,9 +104,8 @@ impl Vault {
     /// Finds out which KV version serves the prefix, and where it is mounted.
     async fn find_mount(&self, path: &str) -> Result<Mount, SecretError> {
         let first = self.prefix.split('/').next().unwrap_or_default();
-        let versioned = |mount: &str| Mount::Versioned {
-            mount: mount.trim_matches('/').to_owned(),
-        };
+        let versioned =
+            |mount: &str| Mount::Versioned { mount: mount.trim_matches('/').to_owned() };
         match self.version {
             Some(1) => return Ok(Mount::Plain),
             Some(_) => return Ok(versioned(first)),
@@ -137,10 +136,7 @@ impl Vault {
     }
 
     async fn get(&self, url: &str) -> Result<Value, SecretError> {
-        let unreachable = |reason: String| SecretError::Unreachable {
-            url: url.to_owned(),
-            reason,
-        };
+        let unreachable = |reason: String| SecretError::Unreachable { url: url.to_owned(), reason };
         let client = self.client.as_ref().map_err(|reason| unreachable(reason.clone()))?;
         let mut request = client.get(url).header("X-Vault-Token", &self.token);
         if let Some(namespace) = &self.namespace {

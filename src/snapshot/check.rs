@@ -84,18 +84,14 @@ impl Compiler {
         let id: Arc<str> = id.into();
         match &resource {
             Resource::Secret(_) => Ok(()),
-            Resource::PluginMetadata(metadata) => {
-                check_metadata(&id, &metadata.0.clone().into())
-            }
+            Resource::PluginMetadata(metadata) => check_metadata(&id, &metadata.0.clone().into()),
             Resource::Ssl(ssl) => workshop.ssl(&id, ssl).map(drop),
             Resource::Upstream(upstream) => workshop.upstream(&source, upstream, None).map(drop),
             Resource::Service(service) => workshop.service(&id, service).map(drop),
             Resource::PluginConfig(config) => {
                 workshop.plugins(&source, &config.plugins, None).map(drop)
             }
-            Resource::GlobalRule(rule) => {
-                workshop.plugins(&source, &rule.plugins, None).map(drop)
-            }
+            Resource::GlobalRule(rule) => workshop.plugins(&source, &rule.plugins, None).map(drop),
             Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
             Resource::Route(route) => workshop.route(&id, route).map(drop),
         }

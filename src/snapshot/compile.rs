@@ -151,7 +151,8 @@ impl Compiler {
         // wish, and taking it would take everything off the air. (users-ask: #8682, #2680)
         if listed.is_empty() && !self.stored.is_empty() {
             tracing::error!(
-                resources = self.stored.len(), revision,
+                resources = self.stored.len(),
+                revision,
                 "the store came back empty; keeping the last good config until it is written to"
             );
             return;
@@ -256,10 +257,7 @@ impl Compiler {
             resource = %name(key), reasons = all.join("; "), serves_last_good,
             "rejected: its newest version cannot be served"
         );
-        let rejected = Rejected {
-            reasons,
-            serves_last_good,
-        };
+        let rejected = Rejected { reasons, serves_last_good };
         self.rejected.insert(key.clone(), rejected);
     }
 
@@ -434,10 +432,7 @@ impl Stored {
     fn of(value: &[u8], revision: i64) -> Self {
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
-        Self {
-            revision,
-            hash: hasher.finish(),
-        }
+        Self { revision, hash: hasher.finish() }
     }
 }
 

@@ -101,12 +101,7 @@ impl Workshop<'_, '_> {
         }
         let resolved = self.resolver.plugins(written);
         self.resolver.finish()?;
-        let build = Build {
-            resource: source,
-            metadata: None,
-            dry: self.dry,
-            shared: self.shared,
-        };
+        let build = Build { resource: source, metadata: None, dry: self.dry, shared: self.shared };
         let metadata = |name: &str| self.parts.metadata.get(name).cloned();
         Plugins::compile(written, &resolved, old, metadata, &build)
     }
@@ -168,11 +163,7 @@ impl Workshop<'_, '_> {
             (None, Some(id)) => Some(self.upstream_by_id(id)?),
             (None, None) => None,
         };
-        Ok(ServicePart {
-            written: written.clone(),
-            plugins,
-            upstream,
-        })
+        Ok(ServicePart { written: written.clone(), plugins, upstream })
     }
 
     fn upstream_by_id(&self, id: &resource::Id) -> Result<Arc<Upstream>, Wrong> {
@@ -256,10 +247,9 @@ impl Workshop<'_, '_> {
         written: &resource::Route,
     ) -> Result<RoutePart, Wrong> {
         let source = format!("routes/{id}");
-        for (lua, path) in [
-            (written.script.is_some(), "/script"),
-            (written.filter_func.is_some(), "/filter_func"),
-        ] {
+        for (lua, path) in
+            [(written.script.is_some(), "/script"), (written.filter_func.is_some(), "/filter_func")]
+        {
             if lua {
                 return Err(vec![no_lua(path)]);
             }
@@ -322,18 +312,10 @@ impl Workshop<'_, '_> {
             remote_addrs: networks(written)?,
             vars,
         };
-        Ok(RoutePart {
-            matcher,
-            route: Arc::new(route),
-            plugins,
-        })
+        Ok(RoutePart { matcher, route: Arc::new(route), plugins })
     }
 
-    pub(super) fn ssl(
-        &mut self,
-        id: &Arc<str>,
-        written: &resource::Ssl,
-    ) -> Result<SslPart, Wrong> {
+    pub(super) fn ssl(&mut self, id: &Arc<str>, written: &resource::Ssl) -> Result<SslPart, Wrong> {
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
@@ -355,7 +337,9 @@ impl Workshop<'_, '_> {
         if self.dry && resolved.iter().any(|(cert, key)| is_reference(cert) || is_reference(key)) {
             return Ok(SslPart::Unresolved);
         }
-        if let Some(client) = written.client.as_ref().filter(|client| !client.skip_mtls_uri_regex.is_empty()) {
+        if let Some(client) =
+            written.client.as_ref().filter(|client| !client.skip_mtls_uri_regex.is_empty())
+        {
             let expected = "nothing: it is not there yet";
             let count = client.skip_mtls_uri_regex.len();
             let value = format!("{count} expressions");
@@ -375,7 +359,8 @@ impl Workshop<'_, '_> {
                 E::Certificate(reason) => ("/cert", "a certificate (not shown)", reason.clone()),
                 E::Key(reason) => ("/key", "a key (not shown)", reason.clone()),
                 E::Mismatch => {
-                    let expected = "the private key of the certificate in cert; this one does not match";
+                    let expected =
+                        "the private key of the certificate in cert; this one does not match";
                     ("/key", "a key (not shown)", expected.to_owned())
                 }
                 E::Authorities(reason) => ("/client/ca", "authorities", reason.clone()),

@@ -22,10 +22,7 @@ pub(super) struct Users<T> {
 
 impl<T> Default for Users<T> {
     fn default() -> Self {
-        Self {
-            by_target: HashMap::new(),
-            by_user: HashMap::new(),
-        }
+        Self { by_target: HashMap::new(), by_user: HashMap::new() }
     }
 }
 
@@ -119,11 +116,7 @@ pub(super) struct Resolver<'s> {
 impl<'s> Resolver<'s> {
     /// A resolver; without secrets, references stay as they are (a dry compile).
     pub(super) fn new(secrets: Option<&'s Secrets>) -> Self {
-        Self {
-            secrets,
-            seen: BTreeSet::new(),
-            missing: Vec::new(),
-        }
+        Self { secrets, seen: BTreeSet::new(), missing: Vec::new() }
     }
 
     /// The value that `text` stands for: itself unless it is a reference.
@@ -185,10 +178,6 @@ impl<'s> Resolver<'s> {
 
     /// The reasons, if anything is missing.
     pub(super) fn finish(&mut self) -> Result<(), Vec<Invalid>> {
-        if self.missing.is_empty() {
-            Ok(())
-        } else {
-            Err(std::mem::take(&mut self.missing))
-        }
+        if self.missing.is_empty() { Ok(()) } else { Err(std::mem::take(&mut self.missing)) }
     }
 }

@@ -41,10 +41,8 @@ pub(crate) struct Parts {
 
 /// A compiler that follows nothing.
 pub(crate) fn compiler(keyring: Keyring) -> Parts {
-    let settings = secret::Settings {
-        ttl: Duration::from_secs(60),
-        neg_ttl: Duration::from_secs(60),
-    };
+    let settings =
+        secret::Settings { ttl: Duration::from_secs(60), neg_ttl: Duration::from_secs(60) };
     let runtime = tokio::runtime::Handle::current();
     let (secrets, changed) = Secrets::new(settings, runtime, |_, _| {});
     let dns = Dns::new(dns::Settings {
@@ -52,11 +50,7 @@ pub(crate) fn compiler(keyring: Keyring) -> Parts {
         ..dns::Settings::default()
     });
     let settings = Settings {
-        keepalive: Keepalive {
-            size: 1,
-            idle: Duration::from_secs(1),
-            requests: 1,
-        },
+        keepalive: Keepalive { size: 1, idle: Duration::from_secs(1), requests: 1 },
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
         http2: true,
         fallback_sni: None,
@@ -64,12 +58,7 @@ pub(crate) fn compiler(keyring: Keyring) -> Parts {
         plugins: None,
     };
     Parts {
-        shared: Shared::new(Compiler::new(
-            settings,
-            keyring,
-            secrets.clone(),
-            dns.unwrap(),
-        )),
+        shared: Shared::new(Compiler::new(settings, keyring, secrets.clone(), dns.unwrap())),
         secrets,
         changed,
     }

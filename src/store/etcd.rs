@@ -65,11 +65,7 @@ impl Etcd {
     /// The backend; connects when it is first needed, so that etcd need not be up yet.
     pub fn new(mut options: Options) -> Arc<Self> {
         options.prefix = options.prefix.trim_end_matches('/').to_owned();
-        Arc::new(Self {
-            options,
-            client: Mutex::new(None),
-            reachable: AtomicBool::new(false),
-        })
+        Arc::new(Self { options, client: Mutex::new(None), reachable: AtomicBool::new(false) })
     }
 
     fn key(&self, key: &str) -> String {
@@ -138,10 +134,7 @@ impl Etcd {
                 vec![Compare::mod_revision(full.clone(), CompareOp::Equal, revision)]
             }
         };
-        let txn = Txn::new()
-            .when(compare)
-            .and_then([operation])
-            .or_else([TxnOp::get(full, None)]);
+        let txn = Txn::new().when(compare).and_then([operation]).or_else([TxnOp::get(full, None)]);
         let response = self.call(async move |client: Client| client.kv_client().txn(txn).await);
         let response = response.await?;
         if response.succeeded() {
@@ -165,9 +158,8 @@ impl Etcd {
 impl ConfigStore for Etcd {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let key = self.key(key);
-        let found = self
-            .call(async move |client: Client| client.kv_client().get(key, None).await)
-            .await?;
+        let found =
+            self.call(async move |client: Client| client.kv_client().get(key, None).await).await?;
         Ok(found.kvs().first().and_then(|pair| self.entry(pair)))
     }
 

@@ -34,17 +34,11 @@ type Stamp = (SystemTime, u64, u64);
 impl File {
     /// The backend over `path`, which ends in `.yaml` or `.json`.
     pub fn new(path: &Path) -> Arc<Self> {
-        Arc::new(Self {
-            path: path.to_owned(),
-            current: Mutex::default(),
-        })
+        Arc::new(Self { path: path.to_owned(), current: Mutex::default() })
     }
 
     fn read_only(&self) -> StoreError {
-        StoreError::ReadOnly {
-            backend: "file",
-            place: self.path.display().to_string(),
-        }
+        StoreError::ReadOnly { backend: "file", place: self.path.display().to_string() }
     }
 
     fn current(&self) -> Listing {
@@ -111,10 +105,7 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
         Value::Null => serde_json::Map::new(),
         _ => return Err(broken("expected an object of lists of resources".to_owned())),
     };
-    let mut listing = Listing {
-        revision: 1,
-        entries: Vec::new(),
-    };
+    let mut listing = Listing { revision: 1, entries: Vec::new() };
     for (dir, items) in content {
         let items = match items {
             Value::Array(items) => items,
@@ -160,7 +151,8 @@ fn substitute(value: &mut Value) -> Result<(), String> {
                     None => (inner.trim(), None),
                 };
                 let found = std::env::var(name).ok().or(default);
-                let found = found.ok_or_else(|| format!("environment variable {name} is not set"))?;
+                let found =
+                    found.ok_or_else(|| format!("environment variable {name} is not set"))?;
                 text.replace_range(start..start + length + 2, &found);
             }
             Ok(())
@@ -256,7 +248,8 @@ mod tests {
 
     #[test]
     fn reads_resources_from_yaml_and_json() {
-        let yaml = "routes:\n  - id: 1\n    uri: /a\n  - uri: /b\nconsumers:\n  - username: jack\n#END\n";
+        let yaml =
+            "routes:\n  - id: 1\n    uri: /a\n  - uri: /b\nconsumers:\n  - username: jack\n#END\n";
         let entries = check("apisix.yaml", yaml).unwrap();
         let keys: Vec<_> = entries.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["consumers/jack", "routes/1", "routes/arr_2"]);

@@ -41,10 +41,7 @@ struct Copy {
 impl WithLastGood {
     /// Keeps a copy of what `inner` holds at `path`.
     pub fn new(inner: Arc<dyn ConfigStore>, path: &Path) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            path: path.to_owned(),
-        })
+        Arc::new(Self { inner, path: path.to_owned() })
     }
 }
 
@@ -78,10 +75,7 @@ fn save(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) -> std:
         let value = String::from_utf8_lossy(&entry.value).into_owned();
         (entry.key.to_string(), value, entry.create_revision, entry.mod_revision)
     });
-    let copy = Copy {
-        revision,
-        entries: entries.collect(),
-    };
+    let copy = Copy { revision, entries: entries.collect() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

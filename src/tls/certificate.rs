@@ -54,17 +54,9 @@ impl Certificate {
         let names = alternative_names(&leaf);
         drop(leaf);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.cert[0]);
-        let fingerprint = digest.as_ref().iter().fold(String::new(), |text, byte| {
-            text + &format!("{byte:02x}")
-        });
-        Ok(Self {
-            key: Arc::new(key),
-            not_before,
-            not_after,
-            subject,
-            fingerprint,
-            names,
-        })
+        let fingerprint =
+            digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        Ok(Self { key: Arc::new(key), not_before, not_after, subject, fingerprint, names })
     }
 }
 
@@ -85,9 +77,7 @@ fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 pub fn authorities(pem: &str) -> Result<rustls::RootCertStore, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in chain(pem).map_err(TlsError::Authorities)? {
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::Authorities(error.to_string()))?;
+        roots.add(certificate).map_err(|error| TlsError::Authorities(error.to_string()))?;
     }
     Ok(roots)
 }
@@ -137,10 +127,7 @@ mod tests {
     fn says_which_of_the_two_is_wrong() {
         let (cert, key) = issue("test.com");
         let (_, other) = issue("test.com");
-        assert_eq!(
-            refused(&cert, &other),
-            "the private key does not match the certificate"
-        );
+        assert_eq!(refused(&cert, &other), "the private key does not match the certificate");
         assert!(refused("nonsense", &key).starts_with("certificate: expected PEM"));
         assert!(refused(&cert, "nonsense").starts_with("private key: expected a PEM"));
     }

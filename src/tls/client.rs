@@ -20,14 +20,12 @@ pub fn config(
     verify: bool,
     certificate: Option<(&str, &str)>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = if verify {
         builder.with_root_certificates(system_roots())
     } else {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unverified))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
     };
     let config = match certificate {
         None => builder.with_no_client_auth(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
@@ -65,11 +67,7 @@ impl Served {
         // Resumption would need state that is locked or shared; it has its own issue.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self {
-            ssl: spec.ssl.clone(),
-            config: Arc::new(config),
-            certificates,
-        })
+        Ok(Self { ssl: spec.ssl.clone(), config: Arc::new(config), certificates })
     }
 }
 
@@ -115,10 +113,7 @@ impl ResolvesServerCert for ByAbility {
                 .copied()
                 .filter(|scheme| wanted(*scheme))
                 .collect();
-            self.0
-                .iter()
-                .find(|key| key.key.choose_scheme(&offered).is_some())
-                .cloned()
+            self.0.iter().find(|key| key.key.choose_scheme(&offered).is_some()).cloned()
         };
         // ECDSA costs the server a fraction of what RSA does.
         fits(is_ecdsa).or_else(|| fits(|_| true))

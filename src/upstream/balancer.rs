@@ -86,9 +86,8 @@ impl Nodes {
         let tiers = priorities
             .into_iter()
             .filter_map(|priority| {
-                let of_tier = weighted
-                    .iter()
-                    .filter(|(_, weight, of)| *of == priority && *weight > 0);
+                let of_tier =
+                    weighted.iter().filter(|(_, weight, of)| *of == priority && *weight > 0);
                 let (endpoints, weights): (Vec<_>, Vec<u64>) = of_tier
                     .map(|(endpoint, weight, _)| (endpoint.clone(), u64::from(*weight)))
                     .unzip();
@@ -104,20 +103,14 @@ impl Nodes {
 
     pub(super) fn endpoint(&self, addr: SocketAddr, host: &str) -> Option<Arc<Endpoint>> {
         let mut endpoints = self.weighted.iter().map(|(endpoint, ..)| endpoint);
-        endpoints
-            .find(|endpoint| endpoint.addr == addr && *endpoint.host == *host)
-            .cloned()
+        endpoints.find(|endpoint| endpoint.addr == addr && *endpoint.host == *host).cloned()
     }
 
     pub(super) fn is(&self, weighted: &[Weighted]) -> bool {
         self.weighted.len() == weighted.len()
-            && self
-                .weighted
-                .iter()
-                .zip(weighted)
-                .all(|(ours, theirs)| {
-                    ours.0.id == theirs.0.id && ours.1 == theirs.1 && ours.2 == theirs.2
-                })
+            && self.weighted.iter().zip(weighted).all(|(ours, theirs)| {
+                ours.0.id == theirs.0.id && ours.1 == theirs.1 && ours.2 == theirs.2
+            })
     }
 
     /// How many endpoints can be picked.
@@ -207,11 +200,8 @@ mod tests {
 
     #[test]
     fn spreads_turns_smoothly_by_weight() {
-        let nodes = Nodes::new(vec![
-            (endpoint(1), 50, 0),
-            (endpoint(2), 10, 0),
-            (endpoint(3), 10, 0),
-        ]);
+        let nodes =
+            Nodes::new(vec![(endpoint(1), 50, 0), (endpoint(2), 10, 0), (endpoint(3), 10, 0)]);
         assert_eq!(picks(&nodes, 7), [1, 1, 2, 1, 3, 1, 1]);
         assert_eq!(picks(&nodes, 7), [1, 1, 2, 1, 3, 1, 1]);
     }
@@ -225,11 +215,8 @@ mod tests {
 
     #[test]
     fn lower_priorities_wait_until_the_higher_are_tried() {
-        let nodes = Nodes::new(vec![
-            (endpoint(1), 1, 0),
-            (endpoint(2), 1, 10),
-            (endpoint(3), 1, 10),
-        ]);
+        let nodes =
+            Nodes::new(vec![(endpoint(1), 1, 0), (endpoint(2), 1, 10), (endpoint(3), 1, 10)]);
         let mut tried = Vec::new();
         while let Some(endpoint) = nodes.pick(&tried) {
             tried.push(endpoint.id);

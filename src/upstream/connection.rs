@@ -47,10 +47,7 @@ pub async fn connect(
     match tokio::time::timeout(timeouts.connect, opened).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(source)) => Err(Failure::Connect { addr, source }),
-        Err(_) => Err(Failure::ConnectTimeout {
-            addr,
-            after: timeouts.connect,
-        }),
+        Err(_) => Err(Failure::ConnectTimeout { addr, after: timeouts.connect }),
     }
 }
 

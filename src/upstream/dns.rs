@@ -90,16 +90,9 @@ impl Dns {
         if !settings.search {
             options.ndots = 0;
         }
-        let resolver = builder
-            .with_options(options)
-            .build()
-            .map_err(|error| DnsError(error.to_string()))?;
-        Ok(Arc::new(Self {
-            resolver,
-            settings,
-            known: Mutex::default(),
-            wake: Notify::new(),
-        }))
+        let resolver =
+            builder.with_options(options).build().map_err(|error| DnsError(error.to_string()))?;
+        Ok(Arc::new(Self { resolver, settings, known: Mutex::default(), wake: Notify::new() }))
     }
 
     /// Keeps the names of `upstream` resolved for as long as it lives. What is known already is
@@ -135,10 +128,8 @@ impl Dns {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.upstreams.retain(|upstream| upstream.strong_count() > 0);
         let live: Vec<_> = known.upstreams.iter().filter_map(Weak::upgrade).collect();
-        let mut wanted: Vec<Box<str>> = live
-            .iter()
-            .flat_map(|upstream| upstream.names().map(Box::from))
-            .collect();
+        let mut wanted: Vec<Box<str>> =
+            live.iter().flat_map(|upstream| upstream.names().map(Box::from)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         known.names.retain(|name, _| wanted.binary_search(name).is_ok());
@@ -156,10 +147,7 @@ impl Dns {
                     Some(valid) => Instant::now() + valid,
                     None => found.valid_until(),
                 };
-                Some(Answer {
-                    addresses,
-                    again: again.max(Instant::now() + SHORTEST),
-                })
+                Some(Answer { addresses, again: again.max(Instant::now() + SHORTEST) })
             }
             Err(error) => {
                 tracing::warn!(name, %error, "an upstream node's name does not resolve");
@@ -169,18 +157,12 @@ impl Dns {
     }
 
     /// Swaps what came into the upstreams; returns when to ask again.
-    fn learn<'a>(
-        &self,
-        answers: impl Iterator<Item = (&'a Box<str>, Option<Answer>)>,
-    ) -> Instant {
+    fn learn<'a>(&self, answers: impl Iterator<Item = (&'a Box<str>, Option<Answer>)>) -> Instant {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, answer) in answers {
             let old = known.addresses(name);
-            let answer = answer.unwrap_or(Answer {
-                addresses: old,
-                again: now + RETRY,
-            });
+            let answer = answer.unwrap_or(Answer { addresses: old, again: now + RETRY });
             known.names.insert(name.clone(), answer);
         }
         for upstream in known.upstreams.iter().filter_map(Weak::upgrade) {

@@ -198,7 +198,8 @@ impl Connection {
                 Some(head) if head.is_interim() => {}
                 Some(head) => return Poll::Ready(Ok(head)),
                 None => {
-                    let read = ready!(poll_read(&mut self.stream, &mut self.input, READ_BYTES, cx))?;
+                    let read =
+                        ready!(poll_read(&mut self.stream, &mut self.input, READ_BYTES, cx))?;
                     if read == 0 {
                         return Poll::Ready(Err(Failure::Closed));
                     }
@@ -323,9 +324,7 @@ impl Sending {
                 };
                 match &mut self.left {
                     Some(left) => {
-                        *left = left
-                            .checked_sub(data.len() as u64)
-                            .ok_or(Failure::RequestBody)?;
+                        *left = left.checked_sub(data.len() as u64).ok_or(Failure::RequestBody)?;
                         output.data = data;
                     }
                     None if data.is_empty() => {}
@@ -367,11 +366,8 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
         while !self.is_empty() {
-            let slices = [
-                IoSlice::new(&self.lines),
-                IoSlice::new(&self.data),
-                IoSlice::new(self.end),
-            ];
+            let slices =
+                [IoSlice::new(&self.lines), IoSlice::new(&self.data), IoSlice::new(self.end)];
             let written = if self.data.is_empty() && self.end.is_empty() {
                 ready!(Pin::new(&mut *stream).poll_write(cx, &self.lines))?
             } else {
@@ -405,9 +401,7 @@ impl Output {
 impl Timer {
     fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let deadline = tokio::time::Instant::from_std(deadline);
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }

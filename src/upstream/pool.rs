@@ -52,10 +52,7 @@ impl Pool {
             // The oldest is at the bottom.
             stack.remove(0);
         }
-        stack.push(Idle {
-            connection,
-            until: now + keepalive.idle,
-        });
+        stack.push(Idle { connection, until: now + keepalive.idle });
     }
 
     /// Closes what has been idle for too long or was closed by the node.

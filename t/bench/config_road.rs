@@ -65,24 +65,14 @@ struct Config {
 pub fn run(report: &mut Report) -> Result<()> {
     let mut table = Table::new(
         "W10  config: n routes, n/10 upstreams, n/10 ssls; one change, from bytes to snapshot",
-        &[
-            "routes",
-            "load ms",
-            "MiB",
-            "change of",
-            "p50 µs",
-            "p99 µs",
-            "max µs",
-        ],
+        &["routes", "load ms", "MiB", "change of", "p50 µs", "p99 µs", "max µs"],
     );
     let mut all = Vec::new();
     for routes in SIZES {
         let found = in_a_process_of_its_own(routes)?;
-        for (kind, times) in [
-            ("a route", &found.route),
-            ("an upstream", &found.upstream),
-            ("an ssl", &found.ssl),
-        ] {
+        for (kind, times) in
+            [("a route", &found.route), ("an upstream", &found.upstream), ("an ssl", &found.ssl)]
+        {
             table.row([
                 routes.to_string(),
                 format!("{:.0}", found.load_ms),
@@ -104,11 +94,7 @@ fn in_a_process_of_its_own(routes: usize) -> Result<Found> {
         .args(["--routes", &routes.to_string()])
         .stderr(std::process::Stdio::inherit())
         .output()?;
-    ensure!(
-        output.status.success(),
-        "W10 with {routes} routes: {}",
-        output.status
-    );
+    ensure!(output.status.success(), "W10 with {routes} routes: {}", output.status);
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
@@ -119,24 +105,14 @@ pub fn measure(routes: usize) -> Result<Value> {
     let config = Config::new(routes)?;
     let entries = config.entries()?;
     let (secrets, _changed) = Secrets::new(
-        SecretSettings {
-            ttl: Duration::from_secs(300),
-            neg_ttl: Duration::from_secs(60),
-        },
+        SecretSettings { ttl: Duration::from_secs(300), neg_ttl: Duration::from_secs(60) },
         tokio::runtime::Handle::current(),
         |_, _| {},
     );
     let server = "127.0.0.1:53".parse()?;
-    let dns = Dns::new(DnsSettings {
-        servers: vec![server],
-        ..DnsSettings::default()
-    })?;
+    let dns = Dns::new(DnsSettings { servers: vec![server], ..DnsSettings::default() })?;
     let settings = Settings {
-        keepalive: Keepalive {
-            size: 320,
-            idle: Duration::from_secs(60),
-            requests: 1000,
-        },
+        keepalive: Keepalive { size: 320, idle: Duration::from_secs(60), requests: 1000 },
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
         http2: true,
         fallback_sni: None,
@@ -153,10 +129,7 @@ pub fn measure(routes: usize) -> Result<Value> {
     if let Some((kind, id, why)) = compiler.rejected().next() {
         bail!("{}/{id} was rejected: {:?}", kind.dir(), why.reasons);
     }
-    ensure!(
-        published.load().router.len() == routes,
-        "not every route was taken"
-    );
+    ensure!(published.load().router.len() == routes, "not every route was taken");
 
     let mut revision = 1;
     let mut times = |change: &dyn Fn(usize) -> Result<(String, String)>| -> Result<Times> {
@@ -171,10 +144,7 @@ pub fn measure(routes: usize) -> Result<Value> {
             drop(published.swap(Arc::new(compiler.snapshot().clone())));
             took.push(began.elapsed().as_secs_f64() * 1e6);
         }
-        ensure!(
-            compiler.rejected().next().is_none(),
-            "a change was rejected"
-        );
+        ensure!(compiler.rejected().next().is_none(), "a change was rejected");
         Ok(Times::of(took))
     };
     // Any route, far from the one before; an odd step visits every one.
@@ -196,11 +166,7 @@ pub fn measure(routes: usize) -> Result<Value> {
 
 impl Config {
     fn new(routes: usize) -> Result<Self> {
-        Ok(Self {
-            routes,
-            key: rcgen::KeyPair::generate()?,
-            keyring: Keyring::new([KEY])?,
-        })
+        Ok(Self { routes, key: rcgen::KeyPair::generate()?, keyring: Keyring::new([KEY])? })
     }
 
     /// Everything, as listed by a store.
@@ -260,9 +226,7 @@ impl Config {
         let name = format!("host-{n}.example.com");
         let mut params = rcgen::CertificateParams::new(vec![name.clone()])?;
         params.serial_number = Some((version as u64 + 1).into());
-        let certificate = params
-            .self_signed(&self.key)
-            .context("signing a certificate")?;
+        let certificate = params.self_signed(&self.key).context("signing a certificate")?;
         let value = json!({
             "id": n.to_string(),
             "snis": [name],
@@ -279,11 +243,7 @@ impl Times {
     fn of(mut micros: Vec<f64>) -> Self {
         micros.sort_by(f64::total_cmp);
         let at = |part: f64| micros[((micros.len() - 1) as f64 * part) as usize];
-        Self {
-            p50: at(0.5),
-            p99: at(0.99),
-            max: at(1.0),
-        }
+        Self { p50: at(0.5), p99: at(0.99), max: at(1.0) }
     }
 }
 

@@ -19,41 +19,12 @@ enum Traffic {
 }
 
 const WORKS: [(&str, &str, Traffic); 6] = [
-    (
-        "W1",
-        "HTTP/1.1, 1 KiB, 64 connections",
-        Traffic::Get {
-            path: "/1k",
-            tls: false,
-        },
-    ),
-    (
-        "W2",
-        "100 KiB responses",
-        Traffic::Get {
-            path: "/100k",
-            tls: false,
-        },
-    ),
+    ("W1", "HTTP/1.1, 1 KiB, 64 connections", Traffic::Get { path: "/1k", tls: false }),
+    ("W2", "100 KiB responses", Traffic::Get { path: "/100k", tls: false }),
     ("W3", "POST of 10 KiB", Traffic::Post { bytes: 10 << 10 }),
-    (
-        "W4",
-        "W1 over TLS 1.3",
-        Traffic::Get {
-            path: "/1k",
-            tls: true,
-        },
-    ),
-    (
-        "W5",
-        "full TLS handshakes, one request each",
-        Traffic::Handshakes,
-    ),
-    (
-        "W6",
-        "HTTP/2 over TLS, 32 streams on each of 4 connections",
-        Traffic::Http2,
-    ),
+    ("W4", "W1 over TLS 1.3", Traffic::Get { path: "/1k", tls: true }),
+    ("W5", "full TLS handshakes, one request each", Traffic::Handshakes),
+    ("W6", "HTTP/2 over TLS, 32 streams on each of 4 connections", Traffic::Http2),
 ];
 
 /// The names of these works.
@@ -68,10 +39,8 @@ pub async fn run(
     wanted: impl Fn(&str) -> bool,
     report: &mut Report,
 ) -> Result<()> {
-    let processes: Vec<(String, &Process)> = peers
-        .iter()
-        .map(|peer| (peer.kind.name().to_owned(), &peer.process))
-        .collect();
+    let processes: Vec<(String, &Process)> =
+        peers.iter().map(|peer| (peer.kind.name().to_owned(), &peer.process)).collect();
     for (name, what, traffic) in WORKS {
         if !wanted(name) {
             continue;

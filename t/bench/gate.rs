@@ -46,17 +46,9 @@ pub async fn compare(site: &Site) -> Result<()> {
     let figure: Value = serde_json::from_slice(&text)?;
     let figure = figure["w1_instructions_per_request"]
         .as_f64()
-        .with_context(|| {
-            format!(
-                "{}: w1_instructions_per_request is no number",
-                file.display()
-            )
-        })?;
+        .with_context(|| format!("{}: w1_instructions_per_request is no number", file.display()))?;
     let change = found / figure - 1.0;
-    say(&format!(
-        "the figure is {figure:.0}: {:+.1}%\n",
-        change * 100.0
-    ));
+    say(&format!("the figure is {figure:.0}: {:+.1}%\n", change * 100.0));
     ensure!(
         change <= TOLERANCE,
         "W1 takes {:.1}% more instructions, {:.0}% are allowed; if that is meant, record it with \
@@ -71,10 +63,8 @@ pub async fn compare(site: &Site) -> Result<()> {
 async fn measure(site: &Site) -> Result<f64> {
     let valgrind =
         find("valgrind").context("valgrind is missing; `ci/tools.sh gate` installs it")?;
-    let (few, many) = (
-        instructions(site, &valgrind, FEW).await?,
-        instructions(site, &valgrind, MANY).await?,
-    );
+    let (few, many) =
+        (instructions(site, &valgrind, FEW).await?, instructions(site, &valgrind, MANY).await?);
     let found = many.saturating_sub(few) as f64 / (MANY - FEW) as f64;
     say(&format!("W1: {found:.0} instructions a request\n"));
     Ok(found)
@@ -90,18 +80,14 @@ async fn instructions(site: &Site, valgrind: &Path, requests: usize) -> Result<u
     wait_for(&mut process, ports.http, "/1k").await?;
     h2load::count(ports.http, "/1k", requests)?;
     let text = process.end().await?;
-    let collected = text
-        .lines()
-        .find_map(|line| line.split("Collected : ").nth(1));
+    let collected = text.lines().find_map(|line| line.split("Collected : ").nth(1));
     let collected = collected.and_then(|figure| figure.trim().parse().ok());
     collected.with_context(|| format!("callgrind gave no figure:\n{text}"))
 }
 
 fn below(valgrind: &Path, program: &Path) -> Command {
     let mut command = process::command(valgrind, Seat::Proxy);
-    command
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program);
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
     command
 }
 

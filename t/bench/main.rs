@@ -36,10 +36,7 @@
 //! Sluice is this build's binary, or the one that `SLUICE_BIN` names. `-- gate` counts
 //! instructions instead of time and compares them with ci/bench-gate.json: see `gate`.
 
-#![allow(
-    unreachable_pub,
-    reason = "a program of several files: nothing is published"
-)]
+#![allow(unreachable_pub, reason = "a program of several files: nothing is published")]
 
 mod config_road;
 mod forward;
@@ -128,11 +125,7 @@ async fn start(arguments: Arguments) -> Result<()> {
 async fn run(works: &[String], site: &Site, report: &mut Report) -> Result<()> {
     let names: Vec<&str> = forward::names().chain(["W7", "W8", "W9", "W10"]).collect();
     for work in works {
-        ensure!(
-            names.contains(&work.as_str()),
-            "{work} is no work: expected {}",
-            names.join(", ")
-        );
+        ensure!(names.contains(&work.as_str()), "{work} is no work: expected {}", names.join(", "));
     }
     let wanted = |name: &str| works.is_empty() || works.iter().any(|work| work == name);
     if forward::names().any(wanted) {

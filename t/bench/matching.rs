@@ -52,13 +52,7 @@ pub fn run(report: &mut Report) -> Result<()> {
     ] {
         let [min, median, max] = measure(routes, shape)?;
         let ns = |value: f64| format!("{value:.0}");
-        table.row([
-            routes.to_string(),
-            shape.name().to_owned(),
-            ns(min),
-            ns(median),
-            ns(max),
-        ]);
+        table.row([routes.to_string(), shape.name().to_owned(), ns(min), ns(median), ns(max)]);
         all.push(json!({
             "routes": routes, "differ_in": shape.name(),
             "ns_min": min, "ns_median": median, "ns_max": max,
@@ -97,10 +91,7 @@ fn measure(routes: usize, shape: Shape) -> Result<[f64; 3]> {
     };
     for (n, host, path) in &requests {
         let expected = (!matches!(shape, Shape::Miss)).then_some(*n);
-        ensure!(
-            find(host, path) == expected,
-            "{host}{path} did not find route {n}"
-        );
+        ensure!(find(host, path) == expected, "{host}{path} did not find route {n}");
     }
     let mut batches: Vec<f64> = (0..BATCHES)
         .map(|_| {
@@ -132,10 +123,9 @@ impl Shape {
     fn pattern(self, n: usize) -> (Option<String>, String) {
         match self {
             Self::Path | Self::Miss => (None, format!("/api/v1/service-{n}/*")),
-            Self::HostAndPath => (
-                Some(format!("host-{}.example.com", n / 10)),
-                format!("/service-{}/*", n % 10),
-            ),
+            Self::HostAndPath => {
+                (Some(format!("host-{}.example.com", n / 10)), format!("/service-{}/*", n % 10))
+            }
             Self::Host => (Some(format!("host-{n}.example.com")), "/*".to_owned()),
             Self::WildcardHost => (Some(format!("*.host-{n}.example.com")), "/*".to_owned()),
         }
@@ -146,10 +136,9 @@ impl Shape {
         let plain = "www.example.com".to_owned();
         match self {
             Self::Path => (plain, format!("/api/v1/service-{n}/items/42")),
-            Self::HostAndPath => (
-                format!("host-{}.example.com", n / 10),
-                format!("/service-{}/items/42", n % 10),
-            ),
+            Self::HostAndPath => {
+                (format!("host-{}.example.com", n / 10), format!("/service-{}/items/42", n % 10))
+            }
             Self::Host => (format!("host-{n}.example.com"), "/items/42".to_owned()),
             Self::WildcardHost => (format!("a.host-{n}.example.com"), "/items/42".to_owned()),
             Self::Miss => (plain, format!("/api/v2/service-{n}/items/42")),

@@ -18,10 +18,7 @@ const AT_ONCE: usize = 100;
 /// Gives every proxy a new process and weighs it.
 pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
     let title = format!("W7  memory, idle and with {CONNECTIONS} idle connections");
-    let mut table = Table::new(
-        &title,
-        &["proxy", "idle MiB", "connected MiB", "KiB/connection"],
-    );
+    let mut table = Table::new(&title, &["proxy", "idle MiB", "connected MiB", "KiB/connection"]);
     let mut figures = Vec::new();
     for kind in ALL {
         match weigh(kind, site).await {
@@ -68,10 +65,7 @@ async fn weigh(kind: Kind, site: &Site) -> Result<Option<[u64; 2]>> {
     }
     // Still there? A proxy that closed them would weigh less.
     for client in clients.iter_mut().step_by(AT_ONCE) {
-        client
-            .get("/1k")
-            .await
-            .context("an idle connection was closed")?;
+        client.get("/1k").await.context("an idle connection was closed")?;
     }
     Ok(Some([idle, peer.process.memory()?]))
 }

@@ -60,14 +60,8 @@ impl Kind {
             return Ok(None);
         };
         let process = Process::start(self.name(), command, &folder.join("output.log"))?;
-        let mut peer = Peer {
-            kind: self,
-            ports,
-            process,
-        };
-        wait_for(&mut peer.process, ports.http, "/1k")
-            .await
-            .context(self.name())?;
+        let mut peer = Peer { kind: self, ports, process };
+        wait_for(&mut peer.process, ports.http, "/1k").await.context(self.name())?;
         Ok(Some(peer))
     }
 
@@ -98,9 +92,6 @@ pub async fn start_all(site: &Site) -> Vec<Peer> {
 
 impl Ports {
     pub fn free() -> Result<Self> {
-        Ok(Self {
-            http: free_port()?,
-            https: free_port()?,
-        })
+        Ok(Self { http: free_port()?, https: free_port()? })
     }
 }

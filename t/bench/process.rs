@@ -60,9 +60,7 @@ impl Process {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
                 // A thread may end between listing and reading.
                 let stat = fs::read_to_string(task?.path().join("schedstat"));
-                let ran = stat
-                    .ok()
-                    .and_then(|stat| stat.split(' ').next()?.parse::<u64>().ok());
+                let ran = stat.ok().and_then(|stat| stat.split(' ').next()?.parse::<u64>().ok());
                 nanoseconds += ran.unwrap_or(0);
             }
         }
@@ -98,18 +96,10 @@ impl Process {
         let mut next = 0;
         while let Some(pid) = family.get(next).copied() {
             next += 1;
-            for task in fs::read_dir(format!("/proc/{pid}/task"))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
                 let children = fs::read_to_string(task.path().join("children"));
                 let children = children.unwrap_or_default();
-                family.extend(
-                    children
-                        .split(' ')
-                        .filter_map(|pid| pid.parse::<u32>().ok()),
-                );
+                family.extend(children.split(' ').filter_map(|pid| pid.parse::<u32>().ok()));
             }
         }
         family
@@ -140,20 +130,11 @@ pub fn take_seat() -> Result<()> {
     let pid = std::process::id().to_string();
     // An empty limit stays as it is; the soft one may rise to the hard one.
     let hard = Command::new("prlimit")
-        .args([
-            "--pid",
-            &pid,
-            "--nofile",
-            "--output",
-            "HARD",
-            "--noheadings",
-        ])
+        .args(["--pid", &pid, "--nofile", "--output", "HARD", "--noheadings"])
         .output()
         .context("prlimit (util-linux) did not start")?;
     let hard = String::from_utf8_lossy(&hard.stdout).trim().to_owned();
-    Command::new("prlimit")
-        .args(["--pid", &pid, &format!("--nofile={hard}:")])
-        .status()?;
+    Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={hard}:")]).status()?;
     if let Some(cores) = cores(Seat::Rest) {
         Command::new("taskset")
             .args(["--all-tasks", "--cpu-list", "--pid", &cores, &pid])
@@ -183,11 +164,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps servers where only root's PATH looks.
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    [tools]
-        .into_iter()
-        .chain(places)
-        .map(|place| place.join(name))
-        .find(|file| file.is_file())
+    [tools].into_iter().chain(places).map(|place| place.join(name)).find(|file| file.is_file())
 }
 
 /// A loopback port that nobody listens on, below those that the system gives to clients.

@@ -10,17 +10,8 @@ use crate::process::Process;
 use crate::table::{Table, micros, say};
 
 /// The columns of [`Samples::row`].
-pub const COLUMNS: [&str; 9] = [
-    "work",
-    "proxy",
-    "µs/req min",
-    "median",
-    "max",
-    "× first",
-    "req/s",
-    "p50 µs",
-    "p99 µs",
-];
+pub const COLUMNS: [&str; 9] =
+    ["work", "proxy", "µs/req min", "median", "max", "× first", "req/s", "p50 µs", "p99 µs"];
 
 /// What one proxy did in all rounds.
 pub struct Samples {
@@ -50,10 +41,8 @@ pub async fn interleave<'p, F>(
 where
     F: Future<Output = Result<Load>>,
 {
-    let mut all: Vec<Option<Samples>> = proxies
-        .iter()
-        .map(|(name, _)| Some(Samples::new(name)))
-        .collect();
+    let mut all: Vec<Option<Samples>> =
+        proxies.iter().map(|(name, _)| Some(Samples::new(name))).collect();
     for round in 0..=rounds {
         for (index, samples) in all.iter_mut().enumerate() {
             let Some(these) = samples else {
@@ -65,9 +54,7 @@ where
                 Ok(_) if round == 0 => {}
                 Ok(load) => {
                     let spent = process.cpu()?.saturating_sub(before);
-                    these
-                        .cpu_us
-                        .push(spent.as_secs_f64() * 1e6 / load.requests as f64);
+                    these.cpu_us.push(spent.as_secs_f64() * 1e6 / load.requests as f64);
                     these.loads.push(load);
                 }
                 Err(error) => {
@@ -84,10 +71,7 @@ where
 pub fn rows(table: &mut Table, work: &str, all: &[Samples]) -> Value {
     let first = all.first().map(|first| first.cpu().median);
     let figures = all.iter().map(|samples| {
-        let (cpu, ratio) = (
-            samples.cpu(),
-            first.map_or(1.0, |first| samples.cpu().median / first),
-        );
+        let (cpu, ratio) = (samples.cpu(), first.map_or(1.0, |first| samples.cpu().median / first));
         let (rate, p50, p99) = (
             samples.median(Load::per_second),
             samples.median(|load| load.p50_us),
@@ -117,11 +101,7 @@ pub fn rows(table: &mut Table, work: &str, all: &[Samples]) -> Value {
 
 impl Samples {
     fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            cpu_us: Vec::new(),
-            loads: Vec::new(),
-        }
+        Self { name: name.to_owned(), cpu_us: Vec::new(), loads: Vec::new() }
     }
 
     pub fn cpu(&self) -> Spread {
@@ -141,10 +121,6 @@ impl Spread {
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         let last = figures.len().saturating_sub(1);
-        Self {
-            min: at(0),
-            median: at(last / 2),
-            max: at(last),
-        }
+        Self { min: at(0), median: at(last / 2), max: at(last) }
     }
 }

@@ -42,22 +42,12 @@ impl Site {
         let key = rcgen::KeyPair::generate()?;
         let certificate =
             rcgen::CertificateParams::new(vec![HOST.to_owned()])?.self_signed(&key)?;
-        let certificate = Certificate {
-            pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        };
+        let certificate = Certificate { pem: certificate.pem(), key_pem: key.serialize_pem() };
         let origin = free_port()?;
         let place = dir.path().join("origin");
         let mut process = start_origin(place, origin)?;
         wait_for(&mut process, origin, "/1k").await?;
-        Ok(Self {
-            dir,
-            certificate,
-            origin,
-            rounds,
-            seconds,
-            _origin: process,
-        })
+        Ok(Self { dir, certificate, origin, rounds, seconds, _origin: process })
     }
 
     /// A new folder for one process.
@@ -136,18 +126,13 @@ pub async fn wait_for(process: &mut Process, port: u16, path: &str) -> Result<()
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    bail!(
-        "port {port} did not serve {path} within 60 s: {}",
-        last.unwrap_or_default()
-    )
+    bail!("port {port} did not serve {path} within 60 s: {}", last.unwrap_or_default())
 }
 
 /// Runs a load tool to its end and returns what it printed.
 pub fn output(mut command: Command) -> Result<String> {
     let name = command.get_program().to_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("{} did not start", name.display()))?;
+    let output = command.output().with_context(|| format!("{} did not start", name.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -65,17 +65,7 @@ pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
     let title = format!("W8  sluice at {rate:.0} requests/s, half of saturation, {ROUTES} routes");
     let mut table = Table::new(
         &title,
-        &[
-            "routes",
-            "µs/req",
-            "req/s",
-            "p50 µs",
-            "p99 min",
-            "median",
-            "max",
-            "change p50",
-            "p99",
-        ],
+        &["routes", "µs/req", "req/s", "p50 µs", "p99 min", "median", "max", "change p50", "p99"],
     );
     let mut figures = Vec::new();
     for (name, rounds) in [("at rest", &quiet), ("one changes every 10 ms", &changing)] {
@@ -84,10 +74,8 @@ pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
         let p50 = of(&|round| round.load.p50_us).median;
         let cpu = of(&|round| round.cpu_us).median;
         let change = |what: &dyn Fn(&Load) -> f64| {
-            let times: Vec<f64> = rounds
-                .iter()
-                .filter_map(|round| round.changes.as_ref().map(what))
-                .collect();
+            let times: Vec<f64> =
+                rounds.iter().filter_map(|round| round.changes.as_ref().map(what)).collect();
             (!times.is_empty()).then(|| Spread::of(times).median)
         };
         let (change_p50, change_p99) = (change(&|load| load.p50_us), change(&|load| load.p99_us));
@@ -119,28 +107,18 @@ impl Filled {
     /// Starts a node on the embedded store and fills it through the Admin API.
     async fn start(site: &Site) -> Result<Self> {
         let admin = free_port()?;
-        let peer = Node::embedded(Ports::free()?, admin)?
-            .start(site, None)
-            .await?;
+        let peer = Node::embedded(Ports::free()?, admin)?.start(site, None).await?;
         let mut node = Self { peer, admin };
         node.wait_for_admin().await?;
-        node.put("/apisix/admin/upstreams/1", &upstream(site))
-            .await?;
+        node.put("/apisix/admin/upstreams/1", &upstream(site)).await?;
         let writer = async |first: usize| -> Result<()> {
             let mut client = Client::connect(admin).await?;
             for n in (first..ROUTES).step_by(WRITERS) {
-                put(
-                    &mut client,
-                    &format!("/apisix/admin/routes/{n}"),
-                    &route(n, 0),
-                )
-                .await?;
+                put(&mut client, &format!("/apisix/admin/routes/{n}"), &route(n, 0)).await?;
             }
             Ok(())
         };
-        try_join_all((0..WRITERS).map(writer))
-            .await
-            .context("filling the Admin API")?;
+        try_join_all((0..WRITERS).map(writer)).await.context("filling the Admin API")?;
         let last = format!("/service-{}/1k", ROUTES - 1);
         crate::site::wait_for(&mut node.peer.process, node.peer.ports.http, &last).await?;
         Ok(node)
@@ -175,11 +153,7 @@ impl Filled {
         };
         let spent = self.peer.process.cpu()?.saturating_sub(before);
         let cpu_us = spent.as_secs_f64() * 1e6 / load.requests as f64;
-        Ok(Round {
-            load,
-            cpu_us,
-            changes,
-        })
+        Ok(Round { load, cpu_us, changes })
     }
 
     /// Changes one route after the other.
@@ -211,14 +185,9 @@ fn route(n: usize, version: usize) -> Value {
 
 async fn put(client: &mut Client, path: &str, value: &Value) -> Result<()> {
     let headers = format!("X-API-KEY: {ADMIN_KEY}\r\nContent-Type: application/json\r\n");
-    let status = client
-        .exchange(request("PUT", path, &headers, &value.to_string()).as_bytes())
-        .await?;
-    ensure!(
-        status == 200 || status == 201,
-        "PUT {path}: {status}\n{}",
-        client.response()
-    );
+    let status =
+        client.exchange(request("PUT", path, &headers, &value.to_string()).as_bytes()).await?;
+    ensure!(status == 200 || status == 201, "PUT {path}: {status}\n{}", client.response());
     Ok(())
 }
 

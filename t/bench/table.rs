@@ -22,10 +22,7 @@ pub struct Report {
 impl Table {
     pub fn new(title: &str, columns: &[&str]) -> Self {
         let head = columns.iter().map(|&column| column.to_owned()).collect();
-        Self {
-            title: title.to_owned(),
-            rows: vec![head],
-        }
+        Self { title: title.to_owned(), rows: vec![head] }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -46,17 +43,9 @@ impl Table {
         };
         let mut text = format!("\n{}\n", self.title);
         for row in &self.rows {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, &width))| {
-                    if is_text(column) {
-                        format!("{cell:<width$}")
-                    } else {
-                        format!("{cell:>width$}")
-                    }
-                });
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                if is_text(column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
             text += &format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
         text
@@ -75,17 +64,10 @@ impl Report {
     /// Writes the figures, with the machine that they are from.
     pub fn write(mut self, file: &Path) -> Result<()> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-        let cores = cpuinfo
-            .lines()
-            .filter(|line| line.starts_with("processor"))
-            .count();
-        self.figures.insert(
-            "machine".to_owned(),
-            json!({ "cpu": model, "cores": cores }),
-        );
+        let model =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+        let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+        self.figures.insert("machine".to_owned(), json!({ "cpu": model, "cores": cores }));
         let text = serde_json::to_string_pretty(&self.figures)? + "\n";
         std::fs::write(file, text)
             .with_context(|| format!("could not write {}", file.display()))?;

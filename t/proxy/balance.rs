@@ -22,8 +22,7 @@ async fn origins_of(gateway: &Gateway, path: &str, requests: usize) -> BTreeMap<
 
 #[tokio::test]
 async fn spreads_requests_by_weight() {
-    let (a, b, c) =
-        (Origin::named("a").await, Origin::named("b").await, Origin::named("c").await);
+    let (a, b, c) = (Origin::named("a").await, Origin::named("b").await, Origin::named("c").await);
     // One worker: turns are shared, but the exact count of a run then is one too.
     let gateway = Gateway::start().await;
     let nodes = json!({ a.node(): 3, b.node(): 1, c.node(): 0 });

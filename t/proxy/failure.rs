@@ -19,14 +19,22 @@ async fn tells_failures_as_apisix_does() {
     let node = |node: &str| json!({ "type": "roundrobin", "nodes": { node: 1 } });
     gateway.put_route("refused", json!({ "uri": "/refused", "upstream": node(&nobody) })).await;
     gateway
-        .put_route("empty", json!({ "uri": "/empty", "upstream": { "type": "roundrobin", "nodes": {} } }))
+        .put_route(
+            "empty",
+            json!({ "uri": "/empty", "upstream": { "type": "roundrobin", "nodes": {} } }),
+        )
         .await;
     let timeout = json!({ "connect": 1, "send": 1, "read": 0.2 });
     gateway
-        .put_route("slow", json!({ "uri": "/delay/*", "timeout": timeout, "upstream": upstream(&origin) }))
+        .put_route(
+            "slow",
+            json!({ "uri": "/delay/*", "timeout": timeout, "upstream": upstream(&origin) }),
+        )
         .await;
     gateway.put_route("dropped", json!({ "uri": "/drop", "upstream": upstream(&origin) })).await;
-    gateway.put_route("failing", json!({ "uri": "/status/*", "upstream": upstream(&origin) })).await;
+    gateway
+        .put_route("failing", json!({ "uri": "/status/*", "upstream": upstream(&origin) }))
+        .await;
     gateway.served("/status/200").await;
 
     let none = gateway.get("/none").await;

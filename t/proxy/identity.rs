@@ -86,7 +86,10 @@ async fn takes_the_clients_address_from_a_believed_proxy() {
         .await;
     let upstream = upstream(&origin);
     gateway
-        .put_route("1", json!({ "uri": "/headers", "remote_addr": "9.9.9.0/24", "upstream": upstream }))
+        .put_route(
+            "1",
+            json!({ "uri": "/headers", "remote_addr": "9.9.9.0/24", "upstream": upstream }),
+        )
         .await;
     gateway.routed_with("/headers", &[("x-real-ip", "9.9.9.9")]).await;
     let told = headers(&gateway, &[("x-real-ip", "9.9.9.9")]).await;
@@ -120,7 +123,11 @@ async fn passes_hosts_on_as_the_upstream_says() {
     for (id, more, expected) in [
         ("pass", json!({}), "client.com".to_owned()),
         ("node", json!({ "pass_host": "node" }), origin.node()),
-        ("rewrite", json!({ "pass_host": "rewrite", "upstream_host": "other.com" }), "other.com".to_owned()),
+        (
+            "rewrite",
+            json!({ "pass_host": "rewrite", "upstream_host": "other.com" }),
+            "other.com".to_owned(),
+        ),
     ] {
         let mut upstream = upstream(&origin);
         upstream.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -138,7 +145,8 @@ async fn route_and_node_see_the_same_path() {
     let gateway = Gateway::start().await;
     let upstream = upstream(&origin);
     gateway.put_route("public", json!({ "uri": "/public/*", "upstream": upstream })).await;
-    let private = json!({ "uri": "/private/*", "upstream": upstream, "plugins": { "key-auth": {} } });
+    let private =
+        json!({ "uri": "/private/*", "upstream": upstream, "plugins": { "key-auth": {} } });
     gateway.put_route("private", private).await;
     gateway.served("/public/x").await;
     gateway.routed("/private/x").await;

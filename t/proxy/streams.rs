@@ -47,7 +47,9 @@ async fn streams_large_bodies_without_changing_a_byte() {
     let bodies = [
         reqwest::Body::from(sent.clone()),
         reqwest::Body::wrap_stream(stream::iter(
-            sent.chunks(70_001).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>(),
+            sent.chunks(70_001)
+                .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
+                .collect::<Vec<_>>(),
         )),
     ];
     for body in bodies {
@@ -126,7 +128,8 @@ async fn answers_expectations_and_bodies_that_are_too_large() {
     assert_eq!(chunked.status(), 413);
 
     let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
-    let head = "POST /anything HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let head =
+        "POST /anything HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
     let interim = raw::read_until(&mut client, "\r\n\r\n").await;
     assert!(interim.starts_with("HTTP/1.1 100"), "{interim}");

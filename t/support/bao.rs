@@ -128,7 +128,8 @@ impl Bao {
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let url = format!("{}/v1/{path}", self.url);
-        let mut request = self.client.request(method, url).header("X-Vault-Token", &self.root_token);
+        let mut request =
+            self.client.request(method, url).header("X-Vault-Token", &self.root_token);
         if let Some(body) = body {
             request = request.json(&body);
         }

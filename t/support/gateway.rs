@@ -88,13 +88,7 @@ impl Builder {
             },
             "sluice": {},
         });
-        Self {
-            ports,
-            config,
-            apisix_yaml: None,
-            env: Vec::new(),
-            wait: true,
-        }
+        Self { ports, config, apisix_yaml: None, env: Vec::new(), wait: true }
     }
 
     /// Keeps the config in etcd, under the prefix `/apisix`.
@@ -146,21 +140,14 @@ impl Builder {
     }
 
     pub async fn start(self) -> Gateway {
-        let dir = tempfile::Builder::new()
-            .prefix("sluice-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("sluice-").tempdir().unwrap();
         let mut gateway = Gateway {
             server: None,
             ports: self.ports,
             dir,
             env: self.env,
             wait: self.wait,
-            client: Client::builder()
-                .no_proxy()
-                .timeout(PATIENCE)
-                .build()
-                .unwrap(),
+            client: Client::builder().no_proxy().timeout(PATIENCE).build().unwrap(),
         };
         let mut config = self.config;
         config["sluice"]["data_dir"] = json!(gateway.dir.path().join("data"));
@@ -239,12 +226,7 @@ impl Gateway {
 
     /// GET through the HTTP port with another Host.
     pub async fn get_host(&self, host: &str, path: &str) -> Response {
-        self.client
-            .get(self.http_url(path))
-            .header("host", host)
-            .send()
-            .await
-            .unwrap()
+        self.client.get(self.http_url(path)).header("host", host).send().await.unwrap()
     }
 
     pub fn https_url(&self, host: &str, path: &str) -> String {
@@ -301,10 +283,7 @@ impl Gateway {
     /// PUTs a resource and panics with the answer unless it was taken: `put("/routes/1", …)`.
     pub async fn put(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.admin("PUT", path, Some(body)).await;
-        assert!(
-            status == 200 || status == 201,
-            "PUT {path}: {status} {answer}"
-        );
+        assert!(status == 200 || status == 201, "PUT {path}: {status} {answer}");
         answer
     }
 
@@ -314,18 +293,8 @@ impl Gateway {
 
     /// The Prometheus page.
     pub async fn metrics(&self) -> String {
-        let url = format!(
-            "http://127.0.0.1:{}/apisix/prometheus/metrics",
-            self.ports.metrics
-        );
-        self.client
-            .get(url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
+        let url = format!("http://127.0.0.1:{}/apisix/prometheus/metrics", self.ports.metrics);
+        self.client.get(url).send().await.unwrap().text().await.unwrap()
     }
 
     /// The value of one sample of the Prometheus page: `sample("apisix_http_status", &[r#"code="200""#])`
@@ -355,12 +324,8 @@ impl Gateway {
     }
 
     async fn get_json(&self, port: u16, path: &str) -> (u16, Value) {
-        let response = self
-            .client
-            .get(format!("http://127.0.0.1:{port}{path}"))
-            .send()
-            .await
-            .unwrap();
+        let response =
+            self.client.get(format!("http://127.0.0.1:{port}{path}")).send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(json!(text)))
@@ -419,11 +384,7 @@ impl Gateway {
 
     /// Waits until the process has ended by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        self.server
-            .as_mut()
-            .expect("the gateway was stopped before")
-            .ended()
-            .await
+        self.server.as_mut().expect("the gateway was stopped before").ended().await
     }
 
     pub fn kill(&mut self) {
@@ -442,9 +403,7 @@ impl Gateway {
     /// Everything that the processes of this gateway wrote so far, with their log files.
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        let files = std::fs::read_dir(self.dir.path().join("logs"))
-            .into_iter()
-            .flatten();
+        let files = std::fs::read_dir(self.dir.path().join("logs")).into_iter().flatten();
         let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files.push(self.dir.path().join("gateway.log"));
@@ -460,34 +419,21 @@ impl Gateway {
         let url = format!("http://127.0.0.1:{}/status/ready", self.ports.status);
         let end = Instant::now() + PATIENCE;
         loop {
-            let answer = self
-                .client
-                .get(&url)
-                .timeout(Duration::from_secs(2))
-                .send()
-                .await;
+            let answer = self.client.get(&url).timeout(Duration::from_secs(2)).send().await;
             if answer.is_ok_and(|response| response.status() == 200) {
                 return;
             }
-            let ended = self
-                .server
-                .as_mut()
-                .and_then(|server| server.child.try_wait().unwrap());
+            let ended = self.server.as_mut().and_then(|server| server.child.try_wait().unwrap());
             if let Some(status) = ended {
                 panic!("the gateway ended before it was ready: {status}");
             }
-            assert!(
-                Instant::now() < end,
-                "the gateway was not ready within {PATIENCE:?}"
-            );
+            assert!(Instant::now() < end, "the gateway was not ready within {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     fn server(&self) -> &Server {
-        self.server
-            .as_ref()
-            .expect("the gateway was stopped before")
+        self.server.as_ref().expect("the gateway was stopped before")
     }
 
     async fn launch(&mut self) {
@@ -516,20 +462,13 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!(
-                "--- log of the gateway on port {}\n{}---",
-                self.ports.http,
-                self.logs()
-            );
+            eprintln!("--- log of the gateway on port {}\n{}---", self.ports.http, self.logs());
         }
     }
 }
 
 /// The leaf certificate (DER) that the connection of an answer showed.
 pub fn certificate(response: &Response) -> Vec<u8> {
-    let info = response
-        .extensions()
-        .get::<reqwest::tls::TlsInfo>()
-        .unwrap();
+    let info = response.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
     info.peer_certificate().unwrap().to_vec()
 }

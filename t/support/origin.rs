@@ -94,9 +94,8 @@ impl Origin {
 
     /// Starts an HTTPS origin with a certificate chain and its key, both PEM.
     pub async fn start_tls(cert_pem: &str, key_pem: &str) -> Self {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(cert_pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .unwrap();
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect::<Result<_, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -150,19 +149,14 @@ impl Origin {
         let listener = StdListener::bind(addr).unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            name: name.to_owned(),
-            ..Shared::default()
-        });
+        let shared = Arc::new(Shared { name: name.to_owned(), ..Shared::default() });
         let (stop, stopped) = oneshot::channel();
         // A thread of its own, so that a busy or blocked test does not slow its origin.
         let thread = std::thread::spawn({
             let shared = shared.clone();
             move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                     tokio::select! {
@@ -172,12 +166,7 @@ impl Origin {
                 });
             }
         });
-        Self {
-            addr,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { addr, shared, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -243,17 +232,10 @@ fn remember(shared: &Shared, request: &Request<Incoming>) {
 async fn answer(request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, BoxError> {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let number = |at: usize| {
-        parts
-            .get(at)
-            .and_then(|part| part.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
+    let number = |at: usize| parts.get(at).and_then(|part| part.parse::<u64>().ok()).unwrap_or(0);
     match parts[0] {
         "ip" => Ok(with_json(&json!({ "origin": peer.ip() }))),
-        "headers" => Ok(with_json(
-            &json!({ "headers": headers_json(request.headers()) }),
-        )),
+        "headers" => Ok(with_json(&json!({ "headers": headers_json(request.headers()) }))),
         "status" => {
             let mut response = Response::new(empty());
             *response.status_mut() = StatusCode::from_u16(u16::try_from(number(1))?)?;
@@ -262,11 +244,7 @@ async fn answer(request: Request<Incoming>, peer: SocketAddr) -> Result<Response
         "bytes" => Ok(with_bytes(usize::try_from(number(1))?)),
         "stream" => {
             let pause = query_number(request.uri(), "ms");
-            Ok(Response::new(chunks(
-                number(1),
-                usize::try_from(number(2))?,
-                pause,
-            )))
+            Ok(Response::new(chunks(number(1), usize::try_from(number(2))?, pause)))
         }
         "delay" => {
             tokio::time::sleep(Duration::from_millis(number(1))).await;
@@ -274,9 +252,7 @@ async fn answer(request: Request<Incoming>, peer: SocketAddr) -> Result<Response
         }
         "close" => {
             let mut response = echo_json(request).await?;
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             Ok(response)
         }
         "drop" => Err("closed without an answer, as asked".into()),
@@ -305,9 +281,7 @@ fn never(never: Infallible) -> Error {
 fn with_json(value: &Value) -> Response<Body> {
     let body = Full::from(value.to_string()).map_err(never).boxed_unsync();
     let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -338,10 +312,7 @@ fn chunks(count: u64, size: usize, pause_ms: u64) -> Body {
 
 fn truncated(length: usize) -> Response<Body> {
     let half = Bytes::from(vec![b'x'; length]);
-    let frames = [
-        Ok(Frame::data(half)),
-        Err(Error::other("cut short, as asked")),
-    ];
+    let frames = [Ok(Frame::data(half)), Err(Error::other("cut short, as asked"))];
     // A pause between the two, so that hyper flushes the first half before it closes.
     let stream = stream::iter(frames).then(|frame| async {
         if frame.is_err() {
@@ -350,9 +321,7 @@ fn truncated(length: usize) -> Response<Body> {
         frame
     });
     let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(2 * length));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(2 * length));
     response
 }
 
@@ -373,11 +342,7 @@ fn headers_json(headers: &HeaderMap) -> Value {
     for name in headers.keys() {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut values: Vec<String> = headers.get_all(name).iter().map(text).collect();
-        let value = if values.len() == 1 {
-            json!(values.remove(0))
-        } else {
-            json!(values)
-        };
+        let value = if values.len() == 1 { json!(values.remove(0)) } else { json!(values) };
         json.insert(name.as_str().to_owned(), value);
     }
     Value::Object(json)
@@ -433,40 +398,22 @@ async fn behaves_as_its_paths_say() {
 
     let ip = get("/ip").await.unwrap();
     assert_eq!(ip.headers()["x-origin"], "a");
-    assert_eq!(
-        ip.json::<Value>().await.unwrap(),
-        json!({ "origin": "127.0.0.1" })
-    );
+    assert_eq!(ip.json::<Value>().await.unwrap(), json!({ "origin": "127.0.0.1" }));
 
-    let post = client
-        .post(url("/anything/x?y=1"))
-        .header("X-A", "1")
-        .header("X-A", "2")
-        .body("abc");
+    let post =
+        client.post(url("/anything/x?y=1")).header("X-A", "1").header("X-A", "2").body("abc");
     let echo: Value = post.send().await.unwrap().json().await.unwrap();
-    assert_eq!(
-        (&echo["method"], &echo["uri"]),
-        (&json!("POST"), &json!("/anything/x?y=1"))
-    );
-    assert_eq!(
-        (&echo["headers"]["x-a"], &echo["body_bytes"]),
-        (&json!(["1", "2"]), &json!(3))
-    );
+    assert_eq!((&echo["method"], &echo["uri"]), (&json!("POST"), &json!("/anything/x?y=1")));
+    assert_eq!((&echo["headers"]["x-a"], &echo["body_bytes"]), (&json!(["1", "2"]), &json!(3)));
 
     assert_eq!(get("/status/418").await.unwrap().status(), 418);
     assert_eq!(get("/delay/1").await.unwrap().status(), 200);
     let bytes = get("/bytes/1000").await.unwrap();
-    assert_eq!(
-        (bytes.content_length(), bytes.bytes().await.unwrap().len()),
-        (Some(1000), 1000)
-    );
+    assert_eq!((bytes.content_length(), bytes.bytes().await.unwrap().len()), (Some(1000), 1000));
     let stream = get("/stream/3/10?ms=1").await.unwrap();
     assert_eq!(stream.headers()["transfer-encoding"], "chunked");
     assert_eq!(stream.bytes().await.unwrap().len(), 30);
-    assert_eq!(
-        get("/close").await.unwrap().headers()["connection"],
-        "close"
-    );
+    assert_eq!(get("/close").await.unwrap().headers()["connection"], "close");
     let echoed = client.post(url("/echo")).body("abc").send().await.unwrap();
     assert_eq!(echoed.text().await.unwrap(), "abc");
     assert!(get("/drop").await.is_err());
@@ -482,22 +429,11 @@ async fn behaves_as_its_paths_say() {
 async fn echoes_websocket_messages() {
     let origin = Origin::start().await;
     let socket = tokio::net::TcpStream::connect(origin.addr()).await.unwrap();
-    let (mut socket, response) = tokio_tungstenite::client_async("ws://origin/ws", socket)
-        .await
-        .unwrap();
+    let (mut socket, response) =
+        tokio_tungstenite::client_async("ws://origin/ws", socket).await.unwrap();
     assert_eq!(response.headers()["x-origin"], "origin");
     socket.send("hello".into()).await.unwrap();
-    assert_eq!(
-        socket
-            .next()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_text()
-            .unwrap()
-            .as_str(),
-        "hello"
-    );
+    assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap().as_str(), "hello");
     socket.close(None).await.unwrap();
 }
 

@@ -11,9 +11,7 @@ use crate::serve::Endpoint;
 const VIEWER: &str = "4054f7cf07e344346cd3f287985e76a2";
 
 fn bare(method: &str, uri: &str, header: Option<(&str, &str)>) -> Request<Full<Bytes>> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("/apisix/admin{uri}"));
+    let mut request = Request::builder().method(method).uri(format!("/apisix/admin{uri}"));
     if let Some((name, value)) = header {
         request = request.header(name, value);
     }
@@ -47,32 +45,19 @@ async fn says_why_a_key_was_refused() {
     for (method, header, why) in [
         ("GET", None, "missing apikey"),
         ("GET", Some(("X-API-KEY", "wrong")), "wrong apikey"),
-        (
-            "PUT",
-            Some(("X-API-KEY", VIEWER)),
-            "invalid method for role viewer",
-        ),
+        ("PUT", Some(("X-API-KEY", VIEWER)), "invalid method for role viewer"),
     ] {
-        let body = rig
-            .send(bare(method, "/routes/1", header))
-            .await
-            .expect(401);
-        assert_eq!(
-            body,
-            json!({"error_msg": "failed to check token", "description": why})
-        );
+        let body = rig.send(bare(method, "/routes/1", header)).await.expect(401);
+        assert_eq!(body, json!({"error_msg": "failed to check token", "description": why}));
     }
 }
 
 #[tokio::test]
 async fn keeps_strange_addresses_out() {
     let rig = Rig::new().await;
-    for (peer, status) in [
-        ("127.0.0.9:1", 200),
-        ("[::ffff:127.0.0.9]:1", 200),
-        ("10.0.0.1:1", 403),
-        ("[::1]:1", 403),
-    ] {
+    for (peer, status) in
+        [("127.0.0.9:1", 200), ("[::ffff:127.0.0.9]:1", 200), ("10.0.0.1:1", 403), ("[::1]:1", 403)]
+    {
         let sent = request("GET", "routes", String::new());
         let got = rig.send_from(sent, peer.parse().unwrap()).await;
         assert_eq!(got.status, status, "{peer}");
@@ -110,34 +95,15 @@ async fn tells_its_version_and_lets_other_origins_read() {
 async fn answers_over_http_until_it_is_stopped() {
     let rig = Rig::new().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "http://{}/apisix/admin/routes/1",
-        listener.local_addr().unwrap()
-    );
-    let endpoint = Endpoint {
-        name: "admin",
-        listener,
-        tls: None,
-    };
+    let url = format!("http://{}/apisix/admin/routes/1", listener.local_addr().unwrap());
+    let endpoint = Endpoint { name: "admin", listener, tls: None };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(rig.admin.clone().serve(endpoint, stopped));
     let client = reqwest::Client::new();
-    let put = client
-        .put(&url)
-        .header("X-API-KEY", KEY)
-        .json(&route("/"))
-        .send()
-        .await
-        .unwrap();
+    let put = client.put(&url).header("X-API-KEY", KEY).json(&route("/")).send().await.unwrap();
     assert_eq!(put.status(), 201);
     let long = "x".repeat(1_572_865);
-    let refused = client
-        .put(&url)
-        .header("X-API-KEY", KEY)
-        .body(long)
-        .send()
-        .await
-        .unwrap();
+    let refused = client.put(&url).header("X-API-KEY", KEY).body(long).send().await.unwrap();
     assert_eq!(refused.status(), 400);
     drop(client);
     stop.send(()).unwrap();

@@ -9,14 +9,8 @@ use crate::admin::{Admin, Settings};
 async fn lists_plugins_in_order_of_execution() {
     let rig = Rig::new().await;
     let names = rig.get("plugins/list").await.expect(200);
-    assert_eq!(
-        names,
-        json!(["key-auth", "proxy-rewrite", "limit-count", "prometheus"])
-    );
-    assert_eq!(
-        rig.get("plugins/list?subsystem=stream").await.expect(200),
-        json!([])
-    );
+    assert_eq!(names, json!(["key-auth", "proxy-rewrite", "limit-count", "prometheus"]));
+    assert_eq!(rig.get("plugins/list?subsystem=stream").await.expect(200), json!([]));
     let got = rig.get("plugins/list?subsystem=x").await;
     assert_eq!((got.status, &*got.text), (400, "invalid subsystem passed"));
 }
@@ -29,10 +23,7 @@ async fn leaves_out_what_is_not_enabled() {
         ..settings()
     };
     rig.admin = Admin::new(settings, rig.store.clone(), rig.admin.compiler.clone());
-    assert_eq!(
-        rig.get("plugins/list").await.expect(200),
-        json!(["prometheus"])
-    );
+    assert_eq!(rig.get("plugins/list").await.expect(200), json!(["prometheus"]));
     let got = rig.get("plugins/key-auth").await;
     got.refused(404, "plugin not found in subsystem http");
 }
@@ -42,19 +33,11 @@ async fn tells_everything_about_every_plugin() {
     let rig = Rig::new().await;
     let all = rig.get("plugins?all=true").await.expect(200);
     let key_auth = &all["key-auth"];
-    assert_eq!(
-        (&key_auth["priority"], &key_auth["type"]),
-        (&json!(2500), &json!("auth"))
-    );
+    assert_eq!((&key_auth["priority"], &key_auth["type"]), (&json!(2500), &json!("auth")));
     assert_eq!(key_auth["consumer_schema"]["required"], json!(["key"]));
     assert!(all["limit-count"]["metadata_schema"]["properties"]["limit_header"].is_object());
     assert_eq!(all["prometheus"]["type"], Value::Null);
-    assert_eq!(
-        rig.get("plugins?all=true&subsystem=stream")
-            .await
-            .expect(200),
-        json!({})
-    );
+    assert_eq!(rig.get("plugins?all=true&subsystem=stream").await.expect(200), json!({}));
 }
 
 #[tokio::test]
@@ -65,21 +48,14 @@ async fn serves_schemas() {
         assert_eq!(schema["properties"]["header"]["default"], "apikey");
         assert!(schema["properties"]["_meta"]["properties"]["disable"].is_object());
     }
-    let consumer = rig
-        .get("plugins/key-auth?schema_type=consumer")
-        .await
-        .expect(200);
+    let consumer = rig.get("plugins/key-auth?schema_type=consumer").await.expect(200);
     assert_eq!(consumer["required"], json!(["key"]));
     let none = rig.get("plugins/prometheus?schema_type=consumer").await;
     none.refused(400, "not found schema");
     for path in ["plugins/asdf", "plugins", "schema/plugins/asdf"] {
-        rig.get(path)
-            .await
-            .refused(404, "plugin not found in subsystem http");
+        rig.get(path).await.refused(404, "plugin not found in subsystem http");
     }
-    rig.get("plugins/key-auth?subsystem=x")
-        .await
-        .refused(400, "unsupported subsystem: x");
+    rig.get("plugins/key-auth?subsystem=x").await.refused(400, "unsupported subsystem: x");
     for (name, property) in [
         ("route", "uri"),
         ("routes", "uri"),
@@ -90,9 +66,7 @@ async fn serves_schemas() {
         let schema = rig.get(&format!("schema/{name}")).await.expect(200);
         assert!(schema["properties"][property].is_object(), "{name}");
     }
-    rig.get("schema/nothing")
-        .await
-        .refused(400, "not found schema: nothing");
+    rig.get("schema/nothing").await.refused(400, "not found schema: nothing");
 }
 
 #[tokio::test]
@@ -102,14 +76,8 @@ async fn validates_by_schema_alone() {
     let good = json!({"uri": "/", "upstream": upstream(), "service_id": "nowhere"});
     let got = rig.call("POST", path, good).await;
     assert_eq!((got.status, &*got.text), (200, ""));
-    let got = rig
-        .call("POST", path, json!({"uri": 666, "upstream": upstream()}))
-        .await
-        .expect(400);
-    assert_eq!(
-        got["error_msg"],
-        "property \"uri\": expected a string, got 666"
-    );
+    let got = rig.call("POST", path, json!({"uri": 666, "upstream": upstream()})).await.expect(400);
+    assert_eq!(got["error_msg"], "property \"uri\": expected a string, got 666");
     let unknown = rig.call("POST", "schema/validate/routs", json!({})).await;
     unknown.refused(404, "Unsupported resource type: routs");
     assert_eq!(rig.get("routes").await.expect(200)["total"], 0);

@@ -42,11 +42,7 @@ impl ConfigStore for Trouble {
             return Err(fails());
         }
         let left = |left: usize| left.checked_sub(1);
-        if self
-            .overtakes
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
-            .is_ok()
-        {
+        if self.overtakes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
             let mut theirs = route("/theirs");
             theirs["create_time"] = json!(7);
             theirs["desc"] = json!("theirs");
@@ -77,25 +73,14 @@ impl ConfigStore for Trouble {
 }
 
 async fn overtaken(times: usize) -> Rig {
-    Rig::over(|inner| {
-        Arc::new(Trouble {
-            inner,
-            overtakes: AtomicUsize::new(times),
-            fails: None,
-        })
-    })
-    .await
+    Rig::over(|inner| Arc::new(Trouble { inner, overtakes: AtomicUsize::new(times), fails: None }))
+        .await
 }
 
 async fn with_match(rig: &Rig, method: &str, path: &str, condition: &str) -> Got {
-    let body = if method == "DELETE" {
-        String::new()
-    } else {
-        route("/m").to_string()
-    };
+    let body = if method == "DELETE" { String::new() } else { route("/m").to_string() };
     let mut sent = request(method, path, body);
-    sent.headers_mut()
-        .insert("if-match", condition.parse().unwrap());
+    sent.headers_mut().insert("if-match", condition.parse().unwrap());
     rig.send(sent).await
 }
 
@@ -107,9 +92,7 @@ async fn a_put_that_was_overtaken_tries_once_more() {
     assert_eq!(put["value"]["create_time"], json!(7));
     assert_eq!(rig.stored("routes/1").await["uri"], "/ours");
     let rig = overtaken(9).await;
-    rig.put("routes/1", route("/ours"))
-        .await
-        .refused(409, "changed by others");
+    rig.put("routes/1", route("/ours")).await.refused(409, "changed by others");
     assert_eq!(rig.stored("routes/1").await["uri"], "/theirs");
 }
 
@@ -117,27 +100,13 @@ async fn a_put_that_was_overtaken_tries_once_more() {
 async fn a_patch_that_was_overtaken_merges_anew() {
     let rig = overtaken(1).await;
     let before = route("/before").to_string().into();
-    rig.store
-        .put("routes/1", before, Expect::Any, None)
-        .await
-        .unwrap();
-    let got = rig
-        .patch("routes/1", json!({"name": "ours"}))
-        .await
-        .expect(200);
-    assert_eq!(
-        (&got["value"]["desc"], &got["value"]["name"]),
-        (&json!("theirs"), &json!("ours"))
-    );
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let got = rig.patch("routes/1", json!({"name": "ours"})).await.expect(200);
+    assert_eq!((&got["value"]["desc"], &got["value"]["name"]), (&json!("theirs"), &json!("ours")));
     let rig = overtaken(9).await;
     let before = route("/before").to_string().into();
-    rig.store
-        .put("routes/1", before, Expect::Any, None)
-        .await
-        .unwrap();
-    rig.patch("routes/1", json!({"name": "ours"}))
-        .await
-        .refused(409, "changed by others");
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    rig.patch("routes/1", json!({"name": "ours"})).await.refused(409, "changed by others");
 }
 
 #[tokio::test]
@@ -162,41 +131,24 @@ async fn one_of_many_creators_creates() {
 #[tokio::test]
 async fn honours_if_match() {
     let rig = Rig::new().await;
-    with_match(&rig, "PUT", "routes/1", "5")
-        .await
-        .refused(412, "not there");
-    with_match(&rig, "PUT", "routes/1", "*")
-        .await
-        .refused(412, "not there");
+    with_match(&rig, "PUT", "routes/1", "5").await.refused(412, "not there");
+    with_match(&rig, "PUT", "routes/1", "*").await.refused(412, "not there");
     rig.put("routes/1", route("/")).await.expect(201);
     let index = rig.get("routes/1").await.expect(200)["modifiedIndex"].to_string();
-    with_match(&rig, "PUT", "routes/1", "nonsense")
-        .await
-        .refused(400, "If-Match");
+    with_match(&rig, "PUT", "routes/1", "nonsense").await.refused(400, "If-Match");
     for method in ["PUT", "PATCH", "DELETE"] {
-        with_match(&rig, method, "routes/1", "999")
-            .await
-            .refused(412, "modifiedIndex is");
+        with_match(&rig, method, "routes/1", "999").await.refused(412, "modifiedIndex is");
     }
-    with_match(&rig, "PATCH", "routes/1", &format!("\"{index}\""))
-        .await
-        .expect(200);
-    with_match(&rig, "PUT", "routes/1", &index)
-        .await
-        .refused(412, "modifiedIndex is");
-    with_match(&rig, "DELETE", "routes/1", "*")
-        .await
-        .expect(200);
+    with_match(&rig, "PATCH", "routes/1", &format!("\"{index}\"")).await.expect(200);
+    with_match(&rig, "PUT", "routes/1", &index).await.refused(412, "modifiedIndex is");
+    with_match(&rig, "DELETE", "routes/1", "*").await.expect(200);
 }
 
 #[tokio::test]
 async fn says_when_the_store_takes_no_writes() {
     let failing: [(Fails, u16, &str); 2] = [
         (
-            || StoreError::ReadOnly {
-                backend: "file",
-                place: "conf/apisix.yaml".to_owned(),
-            },
+            || StoreError::ReadOnly { backend: "file", place: "conf/apisix.yaml".to_owned() },
             405,
             "edit conf/apisix.yaml instead",
         ),
@@ -211,11 +163,7 @@ async fn says_when_the_store_takes_no_writes() {
     ];
     for (fails, status, said) in failing {
         let rig = Rig::over(|inner| {
-            Arc::new(Trouble {
-                inner,
-                overtakes: AtomicUsize::new(0),
-                fails: Some(fails),
-            })
+            Arc::new(Trouble { inner, overtakes: AtomicUsize::new(0), fails: Some(fails) })
         })
         .await;
         rig.put("routes/1", route("/")).await.refused(status, said);

@@ -7,15 +7,7 @@ use super::{Rig, route, upstream};
 async fn ids(rig: &Rig, path: &str) -> Vec<String> {
     let got = rig.get(path).await.expect(200);
     let list = got["list"].as_array().unwrap().clone();
-    let id = |item: &Value| {
-        item["key"]
-            .as_str()
-            .unwrap()
-            .rsplit('/')
-            .next()
-            .unwrap()
-            .to_owned()
-    };
+    let id = |item: &Value| item["key"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
     list.iter().map(id).collect()
 }
 
@@ -23,20 +15,12 @@ async fn ids(rig: &Rig, path: &str) -> Vec<String> {
 async fn lists_nothing_and_everything_of_a_kind() {
     let rig = Rig::new().await;
     for dir in ["routes", "secrets", "consumers/", "plugin_metadata"] {
-        assert_eq!(
-            rig.get(dir).await.expect(200),
-            json!({"list": [], "total": 0})
-        );
+        assert_eq!(rig.get(dir).await.expect(200), json!({"list": [], "total": 0}));
     }
-    rig.put("consumers", json!({"username": "jack"}))
-        .await
-        .expect(201);
+    rig.put("consumers", json!({"username": "jack"})).await.expect(201);
     let credential = json!({"plugins": {}}).to_string().into();
     let any = crate::store::Expect::Any;
-    rig.store
-        .put("consumers/jack/credentials/1", credential, any, None)
-        .await
-        .unwrap();
+    rig.store.put("consumers/jack/credentials/1", credential, any, None).await.unwrap();
     let got = rig.get("consumers").await.expect(200);
     assert_eq!(got["total"], 1);
     let item = &got["list"][0];
@@ -44,14 +28,7 @@ async fn lists_nothing_and_everything_of_a_kind() {
     assert!(item["createdIndex"].is_i64() && item["modifiedIndex"].is_i64());
     // The credentials go with their consumer.
     rig.delete("consumers/jack").await.expect(200);
-    assert!(
-        rig.store
-            .list("consumers/")
-            .await
-            .unwrap()
-            .entries
-            .is_empty()
-    );
+    assert!(rig.store.list("consumers/").await.unwrap().entries.is_empty());
 }
 
 #[tokio::test]
@@ -68,9 +45,7 @@ async fn lists_secrets_of_one_manager() {
 async fn pages_by_creation() {
     let rig = Rig::new().await;
     for id in (1..=11).rev() {
-        rig.put(&format!("routes/{id}"), route("/"))
-            .await
-            .expect(201);
+        rig.put(&format!("routes/{id}"), route("/")).await.expect(201);
     }
     let first = ids(&rig, "routes?page=1&page_size=10").await;
     assert_eq!(first, ["11", "10", "9", "8", "7", "6", "5", "4", "3", "2"]);
@@ -82,10 +57,7 @@ async fn pages_by_creation() {
     assert_eq!(*total, json!(11));
     for size in ["9", "501", "-1"] {
         let got = rig.get(&format!("routes?page=1&page_size={size}")).await;
-        assert_eq!(
-            (got.status, &*got.text),
-            (400, "page_size must be between 10 and 500")
-        );
+        assert_eq!((got.status, &*got.text), (400, "page_size must be between 10 and 500"));
     }
 }
 
@@ -95,14 +67,8 @@ async fn filters_by_name_label_uri_and_reference() {
     rig.put("upstreams/1", upstream()).await.expect(201);
     rig.put("services/1", json!({})).await.expect(201);
     for (id, body) in [
-        (
-            "1",
-            json!({"uri": "/hello", "name": "one", "labels": {"env": "x"}, "upstream_id": 1}),
-        ),
-        (
-            "2",
-            json!({"uris": ["/foo", "/world"], "name": "two", "upstream_id": "1"}),
-        ),
+        ("1", json!({"uri": "/hello", "name": "one", "labels": {"env": "x"}, "upstream_id": 1})),
+        ("2", json!({"uris": ["/foo", "/world"], "name": "two", "upstream_id": "1"})),
         (
             "3",
             json!({"uri": "/world", "labels": {"env2": "x"}, "service_id": "1",
@@ -124,13 +90,7 @@ async fn filters_by_name_label_uri_and_reference() {
         ("filter=service_id%3D1%26upstream_id%3D1", vec![]),
         ("filter=other%3D1", vec!["1", "2", "3"]),
     ] {
-        assert_eq!(
-            ids(&rig, &format!("routes?{query}")).await,
-            found,
-            "{query}"
-        );
+        assert_eq!(ids(&rig, &format!("routes?{query}")).await, found, "{query}");
     }
-    rig.get("routes?name=(")
-        .await
-        .refused(400, "invalid argument name");
+    rig.get("routes?name=(").await.refused(400, "invalid argument name");
 }

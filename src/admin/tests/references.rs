@@ -9,16 +9,8 @@ use crate::store::Expect;
 async fn refuses_what_points_nowhere() {
     let rig = Rig::new().await;
     for (path, body, said) in [
-        (
-            "routes/1",
-            json!({"uri": "/", "upstream_id": 9}),
-            "\"upstream_id\": expected the id",
-        ),
-        (
-            "routes/1",
-            json!({"uri": "/", "service_id": "9"}),
-            "\"service_id\"",
-        ),
+        ("routes/1", json!({"uri": "/", "upstream_id": 9}), "\"upstream_id\": expected the id"),
+        ("routes/1", json!({"uri": "/", "service_id": "9"}), "\"service_id\""),
         (
             "routes/1",
             json!({"uri": "/", "plugin_config_id": "9", "plugins": {}}),
@@ -40,9 +32,7 @@ async fn refuses_what_points_nowhere() {
 async fn sees_what_was_written_a_moment_ago() {
     let rig = Rig::new().await;
     for id in 1..=50 {
-        rig.put(&format!("upstreams/{id}"), upstream())
-            .await
-            .expect(201);
+        rig.put(&format!("upstreams/{id}"), upstream()).await.expect(201);
         let route = json!({"uri": "/", "upstream_id": id});
         rig.put("routes/1", route).await.expect(201);
         rig.delete("routes/1").await.expect(200);
@@ -56,17 +46,11 @@ async fn sees_what_another_node_has_written() {
     for id in 1..=50 {
         let key = format!("upstreams/{id}");
         let value = upstream().to_string().into();
-        rig.store
-            .put(&key, value, Expect::Absent, None)
-            .await
-            .unwrap();
+        rig.store.put(&key, value, Expect::Absent, None).await.unwrap();
         let route = json!({"uri": "/", "upstream_id": id.to_string()});
         rig.put(&format!("routes/{id}"), route).await.expect(201);
         // And what it has deleted.
-        rig.store
-            .delete(&format!("routes/{id}"), Expect::Any)
-            .await
-            .unwrap();
+        rig.store.delete(&format!("routes/{id}"), Expect::Any).await.unwrap();
         rig.delete(&key).await.expect(200);
     }
 }
@@ -75,27 +59,14 @@ async fn sees_what_another_node_has_written() {
 async fn keeps_what_is_in_use() {
     let rig = Rig::new().await;
     rig.put("upstreams/1", upstream()).await.expect(201);
-    rig.put("services/1", json!({"upstream_id": "1"}))
-        .await
-        .expect(201);
-    rig.put("plugin_configs/1", json!({"plugins": {}}))
-        .await
-        .expect(201);
+    rig.put("services/1", json!({"upstream_id": "1"})).await.expect(201);
+    rig.put("plugin_configs/1", json!({"plugins": {}})).await.expect(201);
     let body = json!({"uri": "/", "service_id": 1, "plugin_config_id": "1"});
     rig.put("routes/1", body).await.expect(201);
     for (path, said) in [
-        (
-            "upstreams/1",
-            "can not delete this upstream, service [1] is still using it now",
-        ),
-        (
-            "services/1",
-            "can not delete this service directly, route [1] is still using it now",
-        ),
-        (
-            "plugin_configs/1",
-            "can not delete this plugin config, route [1] is still using it now",
-        ),
+        ("upstreams/1", "can not delete this upstream, service [1] is still using it now"),
+        ("services/1", "can not delete this service directly, route [1] is still using it now"),
+        ("plugin_configs/1", "can not delete this plugin config, route [1] is still using it now"),
         ("upstreams/1?force=anyvalue", "still using it"),
     ] {
         rig.delete(path).await.refused(400, said);
@@ -117,7 +88,5 @@ async fn gives_a_plugin_to_one_global_rule_and_a_key_to_one_consumer() {
     let consumer = |name: &str| json!({"username": name, "plugins": {"key-auth": {"key": "k1"}}});
     rig.put("consumers", consumer("a")).await.expect(201);
     rig.put("consumers", consumer("a")).await.expect(200);
-    rig.put("consumers", consumer("b"))
-        .await
-        .refused(400, "consumer a");
+    rig.put("consumers", consumer("b")).await.refused(400, "consumer a");
 }

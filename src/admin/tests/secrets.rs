@@ -21,32 +21,18 @@ async fn seals_private_keys_and_never_shows_them() {
     let body = json!({"cert": cert, "key": key, "sni": "a.com",
         "certs": [more_cert], "keys": [more_key]});
     let put = rig.put("ssls/1", body).await.expect(201);
-    assert_eq!(
-        (&put["value"]["key"], &put["value"]["keys"]),
-        (&sealed, &more_sealed)
-    );
+    assert_eq!((&put["value"]["key"], &put["value"]["keys"]), (&sealed, &more_sealed));
     let stored = rig.stored("ssls/1").await;
     assert_eq!((&stored["key"], &stored["keys"]), (&sealed, &more_sealed));
     // PATCH leaves the key as it is, and checks it against the certificate.
-    let patched = rig
-        .patch("ssls/1", json!({"sni": "b.com"}))
-        .await
-        .expect(200);
+    let patched = rig.patch("ssls/1", json!({"sni": "b.com"})).await.expect(200);
     assert_eq!(patched["value"]["key"], sealed);
     assert_eq!(rig.stored("ssls/1").await["key"], sealed);
-    rig.patch("ssls/1", json!({"key": more_key}))
-        .await
-        .refused(400, "does not match");
-    for shown in [
-        rig.get("ssls/1").await.expect(200),
-        rig.get("ssls").await.expect(200),
-    ] {
+    rig.patch("ssls/1", json!({"key": more_key})).await.refused(400, "does not match");
+    for shown in [rig.get("ssls/1").await.expect(200), rig.get("ssls").await.expect(200)] {
         let text = shown.to_string();
         let secret = sealed.as_str().unwrap();
-        assert!(
-            !text.contains(secret) && !text.contains("PRIVATE"),
-            "{text}"
-        );
+        assert!(!text.contains(secret) && !text.contains("PRIVATE"), "{text}");
     }
 }
 
@@ -79,14 +65,8 @@ async fn seals_credentials_and_opens_them_for_readers() {
     let key = |value: &Value| value["plugins"]["key-auth"]["key"].clone();
     assert_eq!(key(&put["value"]), sealed);
     assert_eq!(key(&rig.stored("consumers/jack").await), sealed);
-    assert_eq!(
-        key(&rig.get("consumers/jack").await.expect(200)["value"]),
-        "auth-one"
-    );
-    assert_eq!(
-        key(&rig.get("consumers").await.expect(200)["list"][0]["value"]),
-        "auth-one"
-    );
+    assert_eq!(key(&rig.get("consumers/jack").await.expect(200)["value"]), "auth-one");
+    assert_eq!(key(&rig.get("consumers").await.expect(200)["list"][0]["value"]), "auth-one");
 }
 
 #[tokio::test]
@@ -104,9 +84,7 @@ async fn seals_the_keys_shown_to_upstreams() {
     // What was read can be written back.
     body["tls"] = shown["tls"].clone();
     rig.put("upstreams/1", body).await.expect(200);
-    rig.patch("upstreams/1", json!({"desc": "x"}))
-        .await
-        .expect(200);
+    rig.patch("upstreams/1", json!({"desc": "x"})).await.expect(200);
     assert_eq!(rig.stored("upstreams/1").await["tls"]["client_key"], sealed);
     // The compiler reads it too.
     let served = json!({"uri": "/", "upstream_id": "1"});

@@ -15,16 +15,10 @@ async fn creates_replaces_reads_and_deletes_every_kind() {
         ("services/1", json!({"upstream": upstream()})),
         ("upstreams/1", upstream()),
         ("consumers/jack", json!({"username": "jack"})),
-        (
-            "secrets/vault/1",
-            json!({"uri": "http://127.0.0.1:1", "prefix": "p", "token": "t"}),
-        ),
+        ("secrets/vault/1", json!({"uri": "http://127.0.0.1:1", "prefix": "p", "token": "t"})),
         ("global_rules/1", json!({"plugins": plugins})),
         ("plugin_configs/1", json!({"plugins": plugins})),
-        (
-            "plugin_metadata/limit-count",
-            json!({"limit_header": "X-L"}),
-        ),
+        ("plugin_metadata/limit-count", json!({"limit_header": "X-L"})),
     ] {
         let key = json!(format!("/apisix/{path}"));
         let mut stored = body.clone();
@@ -34,24 +28,13 @@ async fn creates_replaces_reads_and_deletes_every_kind() {
             stored["id"] = json!(path.split_once('/').unwrap().1);
         }
         let times = |value: Value| {
-            if path.starts_with("plugin_metadata") {
-                value
-            } else {
-                timeless(value)
-            }
+            if path.starts_with("plugin_metadata") { value } else { timeless(value) }
         };
         for status in [201, 200] {
             let got = rig.put(path, body.clone()).await;
-            let revision = got.headers["x-sluice-revision"]
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let revision = got.headers["x-sluice-revision"].to_str().unwrap().to_owned();
             let put = got.expect(status);
-            assert_eq!(
-                put.as_object().unwrap().len(),
-                2,
-                "a write shows key and value only"
-            );
+            assert_eq!(put.as_object().unwrap().len(), 2, "a write shows key and value only");
             assert_eq!(put["key"], key);
             // Nothing is added but id and times: no defaults.
             assert_eq!(times(put["value"].clone()), stored, "{path}");
@@ -73,11 +56,8 @@ async fn creates_replaces_reads_and_deletes_every_kind() {
 async fn generates_ids_as_etcd_based_ones() {
     let rig = Rig::new().await;
     let mut ids = Vec::new();
-    for (dir, body) in [
-        ("routes", route("/a")),
-        ("services", json!({})),
-        ("upstreams", upstream()),
-    ] {
+    for (dir, body) in [("routes", route("/a")), ("services", json!({})), ("upstreams", upstream())]
+    {
         let got = rig.call("POST", dir, body).await.expect(201);
         let id = got["value"]["id"].as_str().unwrap().to_owned();
         assert_eq!(id.len(), 20);
@@ -94,41 +74,13 @@ async fn generates_ids_as_etcd_based_ones() {
 async fn refuses_methods_as_apisix_does() {
     let rig = Rig::new().await;
     for (method, path, said) in [
-        (
-            "POST",
-            "consumers",
-            "not supported `POST` method for consumer",
-        ),
-        (
-            "POST",
-            "secrets/vault",
-            "not supported `POST` method for secret",
-        ),
-        (
-            "POST",
-            "global_rules",
-            "not supported `POST` method for global rule",
-        ),
-        (
-            "POST",
-            "plugin_configs",
-            "not supported `POST` method for plugin config",
-        ),
-        (
-            "POST",
-            "plugin_metadata",
-            "not supported `POST` method for plugin_metadata",
-        ),
-        (
-            "PATCH",
-            "consumers/jack",
-            "not supported `PATCH` method for consumer",
-        ),
-        (
-            "PATCH",
-            "plugin_metadata/x",
-            "not supported `PATCH` method for plugin_metadata",
-        ),
+        ("POST", "consumers", "not supported `POST` method for consumer"),
+        ("POST", "secrets/vault", "not supported `POST` method for secret"),
+        ("POST", "global_rules", "not supported `POST` method for global rule"),
+        ("POST", "plugin_configs", "not supported `POST` method for plugin config"),
+        ("POST", "plugin_metadata", "not supported `POST` method for plugin_metadata"),
+        ("PATCH", "consumers/jack", "not supported `PATCH` method for consumer"),
+        ("PATCH", "plugin_metadata/x", "not supported `PATCH` method for plugin_metadata"),
     ] {
         rig.call(method, path, json!({})).await.refused(405, said);
     }
@@ -138,53 +90,25 @@ async fn refuses_methods_as_apisix_does() {
 async fn settles_ids_of_path_and_body() {
     let rig = Rig::new().await;
     let with_id = |id: Value| json!({"id": id, "uri": "/", "upstream": upstream()});
-    rig.put("routes/1", with_id(json!("2")))
-        .await
-        .refused(400, "wrong route id");
+    rig.put("routes/1", with_id(json!("2"))).await.refused(400, "wrong route id");
     rig.put("routes/1", with_id(json!(1))).await.expect(201);
     let got = rig.put("routes", with_id(json!(7))).await.expect(201);
-    assert_eq!(
-        (&got["key"], &got["value"]["id"]),
-        (&json!("/apisix/routes/7"), &json!(7))
-    );
-    rig.put("routes", route("/"))
-        .await
-        .refused(400, "missing route id");
-    rig.put("secrets/vault", json!({}))
-        .await
-        .refused(400, "missing secret id");
-    rig.put("plugin_metadata", json!({}))
-        .await
-        .refused(400, "missing plugin name");
-    rig.put("plugin_metadata/nothing", json!({}))
-        .await
-        .refused(400, "name of a plugin");
-    rig.put("secrets/nothing/1", json!({}))
-        .await
-        .refused(400, "vault");
-    rig.put("routes/a%20b", route("/"))
-        .await
-        .refused(400, "\"id\"");
+    assert_eq!((&got["key"], &got["value"]["id"]), (&json!("/apisix/routes/7"), &json!(7)));
+    rig.put("routes", route("/")).await.refused(400, "missing route id");
+    rig.put("secrets/vault", json!({})).await.refused(400, "missing secret id");
+    rig.put("plugin_metadata", json!({})).await.refused(400, "missing plugin name");
+    rig.put("plugin_metadata/nothing", json!({})).await.refused(400, "name of a plugin");
+    rig.put("secrets/nothing/1", json!({})).await.refused(400, "vault");
+    rig.put("routes/a%20b", route("/")).await.refused(400, "\"id\"");
     let wrong = rig.call("POST", "routes/1", route("/")).await;
     wrong.refused(400, "wrong route id, do not need it");
-    rig.call("POST", "routes", with_id(json!(1)))
-        .await
-        .refused(400, "do not need it");
-    rig.put("consumers/john", json!({"username": "jack"}))
-        .await
-        .refused(400, "wrong username");
-    let put = rig
-        .put("consumers", json!({"username": "jack"}))
-        .await
-        .expect(201);
+    rig.call("POST", "routes", with_id(json!(1))).await.refused(400, "do not need it");
+    rig.put("consumers/john", json!({"username": "jack"})).await.refused(400, "wrong username");
+    let put = rig.put("consumers", json!({"username": "jack"})).await.expect(201);
     assert_eq!(put["key"], "/apisix/consumers/jack");
-    rig.put("consumers", json!({}))
-        .await
-        .refused(400, "\"username\"");
+    rig.put("consumers", json!({})).await.refused(400, "\"username\"");
     for method in ["DELETE", "PATCH"] {
-        rig.call(method, "upstreams", json!({}))
-            .await
-            .refused(400, "missing upstream id");
+        rig.call(method, "upstreams", json!({})).await.refused(400, "missing upstream id");
     }
 }
 
@@ -195,23 +119,16 @@ async fn keeps_the_time_of_creation_and_lets_nobody_write_times() {
     let mut stored = rig.stored("routes/1").await;
     stored["create_time"] = json!(5);
     let bytes = stored.to_string().into();
-    rig.store
-        .put("routes/1", bytes, crate::store::Expect::Any, None)
-        .await
-        .unwrap();
+    rig.store.put("routes/1", bytes, crate::store::Expect::Any, None).await.unwrap();
     let put = rig.put("routes/1", route("/b")).await.expect(200);
     assert_eq!(put["value"]["create_time"], json!(5));
     assert_ne!(put["value"]["update_time"], json!(5));
     let mut timed = route("/");
     timed["create_time"] = json!(1);
-    rig.put("routes/1", timed)
-        .await
-        .refused(400, "the property is forbidden:  create_time");
+    rig.put("routes/1", timed).await.refused(400, "the property is forbidden:  create_time");
     let mut timed = route("/");
     timed["upstream"]["update_time"] = json!(1);
-    rig.put("routes/1", timed)
-        .await
-        .refused(400, "forbidden:  upstream.update_time");
+    rig.put("routes/1", timed).await.refused(400, "forbidden:  upstream.update_time");
 }
 
 #[tokio::test]
@@ -225,66 +142,39 @@ async fn names_everything_that_is_wrong() {
         assert!(message.contains(said), "{message}");
     }
     let unknown = json!({"uri": "/", "plugins": {"no-such": {}}});
-    rig.put("routes/1", unknown)
-        .await
-        .refused(400, "unknown plugin [no-such]");
-    rig.put("routes/1", Value::Null)
-        .await
-        .refused(400, "missing configurations");
-    rig.put("routes/1", json!([1]))
-        .await
-        .refused(400, "expected an object, got an array");
+    rig.put("routes/1", unknown).await.refused(400, "unknown plugin [no-such]");
+    rig.put("routes/1", Value::Null).await.refused(400, "missing configurations");
+    rig.put("routes/1", json!([1])).await.refused(400, "expected an object, got an array");
     assert_eq!(rig.get("routes/1").await.status, 404);
 }
 
 #[tokio::test]
 async fn refuses_bodies_that_are_no_json_or_too_long() {
     let rig = Rig::new().await;
-    let got = rig
-        .send(request("PUT", "routes/1", "{\"key\": s3cret".to_owned()))
-        .await;
+    let got = rig.send(request("PUT", "routes/1", "{\"key\": s3cret".to_owned())).await;
     assert!(!got.text.contains("s3cret"), "{}", got.text);
     got.refused(400, "invalid request body: ");
-    let long = rig
-        .send(request("PUT", "routes/1", " ".repeat(1_572_865)))
-        .await;
-    long.refused(
-        400,
-        "request size 1572865 is greater than the maximum size 1572864 allowed",
-    );
+    let long = rig.send(request("PUT", "routes/1", " ".repeat(1_572_865))).await;
+    long.refused(400, "request size 1572865 is greater than the maximum size 1572864 allowed");
 }
 
 #[tokio::test]
 async fn refuses_what_it_does_not_serve() {
     let rig = Rig::new().await;
-    for path in [
-        "stream_routes/1",
-        "protos/1",
-        "consumer_groups/1",
-        "consumers/jack/credentials/1",
-    ] {
+    for path in ["stream_routes/1", "protos/1", "consumer_groups/1", "consumers/jack/credentials/1"]
+    {
         for method in ["GET", "PUT", "DELETE"] {
             let got = rig.call(method, path, json!({})).await;
             got.refused(404, "does not serve it yet");
         }
     }
-    rig.put("routs/1", json!({}))
-        .await
-        .refused(404, "Unsupported resource type: routs");
-    rig.put("plugins/list", json!({}))
-        .await
-        .refused(404, "not found");
+    rig.put("routs/1", json!({})).await.refused(404, "Unsupported resource type: routs");
+    rig.put("plugins/list", json!({})).await.refused(404, "not found");
     let group = json!({"username": "jack", "group_id": "1"});
-    rig.put("consumers", group)
-        .await
-        .refused(400, "consumer groups are not served yet");
+    rig.put("consumers", group).await.refused(400, "consumer groups are not served yet");
     rig.put("routes/1", route("/")).await.expect(201);
-    rig.delete("routes/1/upstream")
-        .await
-        .refused(400, "only PATCH takes one");
-    rig.put("routes/1/upstream", upstream())
-        .await
-        .refused(400, "only PATCH takes one");
+    rig.delete("routes/1/upstream").await.refused(400, "only PATCH takes one");
+    rig.put("routes/1/upstream", upstream()).await.refused(400, "only PATCH takes one");
 }
 
 #[tokio::test]
@@ -292,16 +182,12 @@ async fn lets_a_resource_live_for_its_ttl() {
     let rig = Rig::new().await;
     let wrong = rig.put("routes/1?ttl=soon", route("/")).await;
     wrong.refused(400, "invalid argument ttl: should be a number");
-    rig.put("routes/1?ttl=0", route("/"))
-        .await
-        .refused(400, "ttl");
+    rig.put("routes/1?ttl=0", route("/")).await.refused(400, "ttl");
     rig.put("routes/1?ttl=1", route("/")).await.expect(201);
     let gone = async {
         while rig.get("routes/1").await.status != 404 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
 }

@@ -16,11 +16,7 @@ fn the_table_is_whole() {
         }
         if row.default == "null" && !row.example.is_empty() && !matches!(row.kind, Kind::Optional) {
             let example = yaml(row.example).unwrap();
-            assert!(
-                matches!(row.kind.read(&example), Outcome::Good(_)),
-                "{}",
-                row.path
-            );
+            assert!(matches!(row.kind.read(&example), Outcome::Good(_)), "{}", row.path);
         }
     }
 }
@@ -48,21 +44,14 @@ fn the_example_holds_every_key_and_changes_none() {
     assert_eq!(loaded.config, good(""));
     for row in ROWS.iter().filter(|row| !matches!(row.kind, Kind::Json)) {
         let name = row.path.rsplit_once('.').map_or(row.path, |(_, name)| name);
-        assert!(
-            Config::example().contains(&format!("{name}:")),
-            "{}",
-            row.path
-        );
+        assert!(Config::example().contains(&format!("{name}:")), "{}", row.path);
     }
 }
 
 #[test]
 fn what_the_example_comments_out_can_be_commented_in() {
     let mut text = String::new();
-    for row in ROWS
-        .iter()
-        .filter(|row| !row.example.is_empty() && !row.path.contains(['[', '*']))
-    {
+    for row in ROWS.iter().filter(|row| !row.example.is_empty() && !row.path.contains(['[', '*'])) {
         // One mapping a line: each key on its own, so that every one is tried.
         let (mut open, mut close) = (String::new(), String::new());
         for part in row.path.split('.') {
@@ -75,16 +64,9 @@ fn what_the_example_comments_out_can_be_commented_in() {
         // User and password, certificate and key come in pairs.
         let alone: Vec<String> = match parse(yaml) {
             Ok(_) => continue,
-            Err(error) => error
-                .problems()
-                .iter()
-                .map(|one| one.expected.clone())
-                .collect(),
+            Err(error) => error.problems().iter().map(|one| one.expected.clone()).collect(),
         };
-        assert!(
-            alone.iter().all(|one| one.starts_with("a value, as")),
-            "{path}: {alone:?}"
-        );
+        assert!(alone.iter().all(|one| one.starts_with("a value, as")), "{path}: {alone:?}");
     }
 }
 
@@ -98,16 +80,10 @@ fn the_shipped_config_is_one_node_on_loopback() {
     assert_eq!(config.apisix.node_listen[0].port, 9080);
     assert_eq!(config.apisix.ssl.listen[0].port, 9443);
     let address = |address: Address| SocketAddr::from(address).to_string();
-    assert_eq!(
-        address(config.deployment.admin.admin_listen),
-        "127.0.0.1:9180"
-    );
+    assert_eq!(address(config.deployment.admin.admin_listen), "127.0.0.1:9180");
     assert_eq!(address(config.apisix.control), "127.0.0.1:9090");
     assert_eq!(address(config.apisix.status.unwrap()), "127.0.0.1:7085");
-    assert_eq!(
-        address(config.plugin_attr.prometheus.export_addr),
-        "127.0.0.1:9091"
-    );
+    assert_eq!(address(config.plugin_attr.prometheus.export_addr), "127.0.0.1:9091");
     assert!(config.deployment.admin.admin_key[0].key.is_empty());
     assert_eq!(config.home, Path::new(env!("CARGO_MANIFEST_DIR")));
     assert_eq!(config.sluice.data_dir, config.home.join("data"));

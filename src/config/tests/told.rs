@@ -28,62 +28,22 @@ config.yaml: deployment.etcd.host[0]: expected a URL http://host:port or https:/
 #[test]
 fn a_wrong_value_is_named_with_path_and_expectation() {
     for (text, path, part) in [
-        (
-            "apisix: {node_listen: [9080, {port: 70000}]}",
-            "apisix.node_listen[1].port",
-            "got 70000",
-        ),
-        (
-            "apisix: {node_listen: ['9080']}",
-            "apisix.node_listen[0]",
-            "a port, or a mapping",
-        ),
-        (
-            "apisix: {ssl: {listen: 9443}}",
-            "apisix.ssl.listen",
-            "a list of mappings, got a number",
-        ),
-        (
-            "apisix: {ssl: {ssl_protocols: TLSv9}}",
-            "apisix.ssl.ssl_protocols",
-            "TLSv1.2 or TLSv1.3",
-        ),
-        (
-            "apisix: {ssl: {ssl_protocols: TLSv1}}",
-            "apisix.ssl.ssl_protocols",
-            "got none",
-        ),
+        ("apisix: {node_listen: [9080, {port: 70000}]}", "apisix.node_listen[1].port", "got 70000"),
+        ("apisix: {node_listen: ['9080']}", "apisix.node_listen[0]", "a port, or a mapping"),
+        ("apisix: {ssl: {listen: 9443}}", "apisix.ssl.listen", "a list of mappings, got a number"),
+        ("apisix: {ssl: {ssl_protocols: TLSv9}}", "apisix.ssl.ssl_protocols", "TLSv1.2 or TLSv1.3"),
+        ("apisix: {ssl: {ssl_protocols: TLSv1}}", "apisix.ssl.ssl_protocols", "got none"),
         ("apisix: 5", "apisix", "a mapping, got a number"),
-        (
-            "apisix: {status: true}",
-            "apisix.status",
-            "a mapping, got true",
-        ),
-        (
-            "apisix: {lru: {secret: {ttl: -1}}}",
-            "apisix.lru.secret.ttl",
-            "got -1",
-        ),
-        (
-            "apisix: {dns_resolver: [dns.example]}",
-            "apisix.dns_resolver[0]",
-            "an IP address",
-        ),
-        (
-            "nginx_config: {worker_processes: 0}",
-            "nginx_config.worker_processes",
-            "auto, or",
-        ),
+        ("apisix: {status: true}", "apisix.status", "a mapping, got true"),
+        ("apisix: {lru: {secret: {ttl: -1}}}", "apisix.lru.secret.ttl", "got -1"),
+        ("apisix: {dns_resolver: [dns.example]}", "apisix.dns_resolver[0]", "an IP address"),
+        ("nginx_config: {worker_processes: 0}", "nginx_config.worker_processes", "auto, or"),
         (
             "nginx_config: {http: {client_max_body_size: 10mb}}",
             "nginx_config.http.client_max_body_size",
             "a size",
         ),
-        (
-            "deployment: {etcd: {host: []}}",
-            "deployment.etcd.host",
-            "at least one URL",
-        ),
+        ("deployment: {etcd: {host: []}}", "deployment.etcd.host", "at least one URL"),
         (
             "deployment: {etcd: {host: ['http://a:1', 'https://b:1']}}",
             "deployment.etcd.host",
@@ -99,16 +59,8 @@ fn a_wrong_value_is_named_with_path_and_expectation() {
             "deployment.etcd.tls.cert",
             "as deployment.etcd.tls.key is set",
         ),
-        (
-            "deployment: {etcd: {timeout: 0}}",
-            "deployment.etcd.timeout",
-            "at least 1000ms",
-        ),
-        (
-            "deployment: {admin: {admin_key: []}}",
-            "deployment.admin.admin_key",
-            "at least one key",
-        ),
+        ("deployment: {etcd: {timeout: 0}}", "deployment.etcd.timeout", "at least 1000ms"),
+        ("deployment: {admin: {admin_key: []}}", "deployment.admin.admin_key", "at least one key"),
         (
             "deployment: {admin: {admin_key: [{role: viewer}]}}",
             "deployment.admin.admin_key[0].key",
@@ -145,11 +97,7 @@ fn a_wrong_value_is_named_with_path_and_expectation() {
 
 #[test]
 fn two_services_cannot_listen_on_one_address() {
-    refused(
-        "apisix: {control: {port: 9180}}",
-        "apisix.control",
-        "got 127.0.0.1:9180",
-    );
+    refused("apisix: {control: {port: 9180}}", "apisix.control", "got 127.0.0.1:9180");
     refused(
         "apisix: {node_listen: 9443}",
         "apisix.ssl.listen",
@@ -165,11 +113,7 @@ fn two_services_cannot_listen_on_one_address() {
     good("apisix: {node_listen: [{ip: 127.0.0.2, port: 9090}]}");
     good("apisix: {ssl: {enable: false}, node_listen: 9443}");
     // A wrong port stands at its default for the sake of the rest, and is not judged a second time.
-    refused(
-        "apisix: {node_listen: 9090, control: {port: x}}",
-        "apisix.control.port",
-        "got \"x\"",
-    );
+    refused("apisix: {node_listen: 9090, control: {port: x}}", "apisix.control.port", "got \"x\"");
 }
 
 #[test]
@@ -180,10 +124,7 @@ fn what_is_not_yaml_is_told_with_its_place_and_without_its_text() {
     let error = error.to_string();
     assert!(error.starts_with("config.yaml: "), "{error}");
     assert!(error.contains("line 5"), "{error}");
-    assert!(
-        !error.contains("5ecret") && !error.contains('\n'),
-        "{error}"
-    );
+    assert!(!error.contains("5ecret") && !error.contains('\n'), "{error}");
     let twice = parse("apisix: {}\napisix: {}").unwrap_err().to_string();
     assert!(twice.contains("apisix"), "{twice}");
 }
@@ -197,10 +138,7 @@ fn no_secret_is_shown() {
           plugin_attr: {opentelemetry: {collector: {request_headers: {Authorization: 5ecret5ecret}}}}}",
     );
     let shown = format!("{config:#?}");
-    assert!(
-        !shown.contains(SECRET) && shown.contains("(hidden)"),
-        "{shown}"
-    );
+    assert!(!shown.contains(SECRET) && shown.contains("(hidden)"), "{shown}");
 
     for text in [
         "deployment: {admin: {admin_key: 5ecret5ecret}}",
@@ -214,10 +152,7 @@ fn no_secret_is_shown() {
         "plugin_attr: 5ecret5ecret",
     ] {
         let found = problems(text);
-        assert!(
-            !found.is_empty() && !found.concat().contains(SECRET),
-            "{found:?}"
-        );
+        assert!(!found.is_empty() && !found.concat().contains(SECRET), "{found:?}");
     }
 }
 
@@ -250,30 +185,15 @@ foo: 1",
 #[test]
 fn doubtful_settings_are_warned_about() {
     for (text, part) in [
-        (
-            "deployment: {admin: {admin_key_required: false}}",
-            "need no key",
-        ),
-        (
-            "deployment: {admin: {allow_admin: ~, admin_listen: {ip: 0.0.0.0}}}",
-            "any address",
-        ),
+        ("deployment: {admin: {admin_key_required: false}}", "need no key"),
+        ("deployment: {admin: {allow_admin: ~, admin_listen: {ip: 0.0.0.0}}}", "any address"),
         ("apisix: {proxy_mode: stream}", "HTTP only"),
-        (
-            "apisix: {ssl: {listen: [{port: 9443, enable_http3: true}]}}",
-            "HTTP/3",
-        ),
-        (
-            "apisix: {ssl: {ssl_protocols: TLSv1.1 TLSv1.2}}",
-            "older versions",
-        ),
+        ("apisix: {ssl: {listen: [{port: 9443, enable_http3: true}]}}", "HTTP/3"),
+        ("apisix: {ssl: {ssl_protocols: TLSv1.1 TLSv1.2}}", "older versions"),
         ("apisix: {node_listen: [9080, 9080]}", "twice"),
     ] {
         let warned = warnings(text);
-        assert!(
-            warned.len() == 1 && warned[0].contains(part),
-            "{text}: {warned:?}"
-        );
+        assert!(warned.len() == 1 && warned[0].contains(part), "{text}: {warned:?}");
     }
 }
 
@@ -377,10 +297,7 @@ deployment:
     .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(loaded.warnings.len(), 8, "{:#?}", loaded.warnings);
     let config = loaded.config;
-    assert_eq!(
-        config.apisix.dns_resolver,
-        ["10.0.0.10:53".parse().unwrap()]
-    );
+    assert_eq!(config.apisix.dns_resolver, ["10.0.0.10:53".parse().unwrap()]);
     assert_eq!(config.apisix.node_listen.len(), 3);
     assert_eq!(config.deployment.admin.admin_key[1].role, AdminRole::Viewer);
     assert_eq!(config.deployment.etcd.host.len(), 2);

@@ -93,10 +93,9 @@ impl Plugin for KeyAuth {
     fn rewrite<'a>(&'a self, ctx: &'a mut Ctx) -> Flow<'a> {
         let in_header = ctx.request.headers.get(&self.header);
         let found = match in_header {
-            Some(value) => value
-                .to_str()
-                .ok()
-                .and_then(|key| ctx.consumers.by_credential(Self::NAME, key)),
+            Some(value) => {
+                value.to_str().ok().and_then(|key| ctx.consumers.by_credential(Self::NAME, key))
+            }
             None => match self.query_key(ctx) {
                 Some(key) => ctx.consumers.by_credential(Self::NAME, &key),
                 None => return self.without_key(ctx, "Missing API key in request"),
@@ -117,10 +116,8 @@ impl Plugin for KeyAuth {
 impl KeyAuth {
     fn query_key(&self, ctx: &Ctx) -> Option<String> {
         let pairs = ctx.query()?.split('&');
-        let raw = pairs
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(name, _)| *name == self.query)?
-            .1;
+        let raw =
+            pairs.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == self.query)?.1;
         Some(decoded(raw))
     }
 
@@ -152,10 +149,8 @@ impl KeyAuth {
             ctx.request.headers.remove(&self.header);
         }
         if query && let Some(all) = ctx.query() {
-            let kept: Vec<&str> = all
-                .split('&')
-                .filter(|pair| pair.split('=').next() != Some(&self.query))
-                .collect();
+            let kept: Vec<&str> =
+                all.split('&').filter(|pair| pair.split('=').next() != Some(&self.query)).collect();
             let kept = kept.join("&");
             ctx.request.set_query(&kept);
         }

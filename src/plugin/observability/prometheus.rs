@@ -33,9 +33,7 @@ impl Spec for Prometheus {
     type Config = Config;
 
     fn compile(config: Config, _: &Build<'_>) -> Result<Self, Invalid> {
-        Ok(Self {
-            prefer_name: config.prefer_name,
-        })
+        Ok(Self { prefer_name: config.prefer_name })
     }
 }
 

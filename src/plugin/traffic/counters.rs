@@ -112,15 +112,11 @@ impl Counters {
     /// The owner's counter as it is, zero when its window is over.
     pub fn get(&self, owner: Owner, at: Instant) -> Count {
         let now = millis(self.clock(at)).min(END_MAX);
-        let found = self
-            .neighbourhood(owner)
-            .find(|slot| slot.owner.load(Ordering::Relaxed) == owner.0);
+        let found =
+            self.neighbourhood(owner).find(|slot| slot.owner.load(Ordering::Relaxed) == owner.0);
         match found.map(|slot| slot.window.load(Ordering::Relaxed)) {
             Some(packed) if unpack(packed).0 > now => seen(packed, now),
-            _ => Count {
-                count: 0,
-                reset: Duration::ZERO,
-            },
+            _ => Count { count: 0, reset: Duration::ZERO },
         }
     }
 
@@ -150,12 +146,8 @@ impl Counters {
                 // A neighbourhood is never empty.
                 return &self.slots[0];
             };
-            let claimed = slot.owner.compare_exchange(
-                other,
-                owner.0,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let claimed =
+                slot.owner.compare_exchange(other, owner.0, Ordering::Relaxed, Ordering::Relaxed);
             if claimed.is_ok() {
                 if end > now {
                     slot.window.store(0, Ordering::Relaxed);
@@ -168,10 +160,7 @@ impl Counters {
 
 fn seen(packed: u64, now: u64) -> Count {
     let (end, count) = unpack(packed);
-    Count {
-        count,
-        reset: Duration::from_millis(end - now),
-    }
+    Count { count, reset: Duration::from_millis(end - now) }
 }
 
 fn millis(duration: Duration) -> u64 {

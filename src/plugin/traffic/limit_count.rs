@@ -315,11 +315,7 @@ impl LimitCount {
         let here = self.counters.get(of(number), ctx.start);
         let estimate = last.count as f64 * (left / length) + here.count as f64;
         if estimate + 1.0 > limit as f64 {
-            return Verdict {
-                passed: false,
-                remaining: 0,
-                reset: Duration::from_secs_f64(left),
-            };
+            return Verdict { passed: false, remaining: 0, reset: Duration::from_secs_f64(left) };
         }
         self.counters.add(of(number), 1, window * 2, ctx.start);
         Verdict {

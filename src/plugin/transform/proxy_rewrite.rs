@@ -148,7 +148,9 @@ impl Spec for ProxyRewrite {
             as_sent: config.use_real_request_uri_unsafe,
             add: templates(&changes.add, "/headers/add")?,
             set: templates(&changes.set, "/headers/set")?,
-            remove: removed.map(|name| header_name(name, "/headers/remove")).collect::<Result<_, _>>()?,
+            remove: removed
+                .map(|name| header_name(name, "/headers/remove"))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -191,7 +193,8 @@ impl ProxyRewrite {
             PathRewrite::Keep => path,
             PathRewrite::Template(template) => {
                 let mut rewritten = String::new();
-                template.render_escaped(ctx, &mut rewritten, |value| value.replace('?', "%3F").into());
+                template
+                    .render_escaped(ctx, &mut rewritten, |value| value.replace('?', "%3F").into());
                 rewritten
             }
             PathRewrite::Regex(pairs) => {
@@ -307,20 +310,12 @@ fn replacement(written: &str) -> String {
 
 fn changes(headers: Option<Value>) -> Result<Changes, Invalid> {
     let Some(headers) = headers else {
-        return Ok(Changes {
-            add: BTreeMap::new(),
-            set: BTreeMap::new(),
-            remove: Vec::new(),
-        });
+        return Ok(Changes { add: BTreeMap::new(), set: BTreeMap::new(), remove: Vec::new() });
     };
     let expected = "add, set and remove, or header names with their values";
-    let is_long = ["add", "set"].iter().any(|key| headers[key].is_object())
-        || headers["remove"].is_array();
-    let long = if is_long {
-        headers
-    } else {
-        json!({ "set": headers })
-    };
+    let is_long =
+        ["add", "set"].iter().any(|key| headers[key].is_object()) || headers["remove"].is_array();
+    let long = if is_long { headers } else { json!({ "set": headers }) };
     serde_json::from_value(long).map_err(|error| Invalid::new("/headers", error, expected))
 }
 

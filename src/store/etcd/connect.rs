@@ -32,10 +32,8 @@ pub(super) async fn connect(options: &Options) -> Result<Client, StoreError> {
 }
 
 async fn attempt(endpoint: &str, options: &Options) -> Result<Client, StoreError> {
-    let unreachable = |reason: String| StoreError::Unreachable {
-        endpoint: endpoint.to_owned(),
-        reason,
-    };
+    let unreachable =
+        |reason: String| StoreError::Unreachable { endpoint: endpoint.to_owned(), reason };
     let mut connect = ConnectOptions::new()
         .with_connect_timeout(ATTEMPT)
         .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
@@ -55,9 +53,7 @@ async fn attempt(endpoint: &str, options: &Options) -> Result<Client, StoreError
     match tokio::time::timeout(ATTEMPT * 2, connecting).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(Error::GRpcStatus(status))) if UNAUTHENTICATED.contains(&(status.code() as i32)) => {
-            Err(StoreError::Unauthenticated {
-                endpoint: endpoint.to_owned(),
-            })
+            Err(StoreError::Unauthenticated { endpoint: endpoint.to_owned() })
         }
         Ok(Err(error)) => Err(unreachable(innermost(&error))),
         Err(_) => Err(unreachable(format!("no answer within {:?}", ATTEMPT * 2))),
@@ -88,10 +84,7 @@ pub(super) fn failure(options: &Options, error: &Error) -> StoreError {
         Error::GRpcStatus(status) if UNAUTHENTICATED.contains(&(status.code() as i32)) => {
             StoreError::Unauthenticated { endpoint }
         }
-        other => StoreError::Unreachable {
-            endpoint,
-            reason: innermost(other),
-        },
+        other => StoreError::Unreachable { endpoint, reason: innermost(other) },
     }
 }
 

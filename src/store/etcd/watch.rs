@@ -80,9 +80,7 @@ async fn rest(pause: &mut Duration) {
 /// Lists everything and hands it over; `None` when nobody listens.
 async fn load(etcd: &Etcd, events: &mpsc::Sender<Event>) -> Result<Option<Position>, StoreError> {
     let cluster = etcd
-        .call(async move |client: etcd_client::Client| {
-            client.maintenance_client().status().await
-        })
+        .call(async move |client: etcd_client::Client| client.maintenance_client().status().await)
         .await?
         .header()
         .map_or(0, etcd_client::ResponseHeader::cluster_id);
@@ -99,10 +97,8 @@ async fn follow(etcd: &Etcd, events: &mpsc::Sender<Event>, at: &mut Position) ->
     let key = etcd.key("");
     let opened = etcd
         .call(async move |client: etcd_client::Client| {
-            let options = WatchOptions::new()
-                .with_prefix()
-                .with_start_revision(start)
-                .with_progress_notify();
+            let options =
+                WatchOptions::new().with_prefix().with_start_revision(start).with_progress_notify();
             client.watch_client().watch(key, Some(options)).await
         })
         .await;
@@ -111,7 +107,8 @@ async fn follow(etcd: &Etcd, events: &mpsc::Sender<Event>, at: &mut Position) ->
         Err(error) => return End::Broken(error.to_string()),
     };
     // Progress is asked for well before a silent stream would be given up.
-    let ask = (etcd.options.watch_timeout / 5).clamp(Duration::from_millis(200), Duration::from_secs(10));
+    let ask =
+        (etcd.options.watch_timeout / 5).clamp(Duration::from_millis(200), Duration::from_secs(10));
     let mut asking = tokio::time::interval_at(tokio::time::Instant::now() + ask, ask);
     let mut heard = tokio::time::Instant::now();
     loop {
@@ -147,11 +144,7 @@ async fn follow(etcd: &Etcd, events: &mpsc::Sender<Event>, at: &mut Position) ->
 }
 
 /// What one message means.
-fn heed(
-    etcd: &Etcd,
-    response: &WatchResponse,
-    at: &mut Position,
-) -> Result<Option<Event>, End> {
+fn heed(etcd: &Etcd, response: &WatchResponse, at: &mut Position) -> Result<Option<Event>, End> {
     let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
     let cluster = response.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
     if cluster != at.cluster {

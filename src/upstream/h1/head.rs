@@ -74,10 +74,7 @@ pub fn parse(input: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Failur
     let lines: SmallVec<[Line; 32]> = response
         .headers
         .iter()
-        .map(|field| Line {
-            name: range(field.name.as_bytes()),
-            value: range(field.value),
-        })
+        .map(|field| Line { name: range(field.name.as_bytes()), value: range(field.value) })
         .collect();
     let status = response
         .code
@@ -114,7 +111,8 @@ fn build(
             }
         } else if name == header::TRANSFER_ENCODING {
             let last = value.as_bytes().rsplit(|byte| *byte == b',').next();
-            chunked = Some(last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked")));
+            chunked =
+                Some(last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked")));
         } else if name == header::CONNECTION {
             for option in value.as_bytes().split(|byte| *byte == b',') {
                 let option = option.trim_ascii();
@@ -146,12 +144,7 @@ fn build(
     if matches!(framing, Framing::UntilClose) {
         keep_alive = false;
     }
-    Ok(Head {
-        status,
-        headers,
-        framing,
-        keep_alive,
-    })
+    Ok(Head { status, headers, framing, keep_alive })
 }
 
 /// A decimal number and nothing else: no sign, no space (RFC 9110, section 8.6).
@@ -226,10 +219,8 @@ mod tests {
     #[test]
     fn keeps_the_connection_by_version_and_option() {
         let of = |version: &str, connection: &str| {
-            head(&format!(
-                "HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{connection}\r\n"
-            ))
-            .keep_alive
+            head(&format!("HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{connection}\r\n"))
+                .keep_alive
         };
         assert!(of("1.1", ""));
         assert!(!of("1.1", "Connection: Close\r\n"));

@@ -32,10 +32,7 @@ impl Client {
     pub async fn connect(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::new(),
-        })
+        Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// Sends `GET path` and returns the status once the whole response is here.
@@ -93,10 +90,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head>> {
     let httparse::Status::Complete(body) = response.parse(bytes)? else {
         return Ok(None);
     };
-    let length = response
-        .headers
-        .iter()
-        .find(|h| h.name.eq_ignore_ascii_case("content-length"));
+    let length = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-length"));
     let length = length.context("a response without Content-Length")?;
     Ok(Some(Head {
         status: response.code.context("a response without a status")?,

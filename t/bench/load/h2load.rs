@@ -30,29 +30,19 @@ pub fn run(site: &Site, port: u16, path: &str) -> Result<Load> {
     let began = Instant::now();
     let text = output(command)?;
     let took = began.elapsed().as_secs_f64();
-    ensure!(
-        text.contains("Application protocol: h2"),
-        "HTTP/2 was not agreed on:\n{text}"
-    );
+    ensure!(text.contains("Application protocol: h2"), "HTTP/2 was not agreed on:\n{text}");
     let (mut micros, mut errors) = (Vec::new(), 0);
     for line in fs::read_to_string(&log)?.lines() {
         // Start, status, microseconds.
         let mut columns = line.split('\t').skip(1);
-        match (
-            columns.next(),
-            columns.next().and_then(|time| time.parse().ok()),
-        ) {
+        match (columns.next(), columns.next().and_then(|time| time.parse().ok())) {
             (Some("200"), Some(time)) => micros.push(time),
             _ => errors += 1,
         }
     }
     fs::remove_file(log)?;
     // Streams that the end of the run cut off are no errors of the proxy's.
-    errors = if errors <= (CONNECTIONS * STREAMS) as u64 {
-        0
-    } else {
-        errors
-    };
+    errors = if errors <= (CONNECTIONS * STREAMS) as u64 { 0 } else { errors };
     let seconds = (site.seconds as f64).min(took);
     Load::of(micros, errors, seconds)?.sound()
 }
@@ -64,10 +54,7 @@ pub fn count(port: u16, path: &str, count: usize) -> Result<()> {
         .args(["--h1", "--clients", "1", "--requests", &count.to_string()])
         .arg(format!("http://127.0.0.1:{port}{path}"));
     let text = output(command)?;
-    ensure!(
-        text.contains(&format!("{count} succeeded")),
-        "not all were answered:\n{text}"
-    );
+    ensure!(text.contains(&format!("{count} succeeded")), "not all were answered:\n{text}");
     Ok(())
 }
 

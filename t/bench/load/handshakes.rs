@@ -26,9 +26,7 @@ pub const CONNECTIONS: usize = 16;
 /// Connects to the TLS port `port` again and again for the seconds of `site`.
 pub async fn run(site: &Site, port: u16, path: &str) -> Result<Load> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(
-        site.certificate.pem.as_bytes(),
-    )?)?;
+    roots.add(CertificateDer::from_pem_slice(site.certificate.pem.as_bytes())?)?;
     let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -43,9 +41,7 @@ pub async fn run(site: &Site, port: u16, path: &str) -> Result<Load> {
         while Instant::now() < end {
             let start = Instant::now();
             let once = once(&connector, port, request.as_bytes());
-            timeout(PATIENCE, once)
-                .await
-                .context("a connection hangs")??;
+            timeout(PATIENCE, once).await.context("a connection hangs")??;
             micros.push(start.elapsed().as_secs_f64() * 1e6);
         }
         Ok(micros)

@@ -35,19 +35,12 @@ pub fn run(site: &Site, url: &str, script: &str) -> Result<Load> {
         .arg(file)
         .arg(url);
     let text = output(command)?;
-    figures(&text)
-        .with_context(|| format!("wrk did not give its figures:\n{text}"))?
-        .sound()
+    figures(&text).with_context(|| format!("wrk did not give its figures:\n{text}"))?.sound()
 }
 
 fn figures(text: &str) -> Option<Load> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("FIGURES "))?;
-    let figures: Vec<u64> = line
-        .split(' ')
-        .filter_map(|figure| figure.parse().ok())
-        .collect();
+    let line = text.lines().find_map(|line| line.strip_prefix("FIGURES "))?;
+    let figures: Vec<u64> = line.split(' ').filter_map(|figure| figure.parse().ok()).collect();
     let [requests, errors, micros, p50, p99] = figures[..] else {
         return None;
     };

@@ -60,13 +60,7 @@ pub(super) fn command(site: &Site, folder: &Path, ports: Ports) -> Result<Option
     fs::write(&file, config.to_string())?;
     let mut command = process::command(&envoy, Seat::Proxy);
     command
-        .args([
-            "--concurrency",
-            "1",
-            "--log-level",
-            "warning",
-            "--disable-hot-restart",
-        ])
+        .args(["--concurrency", "1", "--log-level", "warning", "--disable-hot-restart"])
         .arg("--config-path")
         .arg(file);
     Ok(Some(command))

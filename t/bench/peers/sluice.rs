@@ -78,11 +78,7 @@ impl Node {
             },
             "plugin_attr": { "prometheus": { "export_addr": at(free_port()?) } },
         });
-        Ok(Self {
-            ports,
-            config,
-            resources: None,
-        })
+        Ok(Self { ports, config, resources: None })
     }
 
     /// Turns the access log on.
@@ -115,11 +111,7 @@ impl Node {
         let folder = site.folder("sluice")?;
         let command = self.command(&folder, on_its_core)?;
         let process = Process::start("sluice", command, &folder.join("output.log"))?;
-        let mut peer = Peer {
-            kind: Kind::Sluice,
-            ports,
-            process,
-        };
+        let mut peer = Peer { kind: Kind::Sluice, ports, process };
         if let Some(path) = path {
             wait_for(&mut peer.process, ports.http, path).await?;
         }
