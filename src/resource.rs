@@ -37,8 +37,8 @@ use schema::Validator;
 pub enum Resource {
     Secret(Vault),
     Ssl(Ssl),
-    Upstream(Upstream),
-    Service(Service),
+    Upstream(Box<Upstream>),
+    Service(Box<Service>),
     PluginConfig(PluginConfig),
     PluginMetadata(PluginMetadata),
     GlobalRule(GlobalRule),

@@ -43,6 +43,9 @@ pub struct Compiler {
     reached: watch::Sender<i64>,
 }
 
+/// A store key with its new value and revision, or with nothing where it was deleted.
+pub type KeyChange = (Arc<str>, Option<(Bytes, i64)>);
+
 /// Enough of a stored value to tell it from another: a restored store may use a revision again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stored {
@@ -158,7 +161,7 @@ impl Compiler {
             return;
         }
         let gone = self.stored.keys().filter(|key| !listed.contains(*key)).cloned();
-        let mut changes: Vec<(Arc<str>, Option<(Bytes, i64)>)> =
+        let mut changes: Vec<KeyChange> =
             gone.map(|key| (key, None)).collect();
         for entry in entries {
             let fresh = Stored::of(&entry.value, entry.mod_revision);
@@ -170,7 +173,7 @@ impl Compiler {
     }
 
     /// Changes of the store, each a key with its new value and revision or with nothing.
-    pub fn apply(&mut self, revision: i64, changes: Vec<(Arc<str>, Option<(Bytes, i64)>)>) {
+    pub fn apply(&mut self, revision: i64, changes: Vec<KeyChange>) {
         let mut dirty: BTreeSet<Key> = BTreeSet::new();
         for (key, value) in changes {
             match &value {

@@ -33,9 +33,9 @@ pub struct Spread {
 ///
 /// `turn` loads the proxy of that index. A proxy whose turn fails is told and left out from then
 /// on: figures of a broken run would mislead.
-pub async fn interleave<'p, F>(
+pub async fn interleave<F>(
     rounds: usize,
-    proxies: &[(String, &'p Process)],
+    proxies: &[(String, &Process)],
     mut turn: impl FnMut(usize) -> F,
 ) -> Result<Vec<Samples>>
 where
