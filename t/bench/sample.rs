@@ -42,9 +42,9 @@ pub struct Spread {
 ///
 /// `turn` loads the proxy of that index. A proxy whose turn fails is told and left out from then
 /// on: figures of a broken run would mislead.
-pub async fn interleave<'p, F>(
+pub async fn interleave<F>(
     rounds: usize,
-    proxies: &[(String, &'p Process)],
+    proxies: &[(String, &Process)],
     mut turn: impl FnMut(usize) -> F,
 ) -> Result<Vec<Samples>>
 where
@@ -61,10 +61,13 @@ where
             };
             let process = proxies[index].1;
             let before = process.cpu()?;
-            match turn(index).await {
+            let outcome = turn(index).await;
+            let spent = process.cpu()?.saturating_sub(before);
+            // A load tool blocks this thread; a signal that came meanwhile is seen here.
+            tokio::task::yield_now().await;
+            match outcome {
                 Ok(_) if round == 0 => {}
                 Ok(load) => {
-                    let spent = process.cpu()?.saturating_sub(before);
                     these
                         .cpu_us
                         .push(spent.as_secs_f64() * 1e6 / load.requests as f64);
