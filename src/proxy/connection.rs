@@ -124,10 +124,11 @@ where
         tunnel: Cell::new(None),
         lingers: Cell::new(false),
     });
+    // Boxed apart, so that a task is no larger than what its connection speaks.
     if is_h2 {
-        speak_h2(worker, downstream, io).await
+        Box::pin(speak_h2(worker, downstream, io)).await
     } else {
-        speak_h1(worker, downstream, io).await
+        Box::pin(speak_h1(worker, downstream, io)).await
     }
 }
 
@@ -162,7 +163,7 @@ where
     let parts = connection.into_parts();
     let mut io = parts.io.0.into_inner();
     if let Some(tunnel) = downstream.tunnel.take() {
-        return Ok(tunnel.run(io, parts.read_buf).await?);
+        return Ok(Box::pin(tunnel.run(io, parts.read_buf)).await?);
     }
     io.shutdown().await?;
     if downstream.lingers.get() {
@@ -173,7 +174,8 @@ where
 }
 
 async fn linger<IO: AsyncRead + Unpin>(io: &mut IO) -> io::Result<()> {
-    let mut buffer = [0; 8 * 1024];
+    // On the heap: it would be a part of every connection's task otherwise.
+    let mut buffer = vec![0; 8 * 1024];
     let mut left = LINGER_BYTES;
     while left > 0 {
         match io.read(&mut buffer).await? {

@@ -161,8 +161,7 @@ impl Compiler {
             return;
         }
         let gone = self.stored.keys().filter(|key| !listed.contains(*key)).cloned();
-        let mut changes: Vec<KeyChange> =
-            gone.map(|key| (key, None)).collect();
+        let mut changes: Vec<KeyChange> = gone.map(|key| (key, None)).collect();
         for entry in entries {
             let fresh = Stored::of(&entry.value, entry.mod_revision);
             if self.stored.get(&entry.key) != Some(&fresh) {

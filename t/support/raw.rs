@@ -10,7 +10,7 @@ use super::PATIENCE;
 /// Reads until `text` has come; panics with what came when it does not.
 pub async fn read_until(socket: &mut TcpStream, text: &str) -> String {
     let mut all = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     loop {
         let seen = String::from_utf8_lossy(&all);
         if seen.contains(text) {
@@ -30,7 +30,7 @@ pub async fn send(port: u16, bytes: &str) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     socket.write_all(bytes.as_bytes()).await.unwrap();
     let mut all = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     while let Ok(Ok(read @ 1..)) =
         tokio::time::timeout(Duration::from_secs(2), socket.read(&mut buffer)).await
     {
