@@ -204,6 +204,14 @@ pub fn parse(value: &[u8]) -> Result<Value, Invalid> {
 /// Everything the schema refuses.
 pub fn decode(kind: Kind, id: &str, value: Value) -> Result<Resource, Vec<Invalid>> {
     validate(kind, id, &value)?;
+    read(kind, value)
+}
+
+/// The same for a value that the schema has admitted before.
+///
+/// # Errors
+/// What the schema admits and the type does not hold: the two disagree.
+pub fn read(kind: Kind, value: Value) -> Result<Resource, Vec<Invalid>> {
     Ok(match kind {
         Kind::Secret => Resource::Secret(typed(value)?),
         Kind::Ssl => Resource::Ssl(typed(value)?),

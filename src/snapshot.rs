@@ -108,3 +108,6 @@ impl Route {
         self.labels.iter().map(|labels| &labels.labels)
     }
 }
+
+#[cfg(test)]
+mod tests;

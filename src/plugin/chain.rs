@@ -21,11 +21,8 @@ use crate::resource::Invalid;
 /// plugin's state, when the resource is compiled again.
 pub struct Step {
     pub name: &'static str,
-    /// The config as written, references unresolved: what [`Step::is_of`] compares.
-    written: Value,
-    /// The config's references resolved; compared too, so that a rotated secret recompiles.
-    resolved: Value,
-    metadata: Option<Value>,
+    /// Of what it was compiled from: enough to tell a change, and no secret is kept for it.
+    digest: Digest,
     /// Store key of the resource whose config this is, told by `explain`.
     pub source: Arc<str>,
     pub priority: i32,
@@ -35,6 +32,10 @@ pub struct Step {
     error_is_json: bool,
     plugin: Arc<dyn Plugin>,
 }
+
+/// A SHA-256 of a plugin's config and metadata.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Digest([u8; 32]);
 
 /// Steps in order of execution, sliced by phase.
 #[derive(Clone, Default)]
@@ -70,15 +71,13 @@ pub fn unknown(name: &str) -> Invalid {
 // === impl Step ===
 
 impl Step {
-    /// Compiles one plugin's config; `None` when `_meta.disable` turns it off.
-    ///
-    /// `written` is the config as stored, `resolved` the same with secrets in place.
+    /// Compiles one plugin's config, its secrets in place; `None` when `_meta.disable` turns it
+    /// off.
     ///
     /// # Errors
     /// Everything wrong with it, by paths relative to the config.
     pub fn compile(
         entry: &'static Entry,
-        written: &Value,
         resolved: &Value,
         build: &Build<'_>,
     ) -> Result<Option<Arc<Self>>, Vec<Invalid>> {
@@ -107,9 +106,7 @@ impl Step {
         });
         Ok(Some(Arc::new(Self {
             name: entry.name,
-            written: written.clone(),
-            resolved: resolved.clone(),
-            metadata: build.metadata.cloned(),
+            digest: Digest::of(resolved, build.metadata),
             source: build.resource.into(),
             priority: meta.priority.unwrap_or(entry.priority),
             entry,
@@ -118,11 +115,6 @@ impl Step {
             error_is_json,
             plugin,
         })))
-    }
-
-    /// Whether compiling again would give the same step.
-    pub fn is_of(&self, written: &Value, resolved: &Value, metadata: Option<&Value>) -> bool {
-        self.written == *written && self.resolved == *resolved && self.metadata.as_ref() == metadata
     }
 
     fn applies(&self, ctx: &Ctx) -> bool {
@@ -175,6 +167,24 @@ impl Step {
             }
         }
         reply
+    }
+}
+
+// === impl Digest ===
+
+impl Digest {
+    fn of(resolved: &Value, metadata: Option<&Value>) -> Self {
+        use aws_lc_rs::digest::{Context, SHA256};
+        let mut context = Context::new(&SHA256);
+        context.update(resolved.to_string().as_bytes());
+        if let Some(metadata) = metadata {
+            // No JSON text has a zero byte in it.
+            context.update(b"\0");
+            context.update(metadata.to_string().as_bytes());
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        Self(digest)
     }
 }
 
@@ -244,12 +254,12 @@ pub struct Plugins {
 // === impl Plugins ===
 
 impl Plugins {
-    /// Compiles the `plugins` object of a resource, taking over from `old` what is the same.
+    /// Compiles the `plugins` object of a resource, its secrets in place, taking over from `old`
+    /// what is the same.
     ///
     /// # Errors
     /// Everything wrong with any of them, by paths relative to the resource.
     pub fn compile(
-        written: &BTreeMap<String, Value>,
         resolved: &BTreeMap<String, Value>,
         old: Option<&Self>,
         metadata: impl Fn(&str) -> Option<Value>,
@@ -257,23 +267,22 @@ impl Plugins {
     ) -> Result<Self, Vec<Invalid>> {
         let mut steps = BTreeMap::new();
         let mut wrong = Vec::new();
-        for (name, written) in written {
+        for (name, resolved) in resolved {
             let Some(entry) = registry::find(name) else {
                 wrong.push(unknown(name));
                 continue;
             };
-            let resolved = resolved.get(name).unwrap_or(written);
             let metadata = metadata(name);
             let kept = old
                 .and_then(|old| old.steps.get(entry.name))
                 .and_then(Option::as_ref)
-                .filter(|step| step.is_of(written, resolved, metadata.as_ref()));
+                .filter(|step| step.digest == Digest::of(resolved, metadata.as_ref()));
             if let Some(step) = kept {
                 steps.insert(entry.name, Some(step.clone()));
                 continue;
             }
             let build = Build { metadata: metadata.as_ref(), ..*build };
-            match Step::compile(entry, written, resolved, &build) {
+            match Step::compile(entry, resolved, &build) {
                 Ok(step) => {
                     steps.insert(entry.name, step);
                 }

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::Snapshot;
@@ -26,14 +27,18 @@ pub struct Compiler {
     pub(super) secrets: Secrets,
     dns: Arc<Dns>,
     pub(super) shared: Shared,
-    /// The newest decoded form of everything that could be decoded.
-    pub(super) latest: BTreeMap<Key, Resource>,
+    /// The newest version of everything that could be decoded, as it is stored: decoded again when
+    /// something that it refers to changes, which costs a tenth of the memory that keeping it
+    /// decoded would.
+    pub(super) latest: BTreeMap<Key, Bytes>,
     /// What is stored at each key, also of what was rejected: what a relist is compared with.
     stored: HashMap<Arc<str>, Stored>,
     pub(super) parts: Parts,
     pub(super) users: Users<Key>,
     references: Users<Reference>,
     rejected: BTreeMap<Key, Rejected>,
+    /// What is rejected because its newest version cannot even be decoded.
+    unreadable: BTreeSet<Key>,
     /// Keys of kinds that this version does not serve.
     ignored: BTreeSet<Arc<str>>,
     /// Whether references are checked by their grammar only, and nothing is fetched.
@@ -51,6 +56,14 @@ pub type KeyChange = (Arc<str>, Option<(Bytes, i64)>);
 struct Stored {
     revision: i64,
     hash: u64,
+}
+
+/// Why a resource is compiled.
+enum Why {
+    /// It has a new version, or was deleted.
+    Changed(Option<Bytes>),
+    /// Something that it refers to has changed.
+    Touched,
 }
 
 /// Why a resource's newest version is not served.
@@ -78,6 +91,7 @@ impl Compiler {
             users: Users::default(),
             references: Users::default(),
             rejected: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             ignored: BTreeSet::new(),
             dry: false,
             current: Snapshot::default(),
@@ -173,7 +187,7 @@ impl Compiler {
 
     /// Changes of the store, each a key with its new value and revision or with nothing.
     pub fn apply(&mut self, revision: i64, changes: Vec<KeyChange>) {
-        let mut dirty: BTreeSet<Key> = BTreeSet::new();
+        let mut dirty: BTreeMap<Key, Why> = BTreeMap::new();
         for (key, value) in changes {
             match &value {
                 Some((bytes, at)) => self.stored.insert(key.clone(), Stored::of(bytes, *at)),
@@ -188,20 +202,7 @@ impl Compiler {
                 continue;
             };
             let key: Key = (kind, id.into());
-            match value {
-                None => {
-                    self.rejected.remove(&key);
-                    self.latest.remove(&key);
-                    dirty.insert(key);
-                }
-                Some((bytes, _)) => match self.decode(kind, id, &bytes) {
-                    Ok(resource) => {
-                        self.latest.insert(key.clone(), resource);
-                        dirty.insert(key);
-                    }
-                    Err(reasons) => self.reject(&key, reasons),
-                },
-            }
+            dirty.insert(key, Why::Changed(value.map(|(bytes, _)| bytes)));
         }
         self.compile(dirty);
         self.current.revision = revision;
@@ -211,45 +212,76 @@ impl Compiler {
     /// References whose values changed: whoever holds them is compiled again.
     pub fn refresh(&mut self, changed: &[Reference]) {
         let holders = changed.iter().flat_map(|reference| self.references.of(reference));
-        let dirty = holders.cloned().collect();
+        let dirty = holders.map(|key| (key.clone(), Why::Touched)).collect();
         self.compile(dirty);
-    }
-
-    fn decode(&self, kind: Kind, id: &str, bytes: &[u8]) -> Result<Resource, Vec<Invalid>> {
-        let mut value = resource::parse(bytes).map_err(|invalid| vec![invalid])?;
-        self.open(kind, &mut value);
-        resource::decode(kind, id, value)
     }
 
     /// Compiles what is dirty, and whoever refers to it. Kinds come in the order in which they
     /// refer to each other, so one pass is enough.
-    fn compile(&mut self, mut dirty: BTreeSet<Key>) {
-        while let Some(key) = dirty.pop_first() {
-            let users = |key: &Key| self.users.of(key).cloned().collect::<Vec<_>>();
-            let Some(resource) = self.latest.remove(&key) else {
-                dirty.extend(users(&key));
-                self.remove(&key);
-                continue;
+    fn compile(&mut self, mut dirty: BTreeMap<Key, Why>) {
+        while let Some((key, why)) = dirty.pop_first() {
+            let resource = match why {
+                Why::Changed(None) => {
+                    self.rejected.remove(&key);
+                    self.unreadable.remove(&key);
+                    self.latest.remove(&key);
+                    touch(&mut dirty, self.users.of(&key));
+                    self.remove(&key);
+                    continue;
+                }
+                Why::Changed(Some(bytes)) => {
+                    let decoded = self.open_stored(key.0, &bytes);
+                    match decoded.and_then(|value| resource::decode(key.0, &key.1, value)) {
+                        Ok(resource) => {
+                            self.latest.insert(key.clone(), bytes);
+                            self.unreadable.remove(&key);
+                            Ok(resource)
+                        }
+                        Err(reasons) => {
+                            self.unreadable.insert(key.clone());
+                            Err(reasons)
+                        }
+                    }
+                }
+                Why::Touched => match self.latest.get(&key) {
+                    Some(bytes) => self
+                        .open_stored(key.0, bytes)
+                        .and_then(|value| resource::read(key.0, value)),
+                    None => continue,
+                },
             };
-            let targets = targets(&resource).into_iter().map(|(target, _)| target).collect();
-            self.users.set(&key, targets);
-            let secrets = self.secrets.clone();
-            let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
-            let outcome = self.put(&key, &resource, &mut resolver);
-            for unused in self.references.set(&key, resolver.seen) {
-                self.secrets.release(&unused);
-            }
-            self.latest.insert(key.clone(), resource);
+            let outcome = resource.and_then(|resource| self.take(&key, &resource));
             match outcome {
                 Ok(()) => {
-                    if self.rejected.remove(&key).is_some() {
+                    // That an older version compiles again does not make the newest readable.
+                    if !self.unreadable.contains(&key) && self.rejected.remove(&key).is_some() {
                         tracing::info!(resource = %name(&key), "accepted again");
                     }
-                    dirty.extend(self.users.of(&key).cloned());
+                    touch(&mut dirty, self.users.of(&key));
                 }
                 Err(reasons) => self.reject(&key, reasons),
             }
         }
+    }
+
+    /// Parses stored bytes and decrypts what is encrypted in them.
+    fn open_stored(&self, kind: Kind, bytes: &[u8]) -> Result<Value, Vec<Invalid>> {
+        let mut value = resource::parse(bytes).map_err(|invalid| vec![invalid])?;
+        self.open(kind, &mut value);
+        Ok(value)
+    }
+
+    /// Notes what a resource refers to, and compiles it.
+    fn take(&mut self, key: &Key, resource: &Resource) -> Result<(), Vec<Invalid>> {
+        let targets = targets(resource).into_iter().map(|(target, _)| target).collect();
+        self.users.set(key, targets);
+        let secrets = self.secrets.clone();
+        let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
+        let outcome = self.put(key, resource, &mut resolver);
+        for unused in self.references.set(key, resolver.seen) {
+            self.secrets.release(&unused);
+        }
+        outcome
     }
 
     fn reject(&mut self, key: &Key, reasons: Vec<Invalid>) {
@@ -435,6 +467,13 @@ impl Stored {
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
         Self { revision, hash: hasher.finish() }
+    }
+}
+
+/// Has the users of a resource compiled too, unless they are to be anyway.
+fn touch<'k>(dirty: &mut BTreeMap<Key, Why>, users: impl Iterator<Item = &'k Key>) {
+    for user in users {
+        dirty.entry(user.clone()).or_insert(Why::Touched);
     }
 }
 

@@ -103,7 +103,7 @@ impl Workshop<'_, '_> {
         self.resolver.finish()?;
         let build = Build { resource: source, metadata: None, dry: self.dry, shared: self.shared };
         let metadata = |name: &str| self.parts.metadata.get(name).cloned();
-        Plugins::compile(written, &resolved, old, metadata, &build)
+        Plugins::compile(&resolved, old, metadata, &build)
     }
 
     /// Compiles an upstream, or takes over `old` when it is the same.

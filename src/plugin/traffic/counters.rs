@@ -5,10 +5,11 @@
 //! the one that ends first makes room.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counters in the table: 16 bytes each, in pages that cost nothing until they are used.
+/// Counters in the table: 16 bytes each.
 const SLOTS: usize = 1 << 20;
 
 /// How far from its home slot a counter may live.
@@ -22,7 +23,8 @@ const END_MAX: u64 = (1 << (64 - COUNT_BITS)) - 1;
 
 /// The table.
 pub struct Counters {
-    slots: Box<[Slot]>,
+    /// Made with the first counter: a node that limits nothing does not pay for the table.
+    slots: LazyLock<Box<[Slot]>>,
     hasher: RandomState,
     epoch: Instant,
 }
@@ -65,7 +67,7 @@ impl Counters {
     /// An empty table.
     pub fn new() -> Self {
         Self {
-            slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect(),
+            slots: LazyLock::new(|| std::iter::repeat_with(Slot::default).take(SLOTS).collect()),
             hasher: RandomState::new(),
             epoch: Instant::now(),
         }
