@@ -199,6 +199,32 @@ impl Ctx {
         self.body_bytes_sent + self.response.head_bytes
     }
 
+    /// Takes arguments out of the query, as sent and as it will be sent on: those that `keep` says
+    /// no to. `keep` is given one argument at a time, `name=value`, not decoded.
+    pub fn retain_arguments(&mut self, keep: impl Fn(&str) -> bool) {
+        let retained = |target: &str| {
+            let (path, query) = target.split_once('?')?;
+            let kept: Vec<&str> = query.split('&').filter(|argument| keep(argument)).collect();
+            Some(if kept.is_empty() {
+                path.to_owned()
+            } else {
+                format!("{path}?{}", kept.join("&"))
+            })
+        };
+        let mut parts = self.request.uri.clone().into_parts();
+        let sent = parts.path_and_query.as_ref().and_then(|target| retained(target.as_str()));
+        // What came out of a valid target and lost only some of its arguments is still one.
+        if let Some(Ok(target)) = sent.map(|target| target.parse()) {
+            parts.path_and_query = Some(target);
+            if let Ok(uri) = Uri::from_parts(parts) {
+                self.request.uri = uri;
+            }
+        }
+        if let Some(target) = self.outgoing.path_and_query.as_deref().and_then(retained) {
+            self.outgoing.path_and_query = Some(target);
+        }
+    }
+
     /// The exchange's own id: 32 hexadecimal digits, the same whenever it is asked for.
     pub fn request_id(&self) -> &str {
         self.request_id.get_or_init(|| format!("{:032x}", fastrand::u128(..)).into())
@@ -216,20 +242,6 @@ impl Request {
     /// The path that routes are matched by.
     pub fn path(&self) -> &str {
         self.normalized_path.as_deref().unwrap_or_else(|| self.uri.path())
-    }
-
-    /// Replaces the query of the target; an empty one takes the `?` away too.
-    pub fn set_query(&mut self, query: &str) {
-        let path = self.uri.path();
-        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        let mut parts = self.uri.clone().into_parts();
-        // What came out of a valid target and lost only some of its arguments is still one.
-        if let Ok(path_and_query) = target.parse() {
-            parts.path_and_query = Some(path_and_query);
-            if let Ok(uri) = Uri::from_parts(parts) {
-                self.uri = uri;
-            }
-        }
     }
 }
 

@@ -82,6 +82,9 @@ pub trait Spec: Plugin + Sized + 'static {
     /// Higher runs earlier. As in APISIX's `config.yaml.example`.
     const PRIORITY: i32;
     const PHASES: Phases;
+    /// Whether a global rule's instance stands back where the route has one (`run_policy:
+    /// prefer_route` in APISIX).
+    const PREFER_ROUTE: bool = false;
     /// Fields of [`Spec::Config`] that are encrypted at rest (`encrypt_fields` in APISIX).
     const ENCRYPTED: &'static [&'static str] = &[];
 

@@ -74,6 +74,14 @@ impl Snapshot {
         self.router.find(host, ctx.path(), method, |route| route.accepts(ctx))
     }
 
+    /// Whether a request for `host` needs a connection that was made for that very name: its
+    /// clients have to show a certificate, and a connection for another name did not ask for it.
+    ///
+    /// Source: APISIX `init.lua`, `verify_https_client`.
+    pub fn is_bound_to_its_name(&self, host: &str) -> bool {
+        self.sni.verifies_clients() && self.sni.find(host).is_some_and(|s| s.verifies_clients)
+    }
+
     /// What is served for a server name.
     pub fn certificate(&self, name: Option<&str>) -> Option<Arc<Served>> {
         let named = name.and_then(|name| self.sni.find(name));

@@ -98,3 +98,32 @@ async fn tells_when_certificates_end_and_what_is_rejected() {
     let (_, rejected) = gateway.control("/v1/rejected").await;
     assert!(rejected.to_string().contains("NOT_SET_CERT"), "{rejected}");
 }
+
+#[tokio::test]
+async fn a_request_is_counted_once_though_a_global_rule_counts_too() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    gateway.put("/global_rules/1", json!({ "plugins": { "prometheus": {} } })).await;
+    let plugins = json!({ "prometheus": {} });
+    gateway
+        .put_route(
+            "both",
+            json!({ "uri": "/get", "plugins": plugins, "upstream": upstream(&origin) }),
+        )
+        .await;
+    gateway.put_route("global", json!({ "uri": "/ip", "upstream": upstream(&origin) })).await;
+    gateway.served("/ip").await;
+    gateway.served("/get").await;
+    let count = async |route: &str| {
+        gateway.sample("apisix_http_status", &[r#"code="200""#, route]).await.unwrap_or(0.0)
+    };
+    let before = (count(r#"route="both""#).await, count(r#"route="global""#).await);
+    for path in ["/get", "/ip"] {
+        assert_eq!(gateway.get(path).await.status(), 200);
+    }
+    eventually("both are counted", || async {
+        let after = (count(r#"route="both""#).await, count(r#"route="global""#).await);
+        after == (before.0 + 1.0, before.1 + 1.0)
+    })
+    .await;
+}

@@ -179,3 +179,76 @@ async fn meta_disables_and_replaces_answers() {
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.text().await.unwrap().trim(), r#"{"message":"who are you?"}"#);
 }
+
+#[tokio::test]
+async fn hides_credentials_however_the_path_is_written() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    gateway
+        .put(
+            "/consumers",
+            json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } } }),
+        )
+        .await;
+    let hiding = json!({ "key-auth": { "hide_credentials": true } });
+    gateway
+        .put_route(
+            "1",
+            json!({ "uri": "/anything/*", "plugins": hiding, "upstream": upstream(&origin) }),
+        )
+        .await;
+    crate::support::eventually("jack may pass", || async {
+        keyed(&gateway, "/anything/x", Some("one")).await.status() == 200
+    })
+    .await;
+    for path in [
+        "/anything/x?apikey=one&a=1",
+        "/anything//x?a=1&apikey=one",
+        "/anything/./x?apikey=one&a=1",
+    ] {
+        let answer = crate::support::raw::ask(gateway.ports().http, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let asked = origin.seen().last().unwrap().uri.to_string();
+        assert_eq!(asked, "/anything/x?a=1", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_take_away_what_the_gateway_says_of_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    gateway
+        .put(
+            "/consumers",
+            json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } } }),
+        )
+        .await;
+    gateway
+        .put_route("1", json!({ "uri": "/headers", "plugins": { "key-auth": {} }, "upstream": upstream(&origin) }))
+        .await;
+    crate::support::eventually("jack may pass", || async {
+        keyed(&gateway, "/headers", Some("one")).await.status() == 200
+    })
+    .await;
+    let request = gateway.client().get(gateway.http_url("/headers")).header("apikey", "one");
+    let request = request.header("connection", "close, x-consumer-username, X-Real-IP");
+    let told: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(told["headers"]["x-consumer-username"], "jack");
+    assert_eq!(told["headers"]["x-real-ip"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn a_variable_cannot_end_the_request_line() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    let rewrite = json!({ "proxy-rewrite": { "uri": "/anything/$arg_q", "use_real_request_uri_unsafe": true } });
+    gateway
+        .put_route("1", json!({ "uri": "/in", "plugins": rewrite, "upstream": upstream(&origin) }))
+        .await;
+    gateway.routed("/in").await;
+    let before = origin.requests();
+    let smuggling = "/in?q=a%20HTTP/1.1%0d%0aHost:%20y%0d%0a%0d%0aGET%20/smuggled";
+    crate::support::raw::ask(gateway.ports().http, smuggling).await;
+    assert_eq!(origin.requests(), before + 1);
+    assert!(origin.seen().iter().all(|seen| seen.uri.path() != "/smuggled"));
+}

@@ -121,6 +121,18 @@ async fn serves_several_certificates_and_asks_clients_for_theirs() {
         .build()
         .unwrap();
     assert_eq!(with.get(&url).send().await.unwrap().status(), 200);
+
+    // A connection for a name that asks for nothing does not lead to the one that does.
+    let open = reqwest::Client::builder()
+        .no_proxy()
+        .http1_only()
+        .tls_certs_only([reqwest::Certificate::from_pem(ca.pem().as_bytes()).unwrap()])
+        .resolve("test.com", ([127, 0, 0, 1], gateway.https_port()).into())
+        .build()
+        .unwrap();
+    let sneaking = open.get(gateway.https_url("test.com", "/get")).header("host", "mutual.com");
+    let sneaking = sneaking.send().await.unwrap();
+    assert_eq!(sneaking.status(), 400);
 }
 
 #[tokio::test]

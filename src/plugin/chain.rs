@@ -117,6 +117,12 @@ impl Step {
         })))
     }
 
+    /// Whether this step of a global rule stands back for the route's own of that name.
+    pub fn yields_to(&self, route: Option<&Chain>) -> bool {
+        self.entry.prefer_route
+            && route.is_some_and(|chain| chain.steps.iter().any(|step| step.name == self.name))
+    }
+
     fn applies(&self, ctx: &Ctx) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(ctx))
     }

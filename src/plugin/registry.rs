@@ -32,6 +32,8 @@ pub struct Entry {
     pub name: &'static str,
     pub priority: i32,
     pub phases: Phases,
+    /// Whether a global rule's instance stands back where the route has one.
+    pub prefer_route: bool,
     /// Fields that are encrypted at rest.
     pub encrypted: &'static [&'static str],
     /// Set for plugins that authenticate.
@@ -68,6 +70,7 @@ impl Entry {
             name: P::NAME,
             priority: P::PRIORITY,
             phases: P::PHASES,
+            prefer_route: P::PREFER_ROUTE,
             encrypted: P::ENCRYPTED,
             consumer: None,
             metadata: None,

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::exchange::Exchange;
-use super::roster::Doing;
 use crate::upstream::h1::{Connection, Framing, Piece, Sending};
 use crate::upstream::{Failure, Keepalive};
 
 /// The body of a response.
 pub(super) struct Body {
     source: Source,
+    /// Whether the client has yet to take what was handed out last.
+    sending: bool,
     /// `None` where a tunnel has taken it over.
     exchange: Option<Box<Exchange>>,
 }
@@ -47,7 +48,11 @@ pub(super) struct Streaming {
 
 /// A body that the gateway wrote itself.
 pub(super) fn own(exchange: Box<Exchange>, bytes: Bytes) -> Body {
-    Body { source: Source::Whole((!bytes.is_empty()).then_some(bytes)), exchange: Some(exchange) }
+    Body {
+        source: Source::Whole((!bytes.is_empty()).then_some(bytes)),
+        sending: false,
+        exchange: Some(exchange),
+    }
 }
 
 /// A body that has come as a whole; its connection is kept already.
@@ -59,7 +64,7 @@ pub(super) fn whole(mut exchange: Box<Exchange>, mut from: Streaming, bytes: Byt
 /// A body that is still to come.
 pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
     let stream = Stream { from, progress: Instant::now() };
-    Body { source: Source::Streaming(Box::new(stream)), exchange: Some(exchange) }
+    Body { source: Source::Streaming(Box::new(stream)), sending: false, exchange: Some(exchange) }
 }
 
 // === impl Streaming ===
@@ -86,7 +91,7 @@ impl Streaming {
 impl Body {
     /// No body, and nothing to log with it.
     pub(super) fn empty() -> Self {
-        Self { source: Source::Whole(None), exchange: None }
+        Self { source: Source::Whole(None), sending: false, exchange: None }
     }
 }
 
@@ -98,11 +103,11 @@ impl http_body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let Self { source, exchange } = self.get_mut();
-        let Some(exchange) = exchange else {
+        let this = self.get_mut();
+        let Some(exchange) = &mut this.exchange else {
             return Poll::Ready(None);
         };
-        match source {
+        let polled = match &mut this.source {
             Source::Whole(bytes) => {
                 let bytes = bytes.take();
                 if let Some(bytes) = &bytes {
@@ -111,7 +116,16 @@ impl http_body::Body for Body {
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Source::Streaming(stream) => stream.poll(exchange, cx),
+        };
+        let sending = matches!(polled, Poll::Ready(Some(Ok(_))));
+        if sending != this.sending {
+            this.sending = sending;
+            exchange.downstream.slot.sends(sending);
         }
+        if sending {
+            exchange.downstream.slot.moved();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -137,6 +151,14 @@ impl http_body::Body for Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.as_ref().filter(|_| self.sending) {
+            exchange.downstream.slot.sends(false);
+        }
+    }
+}
+
 // === impl Stream ===
 
 impl Stream {
@@ -149,25 +171,25 @@ impl Stream {
         let Some(connection) = &mut from.connection else {
             return Poll::Ready(None);
         };
-        // What the client still sends goes on its way; if it breaks off, the node notices.
-        if connection.poll_send(&mut from.sending, &mut exchange.body, cx).is_err() {
-            from.keepalive = None;
+        // What the client still sends goes on its way.
+        match connection.poll_send(&mut from.sending, &mut exchange.body, cx) {
+            Ok(true) => self.progress = Instant::now(),
+            Ok(false) => {}
+            Err(failure) => {
+                // The node must not take a part for the whole: its connection ends here.
+                from.connection = None;
+                return Poll::Ready(Some(Err(failure)));
+            }
         }
         let deadline = self.progress + from.read_timeout;
         match connection.poll_body(&mut from.framing, deadline, from.read_timeout, cx) {
-            Poll::Pending => {
-                exchange.downstream.slot.works();
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 from.finish(exchange);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(piece))) => {
                 self.progress = Instant::now();
-                if exchange.downstream.slot.is_alone() {
-                    exchange.downstream.slot.note(Doing::Sending, self.progress);
-                }
                 let frame = match piece {
                     Piece::Data(data) => {
                         exchange.ctx.body_bytes_sent += data.len() as u64;

@@ -144,25 +144,32 @@ where
         })
     };
     let mut connection = http1::Builder::new()
-        .half_close(true)
         .max_header_size(LONGEST_HEAD_BYTES)
         .keep_alive(worker.settings.keepalive_timeout > Duration::ZERO)
-        .serve_connection(KeptOpen(TokioIo::new(io)), service);
+        .serve_connection(Wire::new(io, &downstream.slot, false), service);
     let mut told = false;
     let ended = poll_fn(|cx| {
         if downstream.slot.is_overdue() {
             return Poll::Ready(Err(End::Overdue));
         }
-        if worker.roster.is_draining() && !told {
+        loop {
+            let polled = Pin::new(&mut connection).poll(cx).map_err(End::from);
+            // hyper would close a connection whose first request is still to be read.
+            let drains = worker.roster.is_draining() && !downstream.slot.is_opening();
+            if polled.is_ready() || told || !drains {
+                return polled;
+            }
             told = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        Pin::new(&mut connection).poll(cx).map_err(End::from)
     });
-    ended.await?;
+    let ended = ended.await;
+    // Taken in any case: an exchange in it holds this connection's state, which holds it.
+    let tunnel = downstream.tunnel.take();
+    ended?;
     let parts = connection.into_parts();
-    let mut io = parts.io.0.into_inner();
-    if let Some(tunnel) = downstream.tunnel.take() {
+    let mut io = parts.io.io.into_inner();
+    if let Some(tunnel) = tunnel {
         return Ok(Box::pin(tunnel.run(io, parts.read_buf)).await?);
     }
     io.shutdown().await?;
@@ -203,7 +210,7 @@ where
         .max_header_list_size(LONGEST_HEAD_BYTES as u32)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(Wire::new(io, &downstream.slot, true), service);
     let mut connection = pin!(connection);
     let mut told: Option<Instant> = None;
     poll_fn(|cx| {
@@ -220,38 +227,62 @@ where
     .await
 }
 
-/// Lets hyper end a connection without ending its stream, which may become a tunnel.
-struct KeptOpen<IO>(TokioIo<IO>);
+/// A client's stream as hyper has it: notes what the client takes, and under HTTP/1.1 is not ended
+/// with the connection, since it may become a tunnel.
+struct Wire<IO> {
+    io: TokioIo<IO>,
+    slot: Rc<Slot>,
+    /// Whether the stream ends with the connection.
+    ends: bool,
+}
 
-impl<IO: AsyncRead + Unpin> hyper::rt::Read for KeptOpen<IO> {
+// === impl Wire ===
+
+impl<IO> Wire<IO> {
+    fn new(io: IO, slot: &Rc<Slot>, ends: bool) -> Self {
+        Self { io: TokioIo::new(io), slot: slot.clone(), ends }
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.slot.moved();
+        }
+        written
+    }
+}
+
+impl<IO: AsyncRead + Unpin> hyper::rt::Read for Wire<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, buffer)
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buffer)
     }
 }
 
-impl<IO: AsyncWrite + Unpin> hyper::rt::Write for KeptOpen<IO> {
+impl<IO: AsyncWrite + Unpin> hyper::rt::Write for Wire<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.note(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ends { Pin::new(&mut this.io).poll_shutdown(cx) } else { Poll::Ready(Ok(())) }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -259,7 +290,9 @@ impl<IO: AsyncWrite + Unpin> hyper::rt::Write for KeptOpen<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        this.note(written)
     }
 }
 

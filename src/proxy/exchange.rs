@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::connection::Downstream;
-use super::{Held, Worker};
+use super::{Held, Worker, respond};
 use crate::context::{Ctx, Reply};
 use crate::plugin::Phase;
 use crate::plugin::chain::Chain;
@@ -90,7 +90,11 @@ impl Exchange {
 
     /// Runs `phase` of the global rules.
     pub(super) async fn run_globals(&mut self, phase: Phase) -> Option<Box<Reply>> {
+        let route = self.route.as_ref().map(|route| &route.chain);
         for step in self.held.snapshot.globals.phase(phase) {
+            if step.yields_to(route) {
+                continue;
+            }
             if let Some(reply) = step.run(phase, &mut self.ctx).await {
                 return Some(reply);
             }
@@ -131,10 +135,13 @@ impl Exchange {
     /// Lets the plugins look at the response head.
     pub(super) fn filter_head(&mut self) {
         let Self { ctx, held, route, overlaid, .. } = self;
+        let own = route.as_ref().map(|route| &route.chain);
         for step in held.snapshot.globals.phase(Phase::HeaderFilter) {
-            step.header_filter(ctx);
+            if !step.yields_to(own) {
+                step.header_filter(ctx);
+            }
         }
-        if let Some(chain) = overlaid.as_ref().or(route.as_ref().map(|route| &route.chain)) {
+        if let Some(chain) = overlaid.as_ref().or(own) {
             for step in chain.phase(Phase::HeaderFilter) {
                 step.header_filter(ctx);
             }
@@ -143,11 +150,18 @@ impl Exchange {
 
     fn log(&mut self) {
         self.ctx.bytes_received += self.body.received;
-        let Self { ctx, held, route, overlaid, worker, .. } = self;
-        for step in held.snapshot.globals.phase(Phase::Log) {
-            step.log(ctx);
+        if self.ctx.response.head_bytes == 0 {
+            // The client went away before there was an answer; nginx's word for it.
+            self.ctx.response.status = respond::client_closed();
         }
-        if let Some(chain) = overlaid.as_ref().or(route.as_ref().map(|route| &route.chain)) {
+        let Self { ctx, held, route, overlaid, worker, .. } = self;
+        let own = route.as_ref().map(|route| &route.chain);
+        for step in held.snapshot.globals.phase(Phase::Log) {
+            if !step.yields_to(own) {
+                step.log(ctx);
+            }
+        }
+        if let Some(chain) = overlaid.as_ref().or(own) {
             for step in chain.phase(Phase::Log) {
                 step.log(ctx);
             }
@@ -164,7 +178,7 @@ impl Drop for Exchange {
         if !self.body.is_end_stream() {
             self.downstream.lingers.set(true);
         }
-        self.downstream.slot.end(Instant::now());
+        self.downstream.slot.end();
     }
 }
 
@@ -196,6 +210,10 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
+        // For ever: what comes after a break must not pass for the body's end.
+        if let Some(why) = this.broken {
+            return Poll::Ready(Some(Err(why)));
+        }
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.timer = None;

@@ -115,7 +115,8 @@ fn is_idempotent(method: &Method) -> bool {
     !(*method == Method::POST || *method == Method::PATCH || method.as_str() == "LOCK")
 }
 
-/// Asks one node. A kept-alive connection that turns out to be closed is replaced by a fresh one.
+/// Asks one node. A kept-alive connection that turns out to be closed is replaced by a fresh one,
+/// once, and only where asking twice does no harm: the node may have seen the request.
 async fn attempt(
     exchange: &mut Exchange,
     plan: &Plan<'_>,
@@ -136,12 +137,13 @@ async fn attempt(
         header: None,
         response: None,
     });
+    let mut replay = false;
     let outcome = loop {
-        let kept = exchange.worker.pool.take(pool_key, began);
+        let kept = if replay { None } else { exchange.worker.pool.take(pool_key, began) };
         let is_kept = kept.is_some();
         let connection = match kept {
             Some(connection) => connection,
-            None => match connect(exchange, plan, endpoint, &host, pool_key).await {
+            None => match connect(plan, endpoint, &host, pool_key).await {
                 Ok(connection) => {
                     note(exchange, |attempt| attempt.connect = Some(began.elapsed()));
                     connection
@@ -150,7 +152,11 @@ async fn attempt(
             },
         };
         match send(exchange, plan, &host, connection).await {
-            Err(Failure::Closed | Failure::Io(_)) if is_kept && exchange.body.is_untouched() => {}
+            Err(Failure::Closed | Failure::Io(_))
+                if is_kept && exchange.body.is_untouched() && is_idempotent(&plan.method) =>
+            {
+                replay = true;
+            }
             outcome => break outcome,
         }
     };
@@ -201,7 +207,6 @@ fn tls_pool_key(endpoint: &Endpoint, host: &HeaderValue) -> u64 {
 }
 
 async fn connect(
-    exchange: &Exchange,
     plan: &Plan<'_>,
     endpoint: &Endpoint,
     host: &HeaderValue,
@@ -215,7 +220,6 @@ async fn connect(
             Some((config.clone(), name))
         }
     };
-    exchange.downstream.slot.works();
     let stream = connection::connect(endpoint, tls, plan.timeouts).await?;
     Ok(Connection::new(stream, pool_key))
 }

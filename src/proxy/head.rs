@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, Method, header};
 
 use super::forwarded::{self, Trusted};
 use crate::context::Ctx;
@@ -21,7 +21,7 @@ pub(super) struct Told<'a> {
 
 /// Writes the request line and the header section.
 ///
-/// Fields of the client's connection stay with it (RFC 9110, section 7.6.1), framing is the
+/// Fields of the client's connection stay with it (those that it names are gone already), framing is the
 /// gateway's own, and what tells of the client is written anew.
 pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
     out.reserve(1024);
@@ -36,10 +36,9 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
     out.put_slice(told.host);
     out.put_slice(b"\r\n");
     let headers = &ctx.request.headers;
-    let nominated = headers.get(header::CONNECTION);
     for (name, value) in headers {
         let name = name.as_str();
-        if is_ours(name, told.trusted) || nominated.is_some_and(|list| names(list, name)) {
+        if is_ours(name, told.trusted) {
             continue;
         }
         line(out, name, value.as_bytes());
@@ -82,12 +81,6 @@ fn is_ours(name: &str, trusted: Trusted) -> bool {
         "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => trusted != Trusted::Yes,
         _ => false,
     }
-}
-
-/// Whether the list of `Connection` names a field; `close` and its kin name none that is sent.
-fn names(list: &HeaderValue, name: &str) -> bool {
-    let options = list.as_bytes().split(|byte| *byte == b',');
-    options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// `X-Real-IP` and `X-Forwarded-*`.

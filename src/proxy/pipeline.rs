@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
@@ -33,6 +33,9 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
     if let Some(status) = exchange.refused.take() {
         return Some(Box::new(Reply::status(status)));
     }
+    if is_of_another_name(exchange) {
+        return Some(Box::new(Reply::status(StatusCode::BAD_REQUEST)));
+    }
     find(exchange);
     if let Some(reply) = exchange.run_globals(Phase::Rewrite).await {
         return Some(reply);
@@ -57,6 +60,18 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
         return Some(reply);
     }
     exchange.run_route(Phase::BeforeProxy).await
+}
+
+/// Whether a host that asks its clients for certificates is asked for over a connection that was
+/// made for another name, and so was not asked for one.
+fn is_of_another_name(exchange: &Exchange) -> bool {
+    let client = &exchange.ctx.client;
+    let host = exchange.ctx.request.host.as_deref();
+    let Some(host) = host.filter(|_| client.tls_protocol.is_some()) else {
+        return false;
+    };
+    let is_its_name = || client.sni.as_deref().is_some_and(|sni| sni.eq_ignore_ascii_case(host));
+    exchange.held.snapshot.is_bound_to_its_name(host) && !is_its_name()
 }
 
 /// Reads the head into a context.

@@ -38,6 +38,11 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     {
         parts.headers.insert(header::HOST, value);
     }
+    if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+        refused = refused.or(Some(StatusCode::BAD_REQUEST));
+    }
+    drop_nominated(&mut parts.headers);
+    join_cookies(&mut parts.headers);
     if !settings.underscores {
         drop_underscores(&mut parts.headers);
     }
@@ -105,6 +110,36 @@ fn without_port(host: &str) -> &str {
             before
         }
         _ => host,
+    }
+}
+
+/// Drops the fields that `Connection` names (RFC 9110, section 7.6.1): before any plugin sets one,
+/// so that a client cannot take away what the gateway says.
+fn drop_nominated(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
+    let options = lists.flat_map(|list| list.split(',')).map(|option| option.trim().to_owned());
+    let named: Vec<String> = options.map(|option| option.to_ascii_lowercase()).collect();
+    for name in named {
+        // These frame the message, or are the connection's and looked at later.
+        let stays = ["", "host", "content-length", "transfer-encoding", "upgrade", "connection"];
+        if !stays.contains(&name.as_str()) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Joins the pieces of a cookie that HTTP/2 lets clients send apart (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let pieces = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let joined = pieces.collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 

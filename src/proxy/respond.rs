@@ -15,6 +15,11 @@ const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-apisix-upstream-s
 /// A client that went away before its answer; nginx's word for the log, never sent.
 const CLIENT_CLOSED: u16 = 499;
 
+/// The status in the log of an exchange whose client went away.
+pub(super) fn client_closed() -> StatusCode {
+    StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 /// The answer where no route matches.
 pub(super) fn no_route() -> Reply {
     Reply::json(StatusCode::NOT_FOUND, &json!({ "error_msg": "404 Route Not Found" }))
@@ -40,9 +45,7 @@ pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body>
     let status = match (failure, exchange.body.broken()) {
         (Failure::RequestBody, Some(Broken::TooLarge)) => StatusCode::PAYLOAD_TOO_LARGE,
         (Failure::RequestBody, Some(Broken::TooSlow)) => StatusCode::REQUEST_TIMEOUT,
-        (Failure::RequestBody, Some(Broken::Gone)) => {
-            StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST)
-        }
+        (Failure::RequestBody, Some(Broken::Gone)) => client_closed(),
         (Failure::RequestBody, None) => StatusCode::BAD_REQUEST,
         _ => {
             exchange.worker.warn_unanswered(&exchange.ctx, failure);

@@ -34,25 +34,16 @@ struct Member {
 
 /// One connection's place in the roster; gone when the connection drops its [`Membership`].
 pub(super) struct Slot {
-    doing: Cell<Doing>,
-    since: Cell<Instant>,
+    /// Whether no request has come yet.
+    opening: Cell<bool>,
     /// Exchanges under way.
     active: Cell<u32>,
+    /// Those of them that wait for the client to take what they have for it.
+    sending: Cell<u32>,
+    /// When the client last took something, or its last exchange ended, or it came.
+    since: Cell<Instant>,
     overdue: Cell<bool>,
     metrics: metrics::Connection,
-}
-
-/// What a connection is waiting for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doing {
-    /// The first request, or the TLS handshake.
-    Opening,
-    /// The next request.
-    Idle,
-    /// A node, a plugin, the request's body: each has a timeout of its own.
-    Working,
-    /// The client to take what was written.
-    Sending,
 }
 
 /// A connection's entry in the roster.
@@ -70,9 +61,10 @@ impl Roster {
         let id = self.next.get();
         self.next.set(id + 1);
         let slot = Rc::new(Slot {
-            doing: Cell::new(Doing::Opening),
-            since: Cell::new(Instant::now()),
+            opening: Cell::new(true),
             active: Cell::new(0),
+            sending: Cell::new(0),
+            since: Cell::new(Instant::now()),
             overdue: Cell::new(false),
             metrics,
         });
@@ -115,12 +107,15 @@ impl Roster {
     pub(super) fn expire(&self, now: Instant, settings: &Settings) {
         for member in self.members.borrow().values() {
             let slot = &member.slot;
-            let limit = match slot.doing.get() {
-                Doing::Opening if self.draining.get() => LAST_CHANCE,
-                Doing::Opening => settings.header_timeout,
-                Doing::Idle => settings.keepalive_timeout,
-                Doing::Sending => settings.send_timeout,
-                Doing::Working => continue,
+            let limit = match (slot.active.get(), slot.opening.get()) {
+                (0, true) if self.draining.get() => LAST_CHANCE,
+                (0, true) => settings.header_timeout,
+                // The end of the last response may still be on its way to a slow client.
+                (0, false) if settings.keepalive_timeout.is_zero() => settings.send_timeout,
+                (0, false) => settings.keepalive_timeout,
+                (active, _) if active == slot.sending.get() => settings.send_timeout,
+                // A node, a plugin, the request's body: each has a timeout of its own.
+                _ => continue,
             };
             if limit > Duration::ZERO && now.duration_since(slot.since.get()) > limit {
                 slot.overdue.set(true);
@@ -138,37 +133,37 @@ impl Slot {
         self.overdue.get()
     }
 
+    /// Whether no request has come yet.
+    pub(super) fn is_opening(&self) -> bool {
+        self.opening.get()
+    }
+
     /// An exchange begins.
     pub(super) fn begin(&self) {
+        self.opening.set(false);
         self.active.set(self.active.get() + 1);
-        self.doing.set(Doing::Working);
         self.metrics.writing();
     }
 
     /// An exchange is over.
-    pub(super) fn end(&self, now: Instant) {
+    pub(super) fn end(&self) {
         let active = self.active.get().saturating_sub(1);
         self.active.set(active);
         if active == 0 {
-            self.note(Doing::Idle, now);
+            self.moved();
             self.metrics.waiting();
         }
     }
 
-    /// The connection waits for something else now.
-    pub(super) fn note(&self, doing: Doing, now: Instant) {
-        self.doing.set(doing);
-        self.since.set(now);
+    /// An exchange has something for the client, or has nothing more for it now.
+    pub(super) fn sends(&self, sending: bool) {
+        let count = self.sending.get();
+        self.sending.set(if sending { count + 1 } else { count.saturating_sub(1) });
     }
 
-    /// The connection is Working, whatever it was; costs no look at the clock.
-    pub(super) fn works(&self) {
-        self.doing.set(Doing::Working);
-    }
-
-    /// Whether no more than one exchange is under way.
-    pub(super) fn is_alone(&self) -> bool {
-        self.active.get() <= 1
+    /// The client took something.
+    pub(super) fn moved(&self) {
+        self.since.set(Instant::now());
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Tunnel {
 struct Noted<S> {
     inner: S,
     moved: Rc<Cell<Instant>>,
+    /// Bytes read.
+    read: Rc<Cell<u64>>,
 }
 
 // === impl Tunnel ===
@@ -38,11 +40,11 @@ impl Tunnel {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let Self { mut exchange, mut stream, early: from_node, idle } = *self;
-        exchange.downstream.slot.works();
         client.write_all(&from_node).await?;
         stream.write_all(&early).await?;
         let moved = Rc::new(Cell::new(Instant::now()));
-        let mut node = Noted { inner: stream, moved: moved.clone() };
+        let read = Rc::new(Cell::new(from_node.len() as u64));
+        let mut node = Noted { inner: stream, moved: moved.clone(), read: read.clone() };
         let copied = {
             let mut copying = pin!(tokio::io::copy_bidirectional(&mut client, &mut node));
             loop {
@@ -57,9 +59,8 @@ impl Tunnel {
                 }
             }
         };
-        let (_, sent) = copied?;
-        exchange.ctx.body_bytes_sent += sent + from_node.len() as u64;
-        Ok(())
+        exchange.ctx.body_bytes_sent += read.get();
+        copied.map(drop)
     }
 }
 
@@ -72,9 +73,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buffer.filled().len();
         let read = Pin::new(&mut this.inner).poll_read(cx, buffer);
         if read.is_ready() {
             this.moved.set(Instant::now());
+            this.read.set(this.read.get() + (buffer.filled().len() - before) as u64);
         }
         read
     }

@@ -174,8 +174,11 @@ fn run(
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        // The sender lives as long as the process.
-        let _ = work.ready.wait_for(|ready| *ready).await;
+        // The senders live as long as the process.
+        tokio::select! {
+            _ = work.ready.wait_for(|ready| *ready) => {}
+            _ = work.stopped.wait_for(|stopped| *stopped) => return Ok(0),
+        }
         let worker = Worker::new(
             work.settings,
             work.published,

@@ -32,6 +32,8 @@ pub struct Served {
     pub ssl: Arc<str>,
     pub config: Arc<ServerConfig>,
     pub certificates: Vec<Certificate>,
+    /// Whether clients must show a certificate.
+    pub verifies_clients: bool,
 }
 
 /// Chooses among several certificates by what the client can verify.
@@ -67,7 +69,12 @@ impl Served {
         // Resumption would need state that is locked or shared; it has its own issue.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { ssl: spec.ssl.clone(), config: Arc::new(config), certificates })
+        Ok(Self {
+            ssl: spec.ssl.clone(),
+            config: Arc::new(config),
+            certificates,
+            verifies_clients: spec.client_ca.is_some(),
+        })
     }
 }
 

@@ -15,6 +15,8 @@ pub struct SniMap {
     exact: imbl::HashMap<Arc<str>, BySsl>,
     /// By what stands after `*`.
     wildcard: imbl::HashMap<Arc<str>, BySsl>,
+    /// Names whose clients have to show a certificate.
+    verifying: usize,
 }
 
 type BySsl = BTreeMap<Arc<str>, Arc<Served>>;
@@ -30,6 +32,7 @@ impl SniMap {
         served: &Arc<Served>,
     ) {
         for name in names {
+            self.verifying += usize::from(served.verifies_clients);
             let (map, key) = self.place(name);
             map.entry(key).or_default().insert(ssl.clone(), served.clone());
         }
@@ -37,16 +40,19 @@ impl SniMap {
 
     /// Takes out what `ssl` served for `names`.
     pub fn remove<'n>(&mut self, ssl: &str, names: impl IntoIterator<Item = &'n str>) {
+        let mut verifying = 0;
         for name in names {
             let (map, key) = self.place(name);
             let unused = map.get_mut(&key).is_some_and(|by_ssl| {
-                by_ssl.remove(ssl);
+                let removed = by_ssl.remove(ssl);
+                verifying += usize::from(removed.is_some_and(|served| served.verifies_clients));
                 by_ssl.is_empty()
             });
             if unused {
                 map.remove(&key);
             }
         }
+        self.verifying -= verifying;
     }
 
     /// What is served for a server name: case and a trailing dot do not matter.
@@ -65,6 +71,11 @@ impl SniMap {
             .filter(|at| *at > 0)
             .filter_map(|at| self.wildcard.get(&name[at..]))
             .find_map(|all| all.values().next())
+    }
+
+    /// Whether any name's clients have to show a certificate.
+    pub fn verifies_clients(&self) -> bool {
+        self.verifying > 0
     }
 
     /// How many names there are.

@@ -50,6 +50,8 @@ struct Output {
     lines: BytesMut,
     data: Bytes,
     end: &'static [u8],
+    /// Whether the stream may still hold some of what it took: TLS does.
+    unflushed: bool,
 }
 
 /// How the body of a request is framed on its way out.
@@ -119,13 +121,13 @@ impl Connection {
             if self.poll_send(sending, body, cx)? {
                 last_progress = Instant::now();
             }
-            let sent = self.output.is_empty() && sending.done;
+            let sent = self.output.is_flushed() && sending.done;
             match self.poll_head(cx, no_response_body) {
                 Poll::Ready(answer) => Poll::Ready(answer),
                 Poll::Pending => {
                     let (limit, failure): (Duration, fn(Duration) -> Failure) = if sent {
                         (timeouts.read, Failure::ReadTimeout)
-                    } else if !self.output.is_empty() {
+                    } else if !self.output.is_flushed() {
                         (timeouts.send, Failure::SendTimeout)
                     } else {
                         // The client is the slow one; its own timeout watches it.
@@ -168,7 +170,7 @@ impl Connection {
                     progress = true;
                 }
             }
-            if self.output.is_empty() || sending.broken {
+            if self.output.is_flushed() || sending.broken {
                 return Ok(progress);
             }
             match self.output.poll_write(&mut self.stream, cx) {
@@ -185,7 +187,7 @@ impl Connection {
 
     /// Whether everything that was to be sent is.
     pub fn has_sent(&self, sending: &Sending) -> bool {
-        sending.done && self.output.is_empty() && !sending.broken
+        sending.done && self.output.is_flushed() && !sending.broken
     }
 
     fn poll_head(
@@ -352,6 +354,10 @@ impl Output {
         self.lines.is_empty() && self.data.is_empty() && self.end.is_empty()
     }
 
+    fn is_flushed(&self) -> bool {
+        self.is_empty() && !self.unflushed
+    }
+
     fn chunk(&mut self, data: Bytes) {
         // Writing to a buffer in memory cannot fail.
         let _ = std::fmt::Write::write_fmt(&mut self.lines, format_args!("{:x}\r\n", data.len()));
@@ -376,9 +382,12 @@ impl Output {
             if written == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             self.advance(written);
         }
-        Pin::new(stream).poll_flush(cx)
+        ready!(Pin::new(stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn advance(&mut self, mut written: usize) {

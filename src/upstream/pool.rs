@@ -43,7 +43,10 @@ impl Pool {
 
     /// Keeps a connection whose response is complete, unless it has served enough.
     pub fn put(&self, connection: Connection, keepalive: &Keepalive, now: Instant) {
-        if connection.served >= keepalive.requests || keepalive.idle == Duration::ZERO {
+        if keepalive.size == 0
+            || connection.served >= keepalive.requests
+            || keepalive.idle == Duration::ZERO
+        {
             return;
         }
         let mut idle = self.idle.borrow_mut();

@@ -106,3 +106,38 @@ async fn nodes_can_be_names() {
     let echo: serde_json::Value = gateway.get("/get").await.json().await.unwrap();
     assert_eq!(echo["headers"]["host"], format!("localhost:{}", origin.addr().port()));
 }
+
+#[tokio::test]
+async fn a_post_on_a_kept_connection_is_not_sent_twice() {
+    let (gateway, origin) = one_origin().await;
+    gateway
+        .put_route(
+            "drop",
+            serde_json::json!({ "uri": "/once", "upstream": super::upstream(&origin),
+            "plugins": { "proxy-rewrite": { "uri": "/drop" } } }),
+        )
+        .await;
+    gateway.routed("/once").await;
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/get").await.status(), 200);
+    }
+    let before = origin.requests();
+    let post = gateway.client().post(gateway.http_url("/once")).send().await.unwrap();
+    assert_eq!(post.status(), 502);
+    assert_eq!(origin.requests(), before + 1);
+}
+
+#[tokio::test]
+async fn connections_are_not_kept_where_none_may_be() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::builder()
+        .config(|config| config["nginx_config"]["http"] = json!({ "upstream": { "keepalive": 0 } }))
+        .start()
+        .await;
+    super::catch_all(&gateway, &origin).await;
+    let before = origin.connections();
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/get").await.status(), 200);
+    }
+    assert_eq!(origin.connections(), before + 5);
+}

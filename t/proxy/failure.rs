@@ -160,3 +160,35 @@ async fn a_stop_that_takes_too_long_cuts_what_is_left() {
     assert!(gateway.ended().await.success());
     assert!(endless.bytes().await.is_err());
 }
+
+#[tokio::test]
+async fn a_node_that_never_got_its_config_can_be_stopped() {
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let mut gateway = Gateway::builder().etcd(&[nowhere]).no_wait().start().await;
+    eventually("the status service answers", || async {
+        let url = format!("http://127.0.0.1:{}/status/ready", gateway.ports().status);
+        let answer = gateway.client().get(url).send().await;
+        answer.is_ok_and(|answer| answer.status() == 503)
+    })
+    .await;
+    gateway.signal("QUIT");
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_client_that_gave_up_is_logged_as_such() {
+    let (gateway, _origin) = one_origin().await;
+    let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
+    client.write_all(b"GET /delay/60000 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    eventually("the request is under way", || async {
+        gateway.sample("apisix_nginx_http_current_connections", &[r#"state="writing""#]).await
+            >= Some(1.0)
+    })
+    .await;
+    drop(client);
+    eventually("the log says 499", || async {
+        let log = std::fs::read_to_string(gateway.dir().join("logs/access.log"));
+        log.unwrap_or_default().contains("\"GET /delay/60000 HTTP/1.1\" 499")
+    })
+    .await;
+}

@@ -23,6 +23,11 @@ async fn speaks_http_2_over_tls_and_by_prior_knowledge() {
     assert_eq!(told["headers"]["x-forwarded-proto"], "https");
     assert_eq!(told["headers"]["x-forwarded-host"], host);
 
+    let crumbs = client.get(gateway.https_url("test.com", "/headers"));
+    let crumbs = crumbs.header("cookie", "a=1").header("cookie", "b=2").send().await.unwrap();
+    let told: serde_json::Value = crumbs.json().await.unwrap();
+    assert_eq!(told["headers"]["cookie"], "a=1; b=2");
+
     let plain = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     let many = (0..100).map(|number| {
         let post = plain.post(gateway.http_url("/anything")).body("x".repeat(number * 1000));

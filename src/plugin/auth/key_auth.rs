@@ -148,11 +148,8 @@ impl KeyAuth {
         if header {
             ctx.request.headers.remove(&self.header);
         }
-        if query && let Some(all) = ctx.query() {
-            let kept: Vec<&str> =
-                all.split('&').filter(|pair| pair.split('=').next() != Some(&self.query)).collect();
-            let kept = kept.join("&");
-            ctx.request.set_query(&kept);
+        if query {
+            ctx.retain_arguments(|argument| argument.split('=').next() != Some(&self.query));
         }
     }
 }

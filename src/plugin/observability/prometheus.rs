@@ -30,6 +30,7 @@ impl Spec for Prometheus {
     const NAME: &'static str = "prometheus";
     const PRIORITY: i32 = 500;
     const PHASES: Phases = Phases::LOG;
+    const PREFER_ROUTE: bool = true;
     type Config = Config;
 
     fn compile(config: Config, _: &Build<'_>) -> Result<Self, Invalid> {

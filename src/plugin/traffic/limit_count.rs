@@ -108,6 +108,9 @@ enum Policy {
     RedisSentinel,
 }
 
+/// Largest number that a template may give: what comes from a client must not overflow a time.
+const MOST: u64 = u32::MAX as u64;
+
 /// Metadata of `limit-count`: the names of its headers.
 #[derive(Deserialize, JsonSchema)]
 pub struct Metadata {
@@ -380,7 +383,7 @@ impl Quantity {
             Self::Template(template) => {
                 let mut text = String::new();
                 template.render(ctx, &mut text);
-                text.parse().ok().filter(|number| *number > 0)
+                text.parse().ok().filter(|number| (1..=MOST).contains(number))
             }
         }
     }

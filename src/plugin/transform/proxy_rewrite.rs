@@ -214,7 +214,8 @@ impl ProxyRewrite {
             }
         };
         if self.as_sent {
-            return join_query(rewritten, &sent_query);
+            // Variables come decoded; a line end in one must not end the request line.
+            return join_query(utf8_percent_encode(&rewritten, QUERY).to_string(), &sent_query);
         }
         // A `?` that the rewrite wrote begins a query; one that came decoded from the client's
         // path does not, and is escaped with the rest of the path.
