@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::Snapshot;
 pub use super::parts::Settings;
 use super::parts::{Parts, SslPart, Workshop};
-use super::references::{Key, Resolver, Users, targets};
+use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::Chain;
 use crate::resource::{self, Invalid, Keyring, Kind, Resource};
@@ -287,10 +287,14 @@ impl Compiler {
     fn reject(&mut self, key: &Key, reasons: Vec<Invalid>) {
         let serves_last_good = self.is_served(key);
         let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        tracing::error!(
-            resource = %name(key), reasons = all.join("; "), serves_last_good,
-            "rejected: its newest version cannot be served"
-        );
+        if reasons.iter().all(|reason| reason.expected == PENDING) {
+            tracing::info!(resource = %name(key), serves_last_good, "waits for a secret");
+        } else {
+            tracing::error!(
+                resource = %name(key), reasons = all.join("; "), serves_last_good,
+                "rejected: its newest version cannot be served"
+            );
+        }
         let rejected = Rejected { reasons, serves_last_good };
         self.rejected.insert(key.clone(), rejected);
     }

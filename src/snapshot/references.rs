@@ -102,6 +102,9 @@ pub(super) fn plugins(resource: &Resource) -> Option<&Plugins> {
     }
 }
 
+/// What is said of a reference that is being read for the first time.
+pub(super) const PENDING: &str = "a secret that can be read: it is being read";
+
 /// Resolves references while noting which there were.
 pub(super) struct Resolver<'s> {
     secrets: Option<&'s Secrets>,
@@ -139,8 +142,7 @@ impl<'s> Resolver<'s> {
         match lookup {
             Lookup::Ready(secret) => Some(secret.expose().to_owned()),
             Lookup::Pending => {
-                let expected = "a secret that can be read: it is being read";
-                self.missing.push(Invalid::new(path, text, expected));
+                self.missing.push(Invalid::new(path, text, PENDING));
                 None
             }
             Lookup::Failed(error) => {
