@@ -37,7 +37,7 @@ struct Stream {
 
 /// The connection that a body comes from.
 pub(super) struct Streaming {
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<Box<Connection>>,
     pub(super) framing: Framing,
     /// The rest of the request's body, where the node answers before it has all of it.
     pub(super) sending: Sending,

@@ -20,7 +20,7 @@ use crate::upstream::{Endpoint, Failure, PassHost, Scheme, Timeouts, Upstream, c
 
 /// A node's answer and the connection that it came on.
 struct Answer {
-    connection: Connection,
+    connection: Box<Connection>,
     head: Head,
     sending: Sending,
 }
@@ -211,7 +211,7 @@ async fn connect(
     endpoint: &Endpoint,
     host: &HeaderValue,
     pool_key: u64,
-) -> Result<Connection, Failure> {
+) -> Result<Box<Connection>, Failure> {
     let tls = match &plan.upstream.tls {
         None => None,
         Some(config) => {
@@ -237,7 +237,7 @@ async fn send(
     exchange: &mut Exchange,
     plan: &Plan<'_>,
     host: &HeaderValue,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
 ) -> Result<Answer, Failure> {
     let told = Told {
         method: &plan.method,
@@ -257,7 +257,7 @@ async fn send(
 /// Makes the client's response of a node's answer.
 fn accept(mut exchange: Box<Exchange>, answer: Answer, plan: &Plan<'_>) -> Response<Body> {
     let Answer { mut connection, head, sending } = answer;
-    let Head { status, mut headers, mut framing, keep_alive } = head;
+    let Head { status, headers, mut framing, keep_alive } = head;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         if !plan.upgrade {
             return respond::fail(exchange, &Failure::Malformed("it switches protocols unasked"));
@@ -270,7 +270,6 @@ fn accept(mut exchange: Box<Exchange>, answer: Answer, plan: &Plan<'_>) -> Respo
             idle: plan.timeouts.read,
         });
     }
-    head::strip(&mut headers);
     respond::take_head(&mut exchange, status, headers);
     let whole =
         if connection.has_sent(&sending) { connection.take_whole(&mut framing) } else { None };

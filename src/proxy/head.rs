@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, Method, header};
+use http::{Method, header};
 
 use super::forwarded::{self, Trusted};
 use crate::context::Ctx;
@@ -124,22 +124,4 @@ fn about_client(ctx: &Ctx, trusted: Trusted, out: &mut BytesMut) {
             }
         }
     }
-}
-
-/// Takes the fields of the node's connection out of its answer.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    if let Some(nominated) = headers.remove(header::CONNECTION) {
-        let list = nominated.to_str().unwrap_or_default();
-        for name in list.split(',').map(str::trim).filter(|name| *name != "close") {
-            // What frames the body is not the connection's to take away.
-            if !name.eq_ignore_ascii_case("content-length") {
-                headers.remove(name);
-            }
-        }
-    }
-    headers.remove(header::TRANSFER_ENCODING);
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    headers.remove(header::UPGRADE);
-    headers.remove(header::TE);
 }

@@ -40,8 +40,10 @@ pub(super) struct Slot {
     active: Cell<u32>,
     /// Those of them that wait for the client to take what they have for it.
     sending: Cell<u32>,
-    /// When the client last took something, or its last exchange ended, or it came.
+    /// When the client last took something, or its last exchange ended, or it came; to the second.
     since: Cell<Instant>,
+    /// Whether that was since the roster last looked: a flag costs less than a look at the clock.
+    moved: Cell<bool>,
     overdue: Cell<bool>,
     metrics: metrics::Connection,
 }
@@ -65,6 +67,7 @@ impl Roster {
             active: Cell::new(0),
             sending: Cell::new(0),
             since: Cell::new(Instant::now()),
+            moved: Cell::new(false),
             overdue: Cell::new(false),
             metrics,
         });
@@ -107,6 +110,10 @@ impl Roster {
     pub(super) fn expire(&self, now: Instant, settings: &Settings) {
         for member in self.members.borrow().values() {
             let slot = &member.slot;
+            if slot.moved.take() {
+                slot.since.set(now);
+                continue;
+            }
             let limit = match (slot.active.get(), slot.opening.get()) {
                 (0, true) if self.draining.get() => LAST_CHANCE,
                 (0, true) => settings.header_timeout,
@@ -163,7 +170,7 @@ impl Slot {
 
     /// The client took something.
     pub(super) fn moved(&self) {
-        self.since.set(Instant::now());
+        self.moved.set(true);
     }
 }
 

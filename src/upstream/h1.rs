@@ -74,16 +74,16 @@ struct Timer {
 // === impl Connection ===
 
 impl Connection {
-    /// A fresh connection over `stream`.
-    pub fn new(stream: Stream, endpoint: u64) -> Self {
-        Self {
+    /// A fresh connection over `stream`. Boxed: it changes hands some ten times a request.
+    pub fn new(stream: Stream, endpoint: u64) -> Box<Self> {
+        Box::new(Self {
             stream,
             endpoint,
             served: 0,
             input: BytesMut::new(),
             output: Output::default(),
             timer: Timer::default(),
-        }
+        })
     }
 
     /// Whether an idle connection may carry another exchange.
@@ -268,7 +268,7 @@ impl Connection {
     }
 
     /// The stream after a 101, and what was already read from it.
-    pub fn into_upgraded(self) -> (Stream, Bytes) {
+    pub fn into_upgraded(self: Box<Self>) -> (Stream, Bytes) {
         (self.stream, self.input.freeze())
     }
 }

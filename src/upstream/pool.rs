@@ -18,7 +18,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     until: Instant,
 }
 
@@ -30,7 +30,7 @@ struct ById(u64);
 
 impl Pool {
     /// Takes a connection that is still good.
-    pub fn take(&self, endpoint: u64, now: Instant) -> Option<Connection> {
+    pub fn take(&self, endpoint: u64, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(&endpoint)?;
         while let Some(mut top) = stack.pop() {
@@ -42,7 +42,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose response is complete, unless it has served enough.
-    pub fn put(&self, connection: Connection, keepalive: &Keepalive, now: Instant) {
+    pub fn put(&self, connection: Box<Connection>, keepalive: &Keepalive, now: Instant) {
         if keepalive.size == 0
             || connection.served >= keepalive.requests
             || keepalive.idle == Duration::ZERO

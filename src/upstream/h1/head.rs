@@ -19,7 +19,8 @@ const LONGEST_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Head {
     pub status: StatusCode,
-    /// As received, hop-by-hop fields included.
+    /// As received, but without the fields of the connection (RFC 9110, section 7.6.1); a 101 has
+    /// them all.
     pub headers: HeaderMap,
     pub framing: Framing,
     /// Whether the connection may carry another exchange after this one.
@@ -96,6 +97,8 @@ fn build(
     let mut length: Option<u64> = None;
     let mut chunked = None;
     let mut keep_alive = is_1_1;
+    let mut nominated: SmallVec<[HeaderName; 2]> = SmallVec::new();
+    let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
     for line in lines {
         let name = HeaderName::from_bytes(&bytes[line.name.0..line.name.1])
             .map_err(|_| Failure::Malformed("a header's name is not one"))?;
@@ -120,10 +123,17 @@ fn build(
                     keep_alive = false;
                 } else if option.eq_ignore_ascii_case(b"keep-alive") {
                     keep_alive = true;
+                } else {
+                    nominated.extend(HeaderName::from_bytes(option));
                 }
             }
         }
-        headers.append(name, value);
+        if upgrades || !is_of_connection(&name) {
+            headers.append(name, value);
+        }
+    }
+    for name in nominated.iter().filter(|name| !upgrades && *name != header::CONTENT_LENGTH) {
+        headers.remove(name);
     }
     let bodiless = no_body
         || status.is_informational()
@@ -145,6 +155,15 @@ fn build(
         keep_alive = false;
     }
     Ok(Head { status, headers, framing, keep_alive })
+}
+
+/// Whether a field is the connection's own and goes no further.
+fn is_of_connection(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == header::TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// A decimal number and nothing else: no sign, no space (RFC 9110, section 8.6).
@@ -214,6 +233,16 @@ mod tests {
         assert!(matches!(both.framing, Framing::Chunked(_)));
         assert!(!both.headers.contains_key("content-length"));
         assert!(!both.keep_alive);
+    }
+
+    #[test]
+    fn leaves_the_fields_of_the_connection_behind() {
+        let fields = "Connection: X-Mine, keep-alive\r\nKeep-Alive: timeout=5\r\nX-Mine: 1\r\n\
+                      Transfer-Encoding: chunked\r\nX-Theirs: 2\r\n";
+        let names = |head: Head| head.headers.keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))), ["x-theirs"]);
+        let upgrade = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        assert_eq!(names(head(upgrade)), ["connection", "upgrade"]);
     }
 
     #[test]
