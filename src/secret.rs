@@ -55,3 +55,17 @@ impl fmt::Debug for Secret {
         f.write_str("(hidden)")
     }
 }
+
+// === impl SecretError ===
+
+impl SecretError {
+    /// Whether the manager may answer better soon, without anybody changing anything: it is away,
+    /// sealed, not the active node, or busy.
+    pub(crate) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            Self::NoManager(_) | Self::NoVariable(_) | Self::NoField { .. } => false,
+        }
+    }
+}

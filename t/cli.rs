@@ -172,7 +172,7 @@ fn warns_of_what_is_not_there_yet() {
 
 #[test]
 fn checks_the_resources_of_a_standalone_node() {
-    let (cert, key) = Authority::new().issue(&["a.com"]);
+    let (cert, key) = Authority::new("ROOT").issue(&["a.com"]);
     let ssl = serde_json::json!([{ "id": "1", "sni": "a.com", "cert": cert, "key": key }]);
     let done = Home::standalone(&format!(
         "upstreams: [{{id: u, nodes: {{'127.0.0.1:1980': 1}}}}]\n\
@@ -208,7 +208,7 @@ fn tells_every_broken_resource_with_field_value_and_expectation() {
 
 #[test]
 fn tells_that_a_certificate_does_not_match_its_key_and_shows_neither() {
-    let authority = Authority::new();
+    let authority = Authority::new("ROOT");
     let (cert, _) = authority.issue(&["a.com"]);
     let (_, key) = authority.issue(&["a.com"]);
     let ssl = serde_json::json!([{ "id": "mixed", "sni": "a.com", "cert": cert, "key": key }]);

@@ -77,7 +77,7 @@ async fn counts_under_apisix_names_and_labels() {
 #[tokio::test]
 async fn tells_when_certificates_end_and_what_is_rejected() {
     let gateway = Gateway::start().await;
-    let ca = crate::support::authority::Authority::new();
+    let ca = crate::support::authority::Authority::new("ROOT");
     let (cert, key) = ca.issue(&["test.com"]);
     gateway.put("/ssls/1", json!({ "sni": "test.com", "cert": cert, "key": key })).await;
     let labels = [r#"ssl="1""#, r#"sni="test.com""#];

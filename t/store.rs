@@ -1,1 +1,137 @@
-//! (store)
+//! The stores against their real parts: etcd processes, files, the disk.
+
+mod auth;
+mod cluster;
+mod embedded;
+mod etcd;
+mod file;
+mod last_good;
+mod tls;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluice::store::etcd::{Etcd, Options};
+use sluice::store::{Change, ConfigStore, Event, Expect, Listing, Written};
+use tokio::sync::mpsc::Receiver;
+
+use crate::support::PATIENCE;
+
+/// How the tests reach etcd: everything short, so that a lost member is soon noticed.
+fn options(endpoints: &[String]) -> Options {
+    Options {
+        endpoints: endpoints.to_vec(),
+        prefix: "/apisix".to_owned(),
+        user: None,
+        tls: None,
+        timeout: Duration::from_secs(5),
+        watch_timeout: Duration::from_secs(2),
+    }
+}
+
+fn open(endpoint: &str) -> Arc<Etcd> {
+    Etcd::new(options(&[endpoint.to_owned()]))
+}
+
+/// The next event; panics when none comes.
+async fn next(events: &mut Receiver<Event>) -> Event {
+    let event = tokio::time::timeout(PATIENCE, events.recv()).await;
+    event.expect("no event came").expect("the watch ended")
+}
+
+/// The next event that is not progress.
+async fn next_news(events: &mut Receiver<Event>) -> Event {
+    loop {
+        match next(events).await {
+            Event::Progress { .. } => {}
+            news => return news,
+        }
+    }
+}
+
+async fn next_listing(events: &mut Receiver<Event>) -> Listing {
+    match next_news(events).await {
+        Event::Loaded(listing) => listing,
+        other => panic!("expected a listing, got {other:?}"),
+    }
+}
+
+/// The next changes, as `key=value` and `key deleted`, and their revision.
+async fn next_changes(events: &mut Receiver<Event>) -> (Vec<String>, i64) {
+    match next_news(events).await {
+        Event::Changed { revision, changes } => (changes.iter().map(print).collect(), revision),
+        other => panic!("expected changes, got {other:?}"),
+    }
+}
+
+fn print(change: &Change) -> String {
+    match change {
+        Change::Put(entry) => {
+            format!("{}={}", entry.key, String::from_utf8_lossy(&entry.value))
+        }
+        Change::Delete { key } => format!("{key} deleted"),
+    }
+}
+
+fn keys(listing: &Listing) -> Vec<&str> {
+    listing.entries.iter().map(|entry| &*entry.key).collect()
+}
+
+/// Writes, whatever is there; the revision.
+async fn put(store: &dyn ConfigStore, key: &str, value: &str) -> i64 {
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    match store.put(key, value, Expect::Any, None).await.unwrap() {
+        Written::Done { revision } => revision,
+        conflict @ Written::Conflict { .. } => panic!("{conflict:?}"),
+    }
+}
+
+/// What every store that can be written to promises of expectations, revisions and lives.
+async fn check_writes(store: Arc<dyn ConfigStore>) {
+    let value = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let write = |text, expect| store.put("routes/1", value(text), expect, None);
+    let Written::Done { revision: first } = write("a", Expect::Absent).await.unwrap() else {
+        panic!("there was no such key");
+    };
+    let Written::Conflict { current } = write("b", Expect::Absent).await.unwrap() else {
+        panic!("the key was there");
+    };
+    let current = current.unwrap();
+    assert_eq!((&*current.value, current.mod_revision), (&b"a"[..], first));
+
+    let written = write("b", Expect::Revision(first)).await.unwrap();
+    let Written::Done { revision: second } = written else {
+        panic!("the revision was right");
+    };
+    assert!(second > first);
+    let Written::Conflict { current } = write("c", Expect::Revision(first)).await.unwrap() else {
+        panic!("the revision was old");
+    };
+    let current = current.unwrap();
+    assert_eq!((&*current.value, current.mod_revision), (&b"b"[..], second));
+    assert_eq!(current.create_revision, first);
+
+    let refused = store.delete("routes/1", Expect::Revision(first)).await.unwrap();
+    assert!(matches!(refused, Written::Conflict { current: Some(_) }), "{refused:?}");
+    let done = store.delete("routes/1", Expect::Revision(second)).await.unwrap();
+    assert!(matches!(done, Written::Done { revision } if revision > second), "{done:?}");
+    let missing = store.delete("routes/1", Expect::Any).await.unwrap();
+    assert_eq!(missing, Written::Conflict { current: None });
+    let missing = write("c", Expect::Revision(second)).await.unwrap();
+    assert_eq!(missing, Written::Conflict { current: None });
+
+    let before = store.next_revision().await.unwrap();
+    assert!(store.next_revision().await.unwrap() > before);
+    let again = put(&*store, "routes/1", "d").await;
+    let entry = store.get("routes/1").await.unwrap().unwrap();
+    assert_eq!((entry.create_revision, entry.mod_revision), (again, again));
+
+    let mut events = store.clone().watch();
+    next_listing(&mut events).await;
+    store.put("routes/2", value("x"), Expect::Any, Some(1)).await.unwrap();
+    assert_eq!(next_changes(&mut events).await.0, ["routes/2=x"]);
+    assert_eq!(next_changes(&mut events).await.0, ["routes/2 deleted"]);
+    assert_eq!(store.get("routes/2").await.unwrap(), None);
+}

@@ -36,7 +36,7 @@ fn shown(gateway: &Gateway, arguments: &[&str]) -> Option<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn shows_the_certificate_of_the_name_that_is_asked_for() {
     let (gateway, _origin) = one_origin().await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let exact = ca.issue(&["www.test.com"]);
     let wildcard = ca.issue(&["*.test.com"]);
     let apex = ca.issue(&["test.com"]);
@@ -65,7 +65,7 @@ async fn shows_the_certificate_of_the_name_that_is_asked_for() {
 #[tokio::test]
 async fn a_swap_drops_no_connection() {
     let (gateway, _origin) = one_origin().await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let (old, new) = (ca.issue(&["test.com"]), ca.issue(&["test.com"]));
     gateway.put("/ssls/1", ssl(&["test.com"], &old)).await;
     gateway.serves_certificate("test.com", &ca.pem(), &old.0).await;
@@ -89,7 +89,7 @@ async fn a_swap_drops_no_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_several_certificates_and_asks_clients_for_theirs() {
     let (gateway, _origin) = one_origin().await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let ecdsa = ca.issue(&["test.com"]);
     let rsa = ca.issue_rsa(&["test.com"]);
     let mut both = ssl(&["test.com"], &ecdsa);
@@ -141,7 +141,7 @@ async fn falls_back_to_a_name_where_one_is_configured() {
         .config(|config| config["apisix"]["ssl"]["fallback_sni"] = json!("Test.com"))
         .start()
         .await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let pair = ca.issue(&["test.com"]);
     gateway.put("/ssls/1", ssl(&["test.com"], &pair)).await;
     gateway.serves_certificate("test.com", &ca.pem(), &pair.0).await;
@@ -152,7 +152,7 @@ async fn falls_back_to_a_name_where_one_is_configured() {
 #[tokio::test]
 async fn refuses_what_cannot_be_served_and_shows_no_key() {
     let gateway = Gateway::start().await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let (cert, key) = ca.issue(&["test.com"]);
     let (_, other) = ca.issue(&["test.com"]);
     for (body, field, reason) in [
@@ -178,7 +178,7 @@ async fn refuses_what_cannot_be_served_and_shows_no_key() {
 
 #[tokio::test]
 async fn asks_upstreams_over_tls() {
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let (cert, key) = ca.issue(&["origin.test", "127.0.0.1"]);
     let origin = crate::support::origin::Origin::start_tls(&cert, &key).await;
     let gateway = Gateway::start().await;

@@ -20,17 +20,16 @@ const KEY: &str = "$secret://vault/quickstart-secret-id/ssl/key";
 /// The token that the gateway reads with: what it may read is `kv/apisix/*` and nothing else.
 async fn read_only_token(bao: &Bao) -> String {
     let policy = r#"path "kv/apisix/*" { capabilities = ["read"] }"#;
-    bao.policy("apisix-policy", policy).await;
-    bao.token("apisix-policy").await
+    bao.token_with("apisix-policy", policy).await
 }
 
 async fn store_certificate(bao: &Bao, (cert, key): &(String, String)) {
-    bao.put("kv/apisix/ssl", &json!({ "certificate": cert, "key": key })).await;
+    bao.put("kv/apisix/ssl", json!({ "certificate": cert, "key": key })).await;
 }
 
 /// Tells the gateway of the Vault, the certificate in it and the route, as the tutorial does.
 async fn configure(gateway: &Gateway, bao: &Bao, token: &str, origin: &Origin) {
-    let secret = json!({ "uri": bao.url(), "prefix": "kv/apisix", "token": token });
+    let secret = json!({ "uri": bao.url(""), "prefix": "kv/apisix", "token": token });
     gateway.put("/secrets/vault/quickstart-secret-id", secret).await;
     let ssl = json!({ "sni": "test.com", "cert": CERT, "key": KEY });
     gateway.put("/ssls/quickstart-tls-client-ssl", ssl).await;
@@ -49,10 +48,9 @@ async fn handshake(gateway: &Gateway, ca: &Authority) -> Option<Vec<u8>> {
 #[tokio::test]
 async fn the_tutorial_word_for_word() {
     let etcd = Etcd::start().await;
-    let bao = Bao::start().await;
-    bao.enable_kv("kv", 1).await;
+    let bao = Bao::dev().await;
     let token = read_only_token(&bao).await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let pair = ca.issue(&["test.com"]);
     store_certificate(&bao, &pair).await;
     let origin = Origin::start().await;
@@ -83,10 +81,9 @@ async fn the_tutorial_word_for_word() {
 #[tokio::test]
 async fn rotation_is_served_within_the_ttl_and_handshakes_go_on_without_vault() {
     let etcd = Etcd::start().await;
-    let mut bao = Bao::durable().await;
-    bao.enable_kv("kv", 1).await;
+    let mut bao = Bao::start().await;
     let token = read_only_token(&bao).await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let (first, second, third) =
         (ca.issue(&["test.com"]), ca.issue(&["test.com"]), ca.issue(&["test.com"]));
     store_certificate(&bao, &first).await;

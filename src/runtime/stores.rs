@@ -57,6 +57,7 @@ fn etcd_options(etcd: &config::Etcd) -> anyhow::Result<Options> {
                 ca: tls.ca.as_deref().map(read).transpose()?,
                 certificate,
                 server_name: tls.sni.clone(),
+                verify: tls.verify,
             })
         } else {
             None

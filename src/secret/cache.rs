@@ -15,7 +15,8 @@ use super::vault::{Fields, Vault};
 use super::{Reference, Secret, SecretError};
 use crate::resource::Vault as WrittenVault;
 
-/// The first retry after a manager did not answer; doubled up to the negative TTL.
+/// The first retry after a manager did not answer, or was not able to; doubled up to the negative
+/// TTL.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// How long values are good (`apisix.lru.secret`).
@@ -232,13 +233,17 @@ impl Inner {
             let read = vault.read(&source.path).await;
             (self.on_fetch)(&source.manager, if read.is_ok() { "ok" } else { "error" });
             let pause = match &read {
+                // A field that is asked for may be on its way, as after a refusal.
+                Ok(fields) if self.lacks(&source, fields) => {
+                    self.settings.neg_ttl.min(self.settings.ttl)
+                }
                 // Early enough that a rotated secret is live within the TTL, and spread so that
                 // many paths read together do not stay together.
                 Ok(_) => {
                     retry = FIRST_RETRY;
                     self.settings.ttl.mul_f64(0.7 + 0.15 * fastrand::f64())
                 }
-                Err(SecretError::Unreachable { .. }) => {
+                Err(error) if error.is_passing() => {
                     let pause = retry.min(self.settings.neg_ttl);
                     retry = (retry * 2).min(self.settings.neg_ttl);
                     pause
@@ -248,6 +253,16 @@ impl Inner {
             self.learn(&source, read);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether a reference in use asks for a field that `fields` does not have.
+    fn lacks(&self, source: &Source, fields: &Fields) -> bool {
+        let state = self.lock();
+        let mut users = state.entries.get(source).into_iter().flat_map(|entry| &entry.users);
+        users.any(|user| match user {
+            Reference::Managed { field, .. } => !fields.contains_key(&**field),
+            Reference::Env { .. } => false,
+        })
     }
 
     fn learn(&self, source: &Source, read: Result<Fields, SecretError>) {
@@ -322,7 +337,8 @@ impl Entry {
     }
 }
 
-fn env(name: &str, key: Option<&str>) -> Lookup {
+/// What an environment variable holds, or a field of the JSON object in it.
+pub(super) fn env(name: &str, key: Option<&str>) -> Lookup {
     let Ok(value) = std::env::var(name) else {
         return Lookup::Failed(SecretError::NoVariable(name.to_owned()));
     };

@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
-use super::SecretError;
+use super::cache::{Lookup, env};
+use super::{Reference, SecretError};
 use crate::resource::Vault as Written;
 
 /// The fields that stand at one path.
@@ -21,11 +23,12 @@ pub(super) struct Vault {
     /// Address without a slash at its end.
     uri: String,
     prefix: String,
-    token: String,
+    /// Marked as sensitive, or why there is none.
+    token: Result<HeaderValue, SecretError>,
     namespace: Option<String>,
     version: Option<u8>,
-    /// Found out with the first read.
-    mount: OnceCell<Mount>,
+    /// Found out with the first read that succeeds.
+    mount: Mutex<Option<Mount>>,
 }
 
 /// Where secrets are in the server.
@@ -41,19 +44,14 @@ enum Mount {
 
 impl Vault {
     pub(super) fn new(written: &Written) -> Self {
-        let token = written.token.expose();
-        let from_env = token
-            .get(..7)
-            .filter(|start| start.eq_ignore_ascii_case("$env://"))
-            .and_then(|_| std::env::var(&token[7..]).ok());
         Self {
             client: client(written),
             uri: written.uri.trim_end_matches('/').to_owned(),
             prefix: written.prefix.trim_matches('/').to_owned(),
-            token: from_env.unwrap_or_else(|| token.to_owned()),
+            token: token(written.token.expose()),
             namespace: written.namespace.clone(),
             version: written.kv_version,
-            mount: OnceCell::new(),
+            mount: Mutex::default(),
         }
     }
 
@@ -61,9 +59,36 @@ impl Vault {
     ///
     /// # Errors
     /// [`SecretError::Unreachable`] when the server gave no answer, [`SecretError::Refused`] with
-    /// the server's own words when it did.
+    /// the server's own words when it did, [`SecretError::NoVariable`] when the token is in a
+    /// variable that is not set.
     pub(super) async fn read(&self, path: &str) -> Result<Fields, SecretError> {
-        let mount = self.mount.get_or_try_init(|| self.find_mount(path)).await?;
+        let mut known = self.mount.lock().await;
+        let mount = match &*known {
+            Some(mount) => mount.clone(),
+            None => match self.find_mount().await? {
+                Some(mount) => known.insert(mount).clone(),
+                // The token may not ask: whichever place answers is right. Nothing is kept of a
+                // search that found nothing, since a policy may be mended.
+                None => {
+                    let (mount, fields) = self.search(path).await?;
+                    *known = Some(mount);
+                    return Ok(fields);
+                }
+            },
+        };
+        // Reads of other paths go on at the same time.
+        drop(known);
+        let read = self.read_from(&mount, path).await;
+        if let Err(SecretError::Refused { reason, .. }) = &read
+            && reason.contains("versioned")
+        {
+            // The engine was upgraded to version 2 since.
+            *self.mount.lock().await = None;
+        }
+        read
+    }
+
+    async fn read_from(&self, mount: &Mount, path: &str) -> Result<Fields, SecretError> {
         let url = self.url(mount, path);
         let body = self.get(&url).await?;
         let data = match mount {
@@ -89,6 +114,29 @@ impl Vault {
         Ok(fields.iter().map(|(name, value)| (name.clone(), text(value))).collect())
     }
 
+    /// Reads `path` as version 1, then as version 2 with every beginning of the prefix as mount.
+    async fn search(&self, path: &str) -> Result<(Mount, Fields), SecretError> {
+        let ends = self.prefix.match_indices('/').map(|(at, _)| at);
+        let mounts = ends
+            .chain([self.prefix.len()])
+            .map(|end| Mount::Versioned { mount: self.prefix[..end].to_owned() });
+        let mut failure = None;
+        for mount in [Mount::Plain].into_iter().chain(mounts) {
+            match self.read_from(&mount, path).await {
+                Ok(fields) => return Ok((mount, fields)),
+                Err(passing) if passing.is_passing() => return Err(passing),
+                // What the wrong place says ("versioned") helps nobody; the first right one does.
+                Err(error) => {
+                    let is_hint = |error: &SecretError| error.to_string().contains("versioned");
+                    if failure.as_ref().is_none_or(is_hint) {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| SecretError::NoManager(self.uri.clone())))
+    }
+
     fn url(&self, mount: &Mount, path: &str) -> String {
         let (uri, prefix) = (&self.uri, &self.prefix);
         match mount {
@@ -101,44 +149,38 @@ impl Vault {
         }
     }
 
-    /// Finds out which KV version serves the prefix, and where it is mounted.
-    async fn find_mount(&self, path: &str) -> Result<Mount, SecretError> {
+    /// Finds out which KV version serves the prefix, and where it is mounted; `None` when the
+    /// token may not ask and the version is not configured.
+    async fn find_mount(&self) -> Result<Option<Mount>, SecretError> {
         let first = self.prefix.split('/').next().unwrap_or_default();
         let versioned =
             |mount: &str| Mount::Versioned { mount: mount.trim_matches('/').to_owned() };
-        match self.version {
-            Some(1) => return Ok(Mount::Plain),
-            Some(_) => return Ok(versioned(first)),
-            None => {}
+        if self.version == Some(1) {
+            return Ok(Some(Mount::Plain));
         }
         let about = format!("{}/v1/sys/internal/ui/mounts/{}", self.uri, self.prefix);
         match self.get(&about).await {
-            Ok(body) if body["data"]["options"]["version"] == "2" => {
+            Ok(body) if self.version.is_some() || body["data"]["options"]["version"] == "2" => {
                 let mount = body["data"]["path"].as_str().unwrap_or(first);
                 // A prefix that says `data` itself is read as it is.
                 let rest = self.prefix.strip_prefix(mount.trim_matches('/')).unwrap_or_default();
                 if rest.trim_start_matches('/').split('/').next() == Some("data") {
-                    return Ok(Mount::Plain);
+                    return Ok(Some(Mount::Plain));
                 }
-                Ok(versioned(mount))
+                Ok(Some(versioned(mount)))
             }
-            Ok(_) => Ok(Mount::Plain),
-            Err(unreachable @ SecretError::Unreachable { .. }) => Err(unreachable),
-            // The token may not ask; the read itself tells, by a warning that version 2 gives.
-            Err(_) => match self.get(&self.url(&Mount::Plain, path)).await {
-                Err(SecretError::Refused { reason, .. }) if reason.contains("versioned") => {
-                    Ok(versioned(first))
-                }
-                Err(unreachable @ SecretError::Unreachable { .. }) => Err(unreachable),
-                _ => Ok(Mount::Plain),
-            },
+            Ok(_) => Ok(Some(Mount::Plain)),
+            Err(passing) if passing.is_passing() => Err(passing),
+            Err(missing @ SecretError::NoVariable(_)) => Err(missing),
+            Err(_) => Ok(self.version.map(|_| versioned(first))),
         }
     }
 
     async fn get(&self, url: &str) -> Result<Value, SecretError> {
         let unreachable = |reason: String| SecretError::Unreachable { url: url.to_owned(), reason };
         let client = self.client.as_ref().map_err(|reason| unreachable(reason.clone()))?;
-        let mut request = client.get(url).header("X-Vault-Token", &self.token);
+        let token = self.token.clone()?;
+        let mut request = client.get(url).header("X-Vault-Token", token);
         if let Some(namespace) = &self.namespace {
             request = request.header("X-Vault-Namespace", namespace);
         }
@@ -162,6 +204,24 @@ impl Vault {
             },
         })
     }
+}
+
+/// The token itself, or what the environment variable holds that it refers to.
+fn token(written: &str) -> Result<HeaderValue, SecretError> {
+    let found = match Reference::parse(written) {
+        Some(Ok(Reference::Env { name, key })) => match env(&name, key.as_deref()) {
+            Lookup::Ready(secret) => secret.expose().trim().to_owned(),
+            Lookup::Failed(error) => return Err(error),
+            Lookup::Pending => return Err(SecretError::NoVariable(name.to_string())),
+        },
+        _ => written.to_owned(),
+    };
+    let mut value = HeaderValue::from_str(&found).map_err(|_| SecretError::Unreachable {
+        url: "token".to_owned(),
+        reason: "expected visible ASCII characters, there are others".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn client(written: &Written) -> Result<Client, String> {

@@ -169,22 +169,23 @@ impl Embedded {
     }
 
     fn expire(&self) -> Result<(), redb::Error> {
-        let over: Vec<String> = {
+        let over: Vec<(String, i64)> = {
             let transaction = self.database.begin_read()?;
             let revisions = transaction.open_table(REVISIONS)?;
             let now = now();
             let mut over = Vec::new();
             for item in revisions.iter()? {
                 let (key, value) = item?;
-                let (.., end) = value.value();
+                let (_, written, end) = value.value();
                 if end != 0 && end <= now {
-                    over.push(key.value().to_owned());
+                    over.push((key.value().to_owned(), written));
                 }
             }
             over
         };
-        for key in over {
-            self.write(&key, None, Expect::Any, None)?;
+        for (key, written) in over {
+            // A key that was written again since has a new life.
+            self.write(&key, None, Expect::Revision(written), None)?;
         }
         Ok(())
     }

@@ -6,6 +6,8 @@
 //! again, and the receiver compares.
 
 mod connect;
+mod fault;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -15,11 +17,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp,
-    TxnOpResponse,
+    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 use tokio::sync::{Mutex, mpsc};
 
+use self::connect::Connection;
+use self::fault::Fault;
 use super::{ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
 
 /// Keys a page of a listing holds.
@@ -43,20 +46,32 @@ pub struct Options {
     pub watch_timeout: Duration,
 }
 
-/// TLS towards etcd, PEM.
-#[derive(Clone, Default)]
+/// TLS towards etcd (`deployment.etcd.tls`), PEM.
+#[derive(Clone)]
 pub struct Tls {
+    /// What the members' certificates are checked against; the system's authorities when absent.
     pub ca: Option<String>,
+    /// The certificate shown to the members, and its key.
     pub certificate: Option<(String, String)>,
+    /// The name that the members' certificates must have; the host of the address when absent.
     pub server_name: Option<String>,
+    /// Whether the members' certificates are checked at all.
+    pub verify: bool,
 }
 
 /// The etcd backend.
 pub struct Etcd {
     options: Options,
-    client: Mutex<Option<Client>>,
-    /// Index of the endpoint that the next connection begins with.
+    connection: Mutex<Option<Arc<Connection>>>,
     reachable: AtomicBool,
+}
+
+// === impl Tls ===
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { ca: None, certificate: None, server_name: None, verify: true }
+    }
 }
 
 // === impl Etcd ===
@@ -65,45 +80,103 @@ impl Etcd {
     /// The backend; connects when it is first needed, so that etcd need not be up yet.
     pub fn new(mut options: Options) -> Arc<Self> {
         options.prefix = options.prefix.trim_end_matches('/').to_owned();
-        Arc::new(Self { options, client: Mutex::new(None), reachable: AtomicBool::new(false) })
+        Arc::new(Self { options, connection: Mutex::new(None), reachable: AtomicBool::new(false) })
     }
 
     fn key(&self, key: &str) -> String {
         format!("{}/{key}", self.options.prefix)
     }
 
-    /// Runs a call within the configured time, noting whether etcd answered. A failed call drops
-    /// the connection, so that the next one may find another member.
-    async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Result<T, StoreError>
+    /// The connection, made when there is none.
+    async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = &*slot {
+            return Ok(connection.clone());
+        }
+        let connected = connect::connect(&self.options).await;
+        let connected =
+            connected.inspect_err(|_| self.reachable.store(false, Ordering::Relaxed))?;
+        Ok(slot.insert(Arc::new(connected)).clone())
+    }
+
+    /// Forgets `connection`, so that the next call may find another member, with a new token.
+    async fn disconnect(&self, connection: &Arc<Connection>) {
+        let mut slot = self.connection.lock().await;
+        // Another call may have failed before this one, and there is a new connection already.
+        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+            *slot = None;
+        }
+    }
+
+    /// Runs a call within the configured time, noting whether etcd answered. A connection over
+    /// which no answer came, or whose token is refused, is not used again; a call that etcd
+    /// refuses for what it asks costs no connection.
+    async fn call<T, F>(&self, call: impl FnOnce(Arc<Connection>) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let mut slot = self.client.lock().await;
-        let client = match &*slot {
-            Some(client) => client.clone(),
-            None => {
-                let connected = connect::connect(&self.options).await.inspect_err(|_| {
-                    self.reachable.store(false, Ordering::Relaxed);
-                })?;
-                slot.insert(connected).clone()
-            }
-        };
-        drop(slot);
-        let outcome = tokio::time::timeout(self.options.timeout, call(client)).await;
+        let connection = self.connection().await?;
+        let outcome = tokio::time::timeout(self.options.timeout, call(connection.clone())).await;
+        let endpoint = || connection.endpoint.clone();
         let failure = match outcome {
             Ok(Ok(answer)) => {
                 self.reachable.store(true, Ordering::Relaxed);
                 return Ok(answer);
             }
-            Ok(Err(error)) => connect::failure(&self.options, &error),
+            Ok(Err(error)) => match Fault::of(&error) {
+                Fault::Refused => {
+                    self.reachable.store(true, Ordering::Relaxed);
+                    return Err(StoreError::Broken {
+                        backend: "etcd",
+                        reason: format!("{} refused: {}", endpoint(), fault::reason(&error)),
+                    });
+                }
+                Fault::Credentials => StoreError::Unauthenticated { endpoint: endpoint() },
+                Fault::Connection => {
+                    StoreError::Unreachable { endpoint: endpoint(), reason: fault::reason(&error) }
+                }
+            },
             Err(_) => StoreError::Unreachable {
-                endpoint: self.options.endpoints.join(", "),
+                endpoint: endpoint(),
                 reason: format!("no answer within {:?}", self.options.timeout),
             },
         };
         self.reachable.store(false, Ordering::Relaxed);
-        *self.client.lock().await = None;
+        self.disconnect(&connection).await;
         Err(failure)
+    }
+
+    /// Lists what begins with `prefix`, and says of which cluster it is.
+    async fn list_from(&self, prefix: &str) -> Result<(Listing, u64), StoreError> {
+        let first = self.key(prefix).into_bytes();
+        let end = successor(&first);
+        let mut from = first;
+        let mut listing = Listing::default();
+        let mut cluster = 0;
+        loop {
+            let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+            if listing.revision > 0 {
+                options = options.with_revision(listing.revision);
+            }
+            let start = from.clone();
+            let page = self
+                .call(async move |etcd: Arc<Connection>| etcd.kv().get(start, Some(options)).await)
+                .await?;
+            if listing.revision == 0
+                && let Some(header) = page.header()
+            {
+                listing.revision = header.revision();
+                cluster = header.cluster_id();
+            }
+            listing.entries.extend(page.kvs().iter().filter_map(|pair| self.entry(pair)));
+            match page.kvs().last() {
+                Some(last) if page.more() => {
+                    from = last.key().to_vec();
+                    from.push(0);
+                }
+                _ => return Ok((listing, cluster)),
+            }
+        }
     }
 
     fn entry(&self, pair: &KeyValue) -> Option<Entry> {
@@ -135,7 +208,7 @@ impl Etcd {
             }
         };
         let txn = Txn::new().when(compare).and_then([operation]).or_else([TxnOp::get(full, None)]);
-        let response = self.call(async move |client: Client| client.kv_client().txn(txn).await);
+        let response = self.call(async move |etcd: Arc<Connection>| etcd.kv().txn(txn).await);
         let response = response.await?;
         if response.succeeded() {
             if let Some(TxnOpResponse::Delete(deleted)) = response.op_responses().first()
@@ -159,38 +232,13 @@ impl ConfigStore for Etcd {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let key = self.key(key);
         let found =
-            self.call(async move |client: Client| client.kv_client().get(key, None).await).await?;
+            self.call(async move |etcd: Arc<Connection>| etcd.kv().get(key, None).await).await?;
         Ok(found.kvs().first().and_then(|pair| self.entry(pair)))
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let first = self.key(prefix).into_bytes();
-        let end = successor(&first);
-        let mut from = first;
-        let mut listing = Listing::default();
-        loop {
-            let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
-            if listing.revision > 0 {
-                options = options.with_revision(listing.revision);
-            }
-            let start = from.clone();
-            let page = self
-                .call(async move |client: Client| {
-                    client.kv_client().get(start, Some(options)).await
-                })
-                .await?;
-            if listing.revision == 0 {
-                listing.revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
-            }
-            listing.entries.extend(page.kvs().iter().filter_map(|pair| self.entry(pair)));
-            match page.kvs().last() {
-                Some(last) if page.more() => {
-                    from = last.key().to_vec();
-                    from.push(0);
-                }
-                _ => return Ok(listing),
-            }
-        }
+        let (listing, _) = self.list_from(prefix).await?;
+        Ok(listing)
     }
 
     async fn put(
@@ -203,7 +251,9 @@ impl ConfigStore for Etcd {
         let mut options = PutOptions::new();
         if let Some(ttl) = ttl {
             let lease = self
-                .call(async move |client: Client| client.lease_client().grant(ttl, None).await)
+                .call(async move |etcd: Arc<Connection>| {
+                    etcd.client.lease_client().grant(ttl, None).await
+                })
                 .await?;
             options = options.with_lease(lease.id());
         }
@@ -220,7 +270,7 @@ impl ConfigStore for Etcd {
         // APISIX writes the same key for the same purpose.
         let key = self.key("gen_id");
         let put = self
-            .call(async move |client: Client| client.kv_client().put(key, "1", None).await)
+            .call(async move |etcd: Arc<Connection>| etcd.kv().put(key, "1", None).await)
             .await?;
         Ok(put.header().map_or(0, etcd_client::ResponseHeader::revision))
     }

@@ -137,11 +137,13 @@ fn id(dir: &str, item: &Value, index: usize) -> String {
     }
 }
 
-/// Puts environment variables in place of `${{NAME}}` and `${{NAME:=default}}`.
+/// Puts environment variables in place of `${{NAME}}` and `${{NAME:=default}}`. What then reads as
+/// a number or a truth value is one.
 fn substitute(value: &mut Value) -> Result<(), String> {
     match value {
         Value::String(text) => {
-            while let Some(start) = text.find("${{") {
+            let (mut from, mut is_changed) = (0, false);
+            while let Some(start) = text[from..].find("${{").map(|at| from + at) {
                 let Some(length) = text[start..].find("}}") else {
                     return Ok(());
                 };
@@ -154,6 +156,14 @@ fn substitute(value: &mut Value) -> Result<(), String> {
                 let found =
                     found.ok_or_else(|| format!("environment variable {name} is not set"))?;
                 text.replace_range(start..start + length + 2, &found);
+                // A value may look like a variable itself; it is text.
+                from = start + found.len();
+                is_changed = true;
+            }
+            if is_changed
+                && let Ok(scalar @ (Value::Number(_) | Value::Bool(_))) = serde_json::from_str(text)
+            {
+                *value = scalar;
             }
             Ok(())
         }
@@ -197,7 +207,8 @@ impl ConfigStore for File {
     fn watch(self: Arc<Self>) -> mpsc::Receiver<Event> {
         let (events, receiver) = mpsc::channel(4);
         tokio::spawn(async move {
-            let mut seen: Option<Stamp> = None;
+            // The outer `None` is "not looked yet", the inner one "there is no file".
+            let mut seen: Option<Option<Stamp>> = None;
             let mut check = tokio::time::interval(CHECK);
             loop {
                 tokio::select! {
@@ -205,14 +216,10 @@ impl ConfigStore for File {
                     _ = check.tick() => {}
                 }
                 let stamp = self.stamp();
-                if stamp.is_some() && stamp == seen {
+                // What is broken or missing is told once; it is read again when it changes.
+                if seen.replace(stamp) == Some(stamp) {
                     continue;
                 }
-                // A file that is not there is told once; it may come later.
-                if stamp.is_none() && seen.is_none() && self.current().revision > 0 {
-                    continue;
-                }
-                seen = stamp;
                 match self.reload() {
                     Ok(listing) => {
                         if events.send(Event::Loaded(listing)).await.is_err() {
@@ -227,7 +234,7 @@ impl ConfigStore for File {
     }
 
     fn is_reachable(&self) -> bool {
-        self.current().revision > 0
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).revision > 0
     }
 }
 

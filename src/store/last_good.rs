@@ -1,15 +1,18 @@
 //! The last known good content on disk, from which a node starts while its store is away.
 //!
-//! Values are kept as the store holds them: what is encrypted there is encrypted here.
+//! Values are kept as the store holds them: what is encrypted there is encrypted here, and what
+//! is no text stays what it is. An empty listing never replaces a copy: a store that was wiped is
+//! more likely than a user who wants nothing.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::{DecodeError, Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -33,7 +36,15 @@ pub struct WithLastGood {
 struct Copy {
     revision: i64,
     /// Key, value, create revision, modification revision.
-    entries: Vec<(String, String, i64, i64)>,
+    entries: Vec<(String, Value, i64, i64)>,
+}
+
+/// A value in the file: text as it is, so that a person can read it, else base64.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Text(String),
+    Binary { base64: String },
 }
 
 // === impl WithLastGood ===
@@ -45,34 +56,52 @@ impl WithLastGood {
     }
 }
 
-/// Reads the copy; `None` when there is none or it is damaged, which is told.
-fn load(path: &Path) -> Option<Listing> {
-    let text = std::fs::read(path).ok()?;
-    match serde_json::from_slice::<Copy>(&text) {
-        Ok(copy) => Some(Listing {
-            revision: copy.revision,
-            entries: copy
-                .entries
-                .into_iter()
-                .map(|(key, value, create_revision, mod_revision)| Entry {
-                    key: key.into(),
-                    value: Bytes::from(value),
-                    create_revision,
-                    mod_revision,
-                })
-                .collect(),
-        }),
-        Err(error) => {
-            tracing::error!(path = %path.display(), %error, "the last good copy is damaged");
-            None
+// === impl Value ===
+
+impl Value {
+    fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Binary { base64: STANDARD.encode(bytes) },
         }
     }
+
+    fn into_bytes(self) -> Result<Bytes, DecodeError> {
+        match self {
+            Self::Text(text) => Ok(text.into()),
+            Self::Binary { base64 } => STANDARD.decode(base64).map(Bytes::from),
+        }
+    }
+}
+
+/// Reads the copy; `None` when there is none or it is damaged, which is told.
+fn load(path: &Path) -> Option<Listing> {
+    let told = |error: &dyn std::fmt::Display| {
+        tracing::error!(path = %path.display(), %error, "the last good copy cannot be used");
+    };
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => {
+            told(&error);
+            return None;
+        }
+    };
+    let copy = serde_json::from_slice::<Copy>(&text).inspect_err(|error| told(error)).ok()?;
+    let entries = copy.entries.into_iter().map(|(key, value, create_revision, mod_revision)| {
+        Ok(Entry { key: key.into(), value: value.into_bytes()?, create_revision, mod_revision })
+    });
+    let entries: Result<Vec<_>, DecodeError> = entries.collect();
+    Some(Listing {
+        revision: copy.revision,
+        entries: entries.inspect_err(|error| told(error)).ok()?,
+    })
 }
 
 /// Writes the copy so that a crash at any moment leaves the old one or the new one.
 fn save(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) -> std::io::Result<()> {
     let entries = entries.values().map(|entry| {
-        let value = String::from_utf8_lossy(&entry.value).into_owned();
+        let value = Value::of(&entry.value);
         (entry.key.to_string(), value, entry.create_revision, entry.mod_revision)
     });
     let copy = Copy { revision, entries: entries.collect() };
@@ -89,6 +118,15 @@ fn save(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) -> std:
     file.write_all(&serde_json::to_vec(&copy)?)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)
+}
+
+/// Writes the copy where blocking is allowed; a failure is told.
+async fn keep(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) {
+    let (to, entries) = (path.to_owned(), entries.clone());
+    let saved = tokio::task::spawn_blocking(move || save(&to, revision, &entries)).await;
+    if let Ok(Err(error)) = saved {
+        tracing::error!(path = %path.display(), %error, "the last good copy could not be written");
+    }
 }
 
 async fn follow(store: Arc<WithLastGood>, events: mpsc::Sender<Event>) {
@@ -117,15 +155,16 @@ async fn follow(store: Arc<WithLastGood>, events: mpsc::Sender<Event>) {
         let event = match first.take() {
             Some(event) => event,
             None => tokio::select! {
-                () = events.closed() => return,
+                () = events.closed() => {
+                    if due.is_some() {
+                        keep(&store.path, revision, &entries).await;
+                    }
+                    return;
+                }
                 event = inner.recv() => event,
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     due = None;
-                    let (path, copy) = (store.path.clone(), entries.clone());
-                    let saved = tokio::task::spawn_blocking(move || save(&path, revision, &copy)).await;
-                    if let Ok(Err(error)) = saved {
-                        tracing::error!(path = %store.path.display(), %error, "the last good copy could not be written");
-                    }
+                    keep(&store.path, revision, &entries).await;
                     continue;
                 }
             },
@@ -154,7 +193,12 @@ async fn follow(store: Arc<WithLastGood>, events: mpsc::Sender<Event>) {
             }
             Event::Progress { .. } => {}
         }
-        if !matches!(event, Event::Progress { .. }) {
+        let is_worth_keeping = match &event {
+            Event::Loaded(listing) => !listing.entries.is_empty(),
+            Event::Changed { .. } => true,
+            Event::Progress { .. } => false,
+        };
+        if is_worth_keeping {
             due.get_or_insert_with(|| tokio::time::Instant::now() + DELAY);
         }
         if events.send(event).await.is_err() {

@@ -9,7 +9,7 @@ use crate::support::authority::Authority;
 #[tokio::test]
 async fn speaks_http_2_over_tls_and_by_prior_knowledge() {
     let (gateway, _origin) = one_origin().await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let (cert, key) = ca.issue(&["test.com"]);
     gateway.put("/ssls/1", json!({ "sni": "test.com", "cert": cert, "key": key })).await;
     gateway.serves_certificate("test.com", &ca.pem(), &cert).await;
@@ -52,7 +52,7 @@ async fn http_1_1_is_spoken_where_http_2_is_not_wanted() {
         .start()
         .await;
     super::catch_all(&gateway, &origin).await;
-    let ca = Authority::new();
+    let ca = Authority::new("ROOT");
     let (cert, key) = ca.issue(&["test.com"]);
     gateway.put("/ssls/1", json!({ "sni": "test.com", "cert": cert, "key": key })).await;
     gateway.serves_certificate("test.com", &ca.pem(), &cert).await;

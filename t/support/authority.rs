@@ -1,6 +1,9 @@
 //! A certificate authority of a test's own.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 
 /// A root that issues certificates. Its root and leaves are valid from now on.
 pub struct Authority {
@@ -8,9 +11,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "ROOT");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
@@ -21,7 +25,7 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A certificate for `names` and its key, both PEM.
+    /// A certificate for `names` and 127.0.0.1, good for servers and clients, and its key, PEM.
     pub fn issue(&self, names: &[&str]) -> (String, String) {
         self.sign(names, &KeyPair::generate().unwrap())
     }
@@ -32,8 +36,10 @@ impl Authority {
     }
 
     fn sign(&self, names: &[&str], key: &KeyPair) -> (String, String) {
-        let all: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(all).unwrap();
+        let all = names.iter().chain(&["127.0.0.1"]).map(ToString::to_string);
+        let mut params = CertificateParams::new(all.collect::<Vec<_>>()).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, names[0]);
         let cert = params.signed_by(key, &self.issuer).unwrap();
         (cert.pem(), key.serialize_pem())

@@ -1,136 +1,205 @@
-//! A real OpenBao: the same HTTP API as Vault.
+//! Real OpenBao: in memory, or with its data on disk, initialised and unsealed over HTTP.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::authority::Authority;
+use super::etcd::quiet;
 use super::{Server, eventually, free_port, tool};
 
-/// A server. Killed when dropped.
+/// A server. Killed when dropped, its data with it.
 pub struct Bao {
     server: Option<Server>,
     port: u16,
-    url: String,
-    /// Where a durable one keeps its data; a server in development mode keeps none.
-    dir: Option<TempDir>,
-    root_token: String,
-    unseal_key: Option<String>,
-    client: Client,
+    is_tls: bool,
+    is_dev: bool,
+    token: String,
+    /// What unseals it, base64; empty in dev mode.
+    unseal_key: String,
+    dir: TempDir,
+    client: reqwest::Client,
 }
 
+// === impl Bao ===
+
 impl Bao {
-    /// A server in development mode: unsealed, in memory.
-    pub async fn start() -> Self {
-        let mut bao = Self::new(None);
-        bao.launch(&[
-            "-dev",
-            "-dev-root-token-id=root",
-            "-dev-no-store-token",
-            &format!("-dev-listen-address=127.0.0.1:{}", bao.port),
-        ])
+    /// Starts it in memory, with the root token `root`. KV version 1 is at `kv`, version 2 at
+    /// `secret`.
+    pub async fn dev() -> Self {
+        let mut bao = Self::prepare(true, false);
+        bao.token = "root".to_owned();
+        bao.launch();
+        bao.unsealed().await;
+        bao.api(
+            "POST",
+            "/v1/sys/mounts/kv",
+            json!({ "type": "kv", "options": { "version": "1" } }),
+        )
         .await;
         bao
     }
 
-    /// A server that has its data again after a stop.
-    pub async fn durable() -> Self {
-        let dir = tempfile::Builder::new().prefix("bao-").tempdir().unwrap();
-        let mut bao = Self::new(Some(dir));
-        let (folder, port, cluster) = (bao.folder().join("data"), bao.port, free_port());
-        std::fs::create_dir(&folder).unwrap();
-        let config = format!(
-            "storage \"raft\" {{ path = \"{}\" node_id = \"n\" }}\n\
-             listener \"tcp\" {{\n\
-               address = \"127.0.0.1:{port}\"\n\
-               cluster_address = \"127.0.0.1:{cluster}\"\n\
-               tls_disable = true\n\
-             }}\n\
-             api_addr = \"http://127.0.0.1:{port}\"\n\
-             cluster_addr = \"http://127.0.0.1:{cluster}\"\n",
-            folder.display(),
-        );
-        std::fs::write(bao.folder().join("config.hcl"), config).unwrap();
-        bao.launch_durable().await;
-        let init = json!({ "secret_shares": 1, "secret_threshold": 1 });
-        let init = bao.call(Method::PUT, "sys/init", Some(init)).await;
-        bao.root_token = init["root_token"].as_str().unwrap().to_owned();
-        bao.unseal_key = Some(init["keys"][0].as_str().unwrap().to_owned());
+    /// Starts it with its data on disk, so that it can be stopped and started; the same mounts.
+    pub async fn start() -> Self {
+        Self::on_disk(None).await
+    }
+
+    /// The same behind TLS, with a certificate for 127.0.0.1 and `bao.test` signed by `authority`.
+    pub async fn tls(authority: &Authority) -> Self {
+        Self::on_disk(Some(authority)).await
+    }
+
+    async fn on_disk(authority: Option<&Authority>) -> Self {
+        let mut bao = Self::prepare(false, authority.is_some());
+        let at = |name: &str| bao.dir.path().join(name);
+        let mut listener = json!({ "address": format!("127.0.0.1:{}", bao.port) });
+        if let Some(authority) = authority {
+            let (certificate, key) = authority.issue(&["bao.test"]);
+            std::fs::write(at("bao.crt"), certificate).unwrap();
+            std::fs::write(at("bao.key"), key).unwrap();
+            listener["tls_cert_file"] = json!(at("bao.crt"));
+            listener["tls_key_file"] = json!(at("bao.key"));
+        } else {
+            listener["tls_disable"] = json!(true);
+        }
+        let config = json!({
+            "listener": [{ "tcp": listener }],
+            "storage": { "file": { "path": at("data") } },
+            "api_addr": bao.url(""),
+            "disable_mlock": true,
+        });
+        std::fs::write(at("config.json"), config.to_string()).unwrap();
+        bao.launch();
+        bao.answers().await;
+        let made = bao
+            .api("POST", "/v1/sys/init", json!({ "secret_shares": 1, "secret_threshold": 1 }))
+            .await;
+        bao.token = made["root_token"].as_str().unwrap().to_owned();
+        bao.unseal_key = made["keys_base64"][0].as_str().unwrap().to_owned();
         bao.unseal().await;
+        for (mount, version) in [("kv", "1"), ("secret", "2")] {
+            let options = json!({ "type": "kv", "options": { "version": version } });
+            bao.api("POST", &format!("/v1/sys/mounts/{mount}"), options).await;
+        }
+        bao.upgraded("secret").await;
         bao
     }
 
-    fn new(dir: Option<TempDir>) -> Self {
-        let port = free_port();
+    fn prepare(is_dev: bool, is_tls: bool) -> Self {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .tls_danger_accept_invalid_certs(true);
         Self {
             server: None,
-            port,
-            url: format!("http://127.0.0.1:{port}"),
-            dir,
-            root_token: "root".to_owned(),
-            unseal_key: None,
-            client: Client::builder().no_proxy().build().unwrap(),
+            port: free_port(),
+            is_tls,
+            is_dev,
+            token: String::new(),
+            unseal_key: String::new(),
+            dir: tempfile::Builder::new().prefix("bao-").tempdir().unwrap(),
+            client: client.build().unwrap(),
         }
     }
 
-    pub fn url(&self) -> &str {
-        &self.url
+    fn launch(&mut self) {
+        let mut command = Command::new(tool("bao"));
+        command.arg("server").env("HOME", self.dir.path());
+        if self.is_dev {
+            command.args(["-dev", "-dev-root-token-id=root", "-dev-no-store-token"]);
+            command.arg(format!("-dev-listen-address=127.0.0.1:{}", self.port));
+        } else {
+            command.arg("-config").arg(self.dir.path().join("config.json"));
+        }
+        quiet(&mut command, self.dir.path());
+        self.server = Some(Server::spawn("bao", &mut command));
     }
 
-    /// Kills the server.
+    /// The address with `path`.
+    pub fn url(&self, path: &str) -> String {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The root token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Kills it. In memory, everything is lost.
     pub fn stop(&mut self) {
-        self.server = None;
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+        }
     }
 
-    /// Starts a durable server again, and unseals it.
+    /// Starts it again on the same port and data, and unseals it.
     pub async fn restart(&mut self) {
-        self.launch_durable().await;
-        self.unseal().await;
+        self.stop();
+        self.launch();
+        self.answers().await;
+        if !self.is_dev {
+            self.unseal().await;
+        }
+        self.unsealed().await;
     }
 
     pub async fn seal(&self) {
-        self.call(Method::PUT, "sys/seal", None).await;
+        self.api("PUT", "/v1/sys/seal", Value::Null).await;
     }
 
     pub async fn unseal(&self) {
-        let key = json!({ "key": self.unseal_key });
-        self.call(Method::PUT, "sys/unseal", Some(key)).await;
-        eventually("bao is active", || async {
-            let health = self.client.get(format!("{}/v1/sys/health", self.url)).send().await;
-            health.is_ok_and(|health| health.status() == 200)
-        })
-        .await;
+        self.api("PUT", "/v1/sys/unseal", json!({ "key": self.unseal_key })).await;
+        self.unsealed().await;
     }
 
-    pub async fn enable_kv(&self, mount: &str, version: u8) {
-        let body = json!({ "type": "kv", "options": { "version": version.to_string() } });
-        self.call(Method::POST, &format!("sys/mounts/{mount}"), Some(body)).await;
+    /// Writes an object at a path of version 1 (`kv/…`) or 2 (`secret/…`, without `data`).
+    pub async fn put(&self, path: &str, fields: Value) {
+        match path.strip_prefix("secret/") {
+            Some(rest) => {
+                let body = json!({ "data": fields });
+                self.api("POST", &format!("/v1/secret/data/{rest}"), body).await
+            }
+            None => self.api("POST", &format!("/v1/{path}"), fields).await,
+        };
     }
 
-    /// Writes at a path below `/v1/`.
-    pub async fn put(&self, path: &str, body: &Value) {
-        self.call(Method::POST, path, Some(body.clone())).await;
+    /// Makes a token that may do what `policy` (HCL) says and nothing else.
+    pub async fn token_with(&self, name: &str, policy: &str) -> String {
+        self.set_policy(name, policy).await;
+        let body = json!({ "policies": [name], "no_default_policy": true });
+        let made = self.api("POST", "/v1/auth/token/create", body).await;
+        made["auth"]["client_token"].as_str().unwrap().to_owned()
     }
 
-    /// Makes a policy of its HCL text.
-    pub async fn policy(&self, name: &str, text: &str) {
-        let body = json!({ "policy": text });
-        self.call(Method::PUT, &format!("sys/policies/acl/{name}"), Some(body)).await;
+    pub async fn set_policy(&self, name: &str, policy: &str) {
+        let body = json!({ "policy": policy });
+        self.api("PUT", &format!("/v1/sys/policies/acl/{name}"), body).await;
     }
 
-    /// A token that has the policy and nothing else.
-    pub async fn token(&self, policy: &str) -> String {
-        let body = json!({ "policies": [policy], "no_default_policy": true });
-        let answer = self.call(Method::POST, "auth/token/create", Some(body)).await;
-        answer["auth"]["client_token"].as_str().unwrap().to_owned()
+    pub async fn revoke(&self, token: &str) {
+        self.api("POST", "/v1/auth/token/revoke", json!({ "token": token })).await;
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        let url = format!("{}/v1/{path}", self.url);
-        let mut request =
-            self.client.request(method, url).header("X-Vault-Token", &self.root_token);
-        if let Some(body) = body {
+    /// Calls the API as root; panics with the answer unless it succeeded.
+    pub async fn api(&self, method: &str, path: &str, body: Value) -> Value {
+        self.api_in("", method, path, body).await
+    }
+
+    /// The same in a namespace.
+    pub async fn api_in(&self, namespace: &str, method: &str, path: &str, body: Value) -> Value {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method, self.url(path));
+        if !self.token.is_empty() {
+            request = request.header("X-Vault-Token", &self.token);
+        }
+        if !namespace.is_empty() {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
+        if !body.is_null() {
             request = request.json(&body);
         }
         let response = request.send().await.unwrap();
@@ -140,22 +209,26 @@ impl Bao {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    fn folder(&self) -> &std::path::Path {
-        self.dir.as_ref().expect("a durable server").path()
+    /// Waits until a version 2 mount takes writes: it is made ready after it was enabled.
+    async fn upgraded(&self, mount: &str) {
+        let url = self.url(&format!("/v1/{mount}/config"));
+        self.status_is("the version 2 mount is ready", &url, &[200]).await;
     }
 
-    async fn launch_durable(&mut self) {
-        let config = format!("-config={}", self.folder().join("config.hcl").display());
-        self.launch(&[&config]).await;
+    async fn answers(&self) {
+        let url = self.url("/v1/sys/health");
+        // Not initialised, sealed, standby and active.
+        self.status_is("bao answers", &url, &[501, 503, 429, 200]).await;
     }
 
-    /// Starts the process and waits until it answers, sealed or not.
-    async fn launch(&mut self, arguments: &[&str]) {
-        let mut command = Command::new(tool("bao"));
-        command.arg("server").args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-        self.server = Some(Server::spawn("bao", &mut command));
-        eventually("bao answers", || async {
-            self.client.get(format!("{}/v1/sys/seal-status", self.url)).send().await.is_ok()
+    async fn unsealed(&self) {
+        self.status_is("bao is unsealed", &self.url("/v1/sys/health"), &[200]).await;
+    }
+
+    async fn status_is(&self, what: &str, url: &str, statuses: &[u16]) {
+        eventually(what, async || {
+            let answer = self.client.get(url).header("X-Vault-Token", &self.token).send().await;
+            answer.is_ok_and(|answer| statuses.contains(&answer.status().as_u16()))
         })
         .await;
     }

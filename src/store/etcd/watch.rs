@@ -8,7 +8,9 @@ use etcd_client::{EventType, WatchOptions, WatchResponse};
 use tokio::sync::mpsc;
 
 use super::Etcd;
-use crate::store::{Change, ConfigStore as _, Event, StoreError};
+use super::connect::Connection;
+use super::fault;
+use crate::store::{Change, Event, StoreError};
 
 /// Pauses between attempts: doubled from the first to the last, with jitter.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -52,13 +54,13 @@ pub(super) async fn run(etcd: Arc<Etcd>, events: mpsc::Sender<Event>) {
             },
         };
         let mut at = at;
-        let before = at.revision;
+        let began = tokio::time::Instant::now();
         match follow(&etcd, &events, &mut at).await {
             End::Unwanted => return,
             End::Broken(reason) => {
                 etcd.reachable.store(false, Ordering::Relaxed);
                 tracing::warn!(reason, revision = at.revision, "etcd: the watch broke off");
-                if at.revision > before {
+                if began.elapsed() > LONGEST_PAUSE {
                     pause = SHORTEST_PAUSE;
                 }
                 position = Some(at);
@@ -79,12 +81,7 @@ async fn rest(pause: &mut Duration) {
 
 /// Lists everything and hands it over; `None` when nobody listens.
 async fn load(etcd: &Etcd, events: &mpsc::Sender<Event>) -> Result<Option<Position>, StoreError> {
-    let cluster = etcd
-        .call(async move |client: etcd_client::Client| client.maintenance_client().status().await)
-        .await?
-        .header()
-        .map_or(0, etcd_client::ResponseHeader::cluster_id);
-    let listing = etcd.list("").await?;
+    let (listing, cluster) = etcd.list_from("").await?;
     let revision = listing.revision;
     tracing::debug!(revision, entries = listing.entries.len(), "etcd: listed");
     let sent = events.send(Event::Loaded(listing)).await;
@@ -93,23 +90,41 @@ async fn load(etcd: &Etcd, events: &mpsc::Sender<Event>) -> Result<Option<Positi
 
 /// Follows one stream from `at` to its end, moving `at` by what it delivers.
 async fn follow(etcd: &Etcd, events: &mpsc::Sender<Event>, at: &mut Position) -> End {
-    let start = at.revision + 1;
-    let key = etcd.key("");
-    let opened = etcd
-        .call(async move |client: etcd_client::Client| {
-            let options =
-                WatchOptions::new().with_prefix().with_start_revision(start).with_progress_notify();
-            client.watch_client().watch(key, Some(options)).await
-        })
-        .await;
-    let mut stream = match opened {
-        Ok(stream) => stream,
+    let connection = match etcd.connection().await {
+        Ok(connection) => connection,
         Err(error) => return End::Broken(error.to_string()),
+    };
+    let end = stream(etcd, &connection, events, at).await;
+    if matches!(end, End::Broken(_)) {
+        // The next stream needs another member, or a new token: a token that has run out ends a
+        // new watch with "permission denied".
+        etcd.disconnect(&connection).await;
+    }
+    end
+}
+
+async fn stream(
+    etcd: &Etcd,
+    connection: &Arc<Connection>,
+    events: &mpsc::Sender<Event>,
+    at: &mut Position,
+) -> End {
+    let options = WatchOptions::new()
+        .with_prefix()
+        .with_start_revision(at.revision + 1)
+        .with_progress_notify();
+    let mut watches = connection.watches();
+    let opening = watches.watch(etcd.key(""), Some(options));
+    let mut stream = match tokio::time::timeout(etcd.options.timeout, opening).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return End::Broken(fault::reason(&error)),
+        Err(_) => return End::Broken(format!("no answer within {:?}", etcd.options.timeout)),
     };
     // Progress is asked for well before a silent stream would be given up.
     let ask =
         (etcd.options.watch_timeout / 5).clamp(Duration::from_millis(200), Duration::from_secs(10));
     let mut asking = tokio::time::interval_at(tokio::time::Instant::now() + ask, ask);
+    asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = tokio::time::Instant::now();
     loop {
         let response = tokio::select! {
@@ -119,19 +134,18 @@ async fn follow(etcd: &Etcd, events: &mpsc::Sender<Event>, at: &mut Position) ->
                     return End::Broken(format!("silent for {:?}", heard.elapsed()));
                 }
                 if let Err(error) = stream.request_progress().await {
-                    return End::Broken(error.to_string());
+                    return End::Broken(fault::reason(&error));
                 }
                 continue;
             }
             message = stream.message() => match message {
                 Ok(Some(response)) => response,
                 Ok(None) => return End::Broken("the server closed it".to_owned()),
-                Err(error) => return End::Broken(error.to_string()),
+                Err(error) => return End::Broken(fault::reason(&error)),
             }
         };
-        heard = tokio::time::Instant::now();
         etcd.reachable.store(true, Ordering::Relaxed);
-        match heed(etcd, &response, at) {
+        match heed(etcd, &response, connection.progress_is_ordered, at) {
             Ok(Some(event)) => {
                 if events.send(event).await.is_err() {
                     return End::Unwanted;
@@ -140,11 +154,18 @@ async fn follow(etcd: &Etcd, events: &mpsc::Sender<Event>, at: &mut Position) ->
             Ok(None) => {}
             Err(end) => return end,
         }
+        // After the event was taken: a slow receiver does not make the stream silent.
+        heard = tokio::time::Instant::now();
     }
 }
 
 /// What one message means.
-fn heed(etcd: &Etcd, response: &WatchResponse, at: &mut Position) -> Result<Option<Event>, End> {
+fn heed(
+    etcd: &Etcd,
+    response: &WatchResponse,
+    progress_is_ordered: bool,
+    at: &mut Position,
+) -> Result<Option<Event>, End> {
     let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
     let cluster = response.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
     if cluster != at.cluster {
@@ -162,6 +183,11 @@ fn heed(etcd: &Etcd, response: &WatchResponse, at: &mut Position) -> Result<Opti
         if revision < at.revision {
             return Err(End::Lost(format!("revision went back to {revision}")));
         }
+        return Ok(None);
+    }
+    // Progress that was asked for belongs to no watch; what the server sends by itself always
+    // comes in order.
+    if response.events().is_empty() && response.watch_id() < 0 && !progress_is_ordered {
         return Ok(None);
     }
     let mut changes = Vec::new();
