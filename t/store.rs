@@ -113,10 +113,22 @@ async fn check_writes(store: Arc<dyn ConfigStore>) {
     assert_eq!((&*current.value, current.mod_revision), (&b"b"[..], second));
     assert_eq!(current.create_revision, first);
 
-    let refused = store.delete("routes/1", Expect::Revision(first)).await.unwrap();
-    assert!(matches!(refused, Written::Conflict { current: Some(_) }), "{refused:?}");
-    let done = store.delete("routes/1", Expect::Revision(second)).await.unwrap();
-    assert!(matches!(done, Written::Done { revision } if revision > second), "{done:?}");
+    let refused = store
+        .delete("routes/1", Expect::Revision(first))
+        .await
+        .unwrap();
+    assert!(
+        matches!(refused, Written::Conflict { current: Some(_) }),
+        "{refused:?}"
+    );
+    let done = store
+        .delete("routes/1", Expect::Revision(second))
+        .await
+        .unwrap();
+    assert!(
+        matches!(done, Written::Done { revision } if revision > second),
+        "{done:?}"
+    );
     let missing = store.delete("routes/1", Expect::Any).await.unwrap();
     assert_eq!(missing, Written::Conflict { current: None });
     let missing = write("c", Expect::Revision(second)).await.unwrap();
@@ -130,7 +142,10 @@ async fn check_writes(store: Arc<dyn ConfigStore>) {
 
     let mut events = store.clone().watch();
     next_listing(&mut events).await;
-    store.put("routes/2", value("x"), Expect::Any, Some(1)).await.unwrap();
+    store
+        .put("routes/2", value("x"), Expect::Any, Some(1))
+        .await
+        .unwrap();
     assert_eq!(next_changes(&mut events).await.0, ["routes/2=x"]);
     assert_eq!(next_changes(&mut events).await.0, ["routes/2 deleted"]);
     assert_eq!(store.get("routes/2").await.unwrap(), None);

@@ -114,7 +114,9 @@ impl Secrets {
     pub fn set_manager(&self, id: &str, written: &WrittenVault) {
         let id: Arc<str> = id.into();
         let mut state = self.0.lock();
-        state.managers.insert(id.clone(), Arc::new(Vault::new(written)));
+        state
+            .managers
+            .insert(id.clone(), Arc::new(Vault::new(written)));
         self.0.restart(&mut state, &id);
     }
 
@@ -210,7 +212,10 @@ impl Inner {
     }
 
     fn restart(self: &Arc<Self>, state: &mut State, manager: &str) {
-        let sources = state.entries.keys().filter(|source| *source.manager == *manager);
+        let sources = state
+            .entries
+            .keys()
+            .filter(|source| *source.manager == *manager);
         for source in sources.cloned().collect::<Vec<_>>() {
             self.start(state, &source);
         }
@@ -244,7 +249,9 @@ impl Inner {
             (self.on_fetch)(&source.manager, if read.is_ok() { "ok" } else { "error" });
             let pause = match &read {
                 // A field that is asked for may be on its way, as after a refusal.
-                Ok(fields) if self.lacks(&source, fields) => self.settings.neg_ttl.min(self.settings.ttl),
+                Ok(fields) if self.lacks(&source, fields) => {
+                    self.settings.neg_ttl.min(self.settings.ttl)
+                }
                 // Early enough that a rotated secret is live within the TTL, and spread so that
                 // many paths read together do not stay together.
                 Ok(_) => {
@@ -266,7 +273,11 @@ impl Inner {
     /// Whether a reference in use asks for a field that `fields` does not have.
     fn lacks(&self, source: &Source, fields: &Fields) -> bool {
         let state = self.lock();
-        let mut users = state.entries.get(source).into_iter().flat_map(|entry| &entry.users);
+        let mut users = state
+            .entries
+            .get(source)
+            .into_iter()
+            .flat_map(|entry| &entry.users);
         users.any(|user| match user {
             Reference::Managed { field, .. } => !fields.contains_key(&**field),
             Reference::Env { .. } => false,

@@ -10,7 +10,10 @@ const ENV: &str = "$env://";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
     /// An environment variable, or a field of the JSON object that it holds.
-    Env { name: Arc<str>, key: Option<Arc<str>> },
+    Env {
+        name: Arc<str>,
+        key: Option<Arc<str>>,
+    },
     /// A field of what a manager holds at a path.
     Managed {
         /// `vault/quickstart`.
@@ -51,7 +54,9 @@ impl Reference {
             return Some(managed(rest));
         }
         // APISIX takes this prefix in any case.
-        let is_env = text.get(..ENV.len()).is_some_and(|start| start.eq_ignore_ascii_case(ENV));
+        let is_env = text
+            .get(..ENV.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(ENV));
         is_env.then(|| env(&text[ENV.len()..]))
     }
 }

@@ -111,7 +111,10 @@ impl Vault {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        Ok(fields.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+        Ok(fields
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect())
     }
 
     /// Reads `path` as version 1, then as version 2 with every beginning of the prefix as mount.
@@ -164,7 +167,10 @@ impl Vault {
             Ok(body) if self.version.is_some() || body["data"]["options"]["version"] == "2" => {
                 let mount = body["data"]["path"].as_str().unwrap_or(first);
                 // A prefix that says `data` itself is read as it is.
-                let rest = self.prefix.strip_prefix(mount.trim_matches('/')).unwrap_or_default();
+                let rest = self
+                    .prefix
+                    .strip_prefix(mount.trim_matches('/'))
+                    .unwrap_or_default();
                 if rest.trim_start_matches('/').split('/').next() == Some("data") {
                     return Ok(Some(Mount::Plain));
                 }
@@ -182,22 +188,33 @@ impl Vault {
             url: url.to_owned(),
             reason,
         };
-        let client = self.client.as_ref().map_err(|reason| unreachable(reason.clone()))?;
+        let client = self
+            .client
+            .as_ref()
+            .map_err(|reason| unreachable(reason.clone()))?;
         let token = self.token.clone()?;
         let mut request = client.get(url).header("X-Vault-Token", token);
         if let Some(namespace) = &self.namespace {
             request = request.header("X-Vault-Namespace", namespace);
         }
-        let response = request.send().await.map_err(|error| unreachable(link(&error)))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| unreachable(link(&error)))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| unreachable(link(&error)))?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| unreachable(link(&error)))?;
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status == StatusCode::OK {
             return Ok(body);
         }
         let words = ["errors", "warnings"].map(|list| body[list].as_array().cloned());
         let words = words.into_iter().flatten().flatten();
-        let words: Vec<_> = words.filter_map(|word| word.as_str().map(str::to_owned)).collect();
+        let words: Vec<_> = words
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect();
         Err(SecretError::Refused {
             url: url.to_owned(),
             status: status.as_u16(),

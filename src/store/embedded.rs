@@ -57,7 +57,9 @@ impl Embedded {
             path: path.to_owned(),
             changes: Arc::new(Mutex::new(changes)),
         });
-        store.make_tables().map_err(|error| broken(error.to_string()))?;
+        store
+            .make_tables()
+            .map_err(|error| broken(error.to_string()))?;
         Ok(store)
     }
 
@@ -233,12 +235,14 @@ impl ConfigStore for Embedded {
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
         let key = key.to_owned();
-        self.blocking(move |store| store.write(&key, Some(&value), expect, ttl)).await
+        self.blocking(move |store| store.write(&key, Some(&value), expect, ttl))
+            .await
     }
 
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
         let key = key.to_owned();
-        self.blocking(move |store| store.write(&key, None, expect, None)).await
+        self.blocking(move |store| store.write(&key, None, expect, None))
+            .await
     }
 
     async fn next_revision(&self) -> Result<i64, StoreError> {
@@ -296,7 +300,11 @@ async fn follow(store: Arc<Embedded>, events: mpsc::Sender<Event>) {
                 Ok((revision, _)) if revision <= listed => {}
                 Ok((revision, change)) => {
                     let changes = vec![change];
-                    if events.send(Event::Changed { revision, changes }).await.is_err() {
+                    if events
+                        .send(Event::Changed { revision, changes })
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }

@@ -103,7 +103,8 @@ impl Etcd {
             return Ok(connection.clone());
         }
         let connected = connect::connect(&self.options).await;
-        let connected = connected.inspect_err(|_| self.reachable.store(false, Ordering::Relaxed))?;
+        let connected =
+            connected.inspect_err(|_| self.reachable.store(false, Ordering::Relaxed))?;
         Ok(slot.insert(Arc::new(connected)).clone())
     }
 
@@ -111,7 +112,10 @@ impl Etcd {
     async fn disconnect(&self, connection: &Arc<Connection>) {
         let mut slot = self.connection.lock().await;
         // Another call may have failed before this one, and there is a new connection already.
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+        if slot
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, connection))
+        {
             *slot = None;
         }
     }
@@ -179,7 +183,9 @@ impl Etcd {
                 listing.revision = header.revision();
                 cluster = header.cluster_id();
             }
-            listing.entries.extend(page.kvs().iter().filter_map(|pair| self.entry(pair)));
+            listing
+                .entries
+                .extend(page.kvs().iter().filter_map(|pair| self.entry(pair)));
             match page.kvs().last() {
                 Some(last) if page.more() => {
                     from = last.key().to_vec();
@@ -215,7 +221,11 @@ impl Etcd {
             Expect::Any => Vec::new(),
             Expect::Absent => vec![Compare::create_revision(full.clone(), CompareOp::Equal, 0)],
             Expect::Revision(revision) => {
-                vec![Compare::mod_revision(full.clone(), CompareOp::Equal, revision)]
+                vec![Compare::mod_revision(
+                    full.clone(),
+                    CompareOp::Equal,
+                    revision,
+                )]
             }
         };
         let txn = Txn::new()
@@ -230,13 +240,18 @@ impl Etcd {
             {
                 return Ok(Written::Conflict { current: None });
             }
-            let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+            let revision = response
+                .header()
+                .map_or(0, etcd_client::ResponseHeader::revision);
             return Ok(Written::Done { revision });
         }
-        let current = response.op_responses().into_iter().find_map(|answer| match answer {
-            TxnOpResponse::Get(found) => found.kvs().first().and_then(|pair| self.entry(pair)),
-            _ => None,
-        });
+        let current = response
+            .op_responses()
+            .into_iter()
+            .find_map(|answer| match answer {
+                TxnOpResponse::Get(found) => found.kvs().first().and_then(|pair| self.entry(pair)),
+                _ => None,
+            });
         Ok(Written::Conflict { current })
     }
 }
@@ -287,7 +302,9 @@ impl ConfigStore for Etcd {
         let put = self
             .call(async move |etcd: Arc<Connection>| etcd.kv().put(key, "1", None).await)
             .await?;
-        Ok(put.header().map_or(0, etcd_client::ResponseHeader::revision))
+        Ok(put
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision))
     }
 
     fn watch(self: Arc<Self>) -> mpsc::Receiver<Event> {

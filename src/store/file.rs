@@ -48,7 +48,10 @@ impl File {
     }
 
     fn current(&self) -> Listing {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -62,8 +65,11 @@ impl File {
         let mut fresh = read(&self.path)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = current.revision + 1;
-        let old: BTreeMap<&str, &Entry> =
-            current.entries.iter().map(|entry| (&*entry.key, entry)).collect();
+        let old: BTreeMap<&str, &Entry> = current
+            .entries
+            .iter()
+            .map(|entry| (&*entry.key, entry))
+            .collect();
         for entry in &mut fresh.entries {
             match old.get(&*entry.key) {
                 Some(old) if old.value == entry.value => {
@@ -93,7 +99,9 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
         reason: format!("{}: {reason}", path.display()),
     };
     let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
-    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension == "json");
     let content: Value = if is_json {
         serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?
     } else {
@@ -106,7 +114,11 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
     let content = match content {
         Value::Object(content) => content,
         Value::Null => serde_json::Map::new(),
-        _ => return Err(broken("expected an object of lists of resources".to_owned())),
+        _ => {
+            return Err(broken(
+                "expected an object of lists of resources".to_owned(),
+            ));
+        }
     };
     let mut listing = Listing {
         revision: 1,
@@ -159,7 +171,8 @@ fn substitute(value: &mut Value) -> Result<(), String> {
                     None => (inner.trim(), None),
                 };
                 let found = std::env::var(name).ok().or(default);
-                let found = found.ok_or_else(|| format!("environment variable {name} is not set"))?;
+                let found =
+                    found.ok_or_else(|| format!("environment variable {name} is not set"))?;
                 text.replace_range(start..start + length + 2, &found);
                 // A value may look like a variable itself; it is text.
                 from = start + found.len();
@@ -187,7 +200,9 @@ impl ConfigStore for File {
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let mut listing = self.current();
-        listing.entries.retain(|entry| entry.key.starts_with(prefix));
+        listing
+            .entries
+            .retain(|entry| entry.key.starts_with(prefix));
         Ok(listing)
     }
 
@@ -239,7 +254,11 @@ impl ConfigStore for File {
     }
 
     fn is_reachable(&self) -> bool {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).revision > 0
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revision
+            > 0
     }
 }
 
@@ -253,14 +272,18 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         let listing = read(&path).map_err(|error| error.to_string())?;
         let text = |entry: Entry| {
-            (entry.key.to_string(), String::from_utf8(entry.value.to_vec()).unwrap())
+            (
+                entry.key.to_string(),
+                String::from_utf8(entry.value.to_vec()).unwrap(),
+            )
         };
         Ok(listing.entries.into_iter().map(text).collect())
     }
 
     #[test]
     fn reads_resources_from_yaml_and_json() {
-        let yaml = "routes:\n  - id: 1\n    uri: /a\n  - uri: /b\nconsumers:\n  - username: jack\n#END\n";
+        let yaml =
+            "routes:\n  - id: 1\n    uri: /a\n  - uri: /b\nconsumers:\n  - username: jack\n#END\n";
         let entries = check("apisix.yaml", yaml).unwrap();
         let keys: Vec<_> = entries.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["consumers/jack", "routes/1", "routes/arr_2"]);

@@ -92,15 +92,20 @@ fn load(path: &Path) -> Option<Listing> {
             return None;
         }
     };
-    let copy = serde_json::from_slice::<Copy>(&text).inspect_err(|error| told(error)).ok()?;
-    let entries = copy.entries.into_iter().map(|(key, value, create_revision, mod_revision)| {
-        Ok(Entry {
-            key: key.into(),
-            value: value.into_bytes()?,
-            create_revision,
-            mod_revision,
-        })
-    });
+    let copy = serde_json::from_slice::<Copy>(&text)
+        .inspect_err(|error| told(error))
+        .ok()?;
+    let entries = copy
+        .entries
+        .into_iter()
+        .map(|(key, value, create_revision, mod_revision)| {
+            Ok(Entry {
+                key: key.into(),
+                value: value.into_bytes()?,
+                create_revision,
+                mod_revision,
+            })
+        });
     let entries: Result<Vec<_>, DecodeError> = entries.collect();
     Some(Listing {
         revision: copy.revision,
@@ -112,7 +117,12 @@ fn load(path: &Path) -> Option<Listing> {
 fn save(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) -> std::io::Result<()> {
     let entries = entries.values().map(|entry| {
         let value = Value::of(&entry.value);
-        (entry.key.to_string(), value, entry.create_revision, entry.mod_revision)
+        (
+            entry.key.to_string(),
+            value,
+            entry.create_revision,
+            entry.mod_revision,
+        )
     });
     let copy = Copy {
         revision,
@@ -147,7 +157,10 @@ async fn follow(store: Arc<WithLastGood>, events: mpsc::Sender<Event>) {
     let mut first = tokio::time::timeout(PATIENCE, inner.recv()).await.ok();
     if first.is_none() {
         let path = store.path.clone();
-        let copy = tokio::task::spawn_blocking(move || load(&path)).await.ok().flatten();
+        let copy = tokio::task::spawn_blocking(move || load(&path))
+            .await
+            .ok()
+            .flatten();
         match copy {
             Some(listing) => {
                 tracing::warn!(
@@ -187,11 +200,17 @@ async fn follow(store: Arc<WithLastGood>, events: mpsc::Sender<Event>) {
         };
         match &event {
             Event::Loaded(listing) => {
-                let pairs = listing.entries.iter().map(|entry| (entry.key.clone(), entry.clone()));
+                let pairs = listing
+                    .entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.clone()));
                 entries = pairs.collect();
                 revision = listing.revision;
             }
-            Event::Changed { revision: at, changes } => {
+            Event::Changed {
+                revision: at,
+                changes,
+            } => {
                 for change in changes {
                     match change {
                         Change::Put(entry) => {

@@ -30,7 +30,10 @@ async fn names_the_endpoint_that_refuses_the_password_and_not_the_password() {
     let no_user = etcd::Etcd::new(options(&[etcd.endpoint()]));
     for store in [with_user(&etcd, PASSWORD), no_user] {
         let error = store.get("routes/1").await.unwrap_err();
-        assert!(matches!(error, StoreError::Unauthenticated { .. }), "{error}");
+        assert!(
+            matches!(error, StoreError::Unauthenticated { .. }),
+            "{error}"
+        );
         let said = format!("{error} {error:?}");
         assert!(said.contains(&etcd.endpoint()), "{said}");
         assert!(!said.contains(PASSWORD), "{said}");
@@ -54,8 +57,15 @@ async fn gets_a_new_token_when_the_old_one_has_run_out() {
     let plain = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("{}/v3/auth/authenticate", etcd.endpoint());
     let body = serde_json::json!({ "name": "root", "password": PASSWORD });
-    let token: serde_json::Value =
-        plain.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+    let token: serde_json::Value = plain
+        .post(url)
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     let range = format!("{}/v3/kv/range", etcd.endpoint());
     let token = token["token"].as_str().unwrap();
     let start = std::time::Instant::now();

@@ -36,17 +36,31 @@ async fn keeps_everything_over_a_restart() {
     put(&*store, "routes/1", "a").await;
     let second = put(&*store, "routes/1", "b").await;
     put(&*store, "routes/2", "x").await;
-    let last = store.put("ssls/1", Bytes::from_static(&[0xff, 0]), Expect::Any, Some(1));
+    let last = store.put(
+        "ssls/1",
+        Bytes::from_static(&[0xff, 0]),
+        Expect::Any,
+        Some(1),
+    );
     last.await.unwrap();
     let before = store.list("").await.unwrap();
     drop(store);
 
     let store = reopen(&path).await;
     let after = store.list("").await.unwrap();
-    assert_eq!((after.revision, &after.entries), (before.revision, &before.entries));
+    assert_eq!(
+        (after.revision, &after.entries),
+        (before.revision, &before.entries)
+    );
     let entry = store.get("routes/1").await.unwrap().unwrap();
-    assert_eq!((entry.mod_revision, entry.create_revision), (second, second - 1));
-    assert_eq!(keys(&store.list("routes/").await.unwrap()), ["routes/1", "routes/2"]);
+    assert_eq!(
+        (entry.mod_revision, entry.create_revision),
+        (second, second - 1)
+    );
+    assert_eq!(
+        keys(&store.list("routes/").await.unwrap()),
+        ["routes/1", "routes/2"]
+    );
     // The end of a life is on disk too.
     let mut events = store.clone().watch();
     let listing = next_listing(&mut events).await;
@@ -55,7 +69,10 @@ async fn keeps_everything_over_a_restart() {
     }
     let revision = put(&*store, "routes/3", "y").await;
     assert!(revision > before.revision);
-    assert_eq!(next_changes(&mut events).await, (vec!["routes/3=y".to_owned()], revision));
+    assert_eq!(
+        next_changes(&mut events).await,
+        (vec!["routes/3=y".to_owned()], revision)
+    );
 }
 
 #[tokio::test]
@@ -68,7 +85,10 @@ async fn a_second_opener_is_told_which_file_is_taken() {
     };
     assert!(matches!(error, StoreError::Broken { .. }), "{error}");
     let said = error.to_string();
-    assert!(said.contains("config.redb") && said.contains("already open"), "{said}");
+    assert!(
+        said.contains("config.redb") && said.contains("already open"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -36,7 +36,10 @@ async fn reads_a_page_larger_than_grpc_takes_by_default() {
     let store = open(&etcd.endpoint());
     let value = Bytes::from(vec![b'x'; 1_000_000]);
     for number in 0..6 {
-        store.put(&format!("ssls/{number}"), value.clone(), Expect::Any, None).await.unwrap();
+        store
+            .put(&format!("ssls/{number}"), value.clone(), Expect::Any, None)
+            .await
+            .unwrap();
     }
     assert_eq!(store.list("").await.unwrap().entries.len(), 6);
 }
@@ -63,7 +66,10 @@ async fn a_refused_write_is_no_lost_connection() {
     put(&*store, "routes/1", "{}").await;
     // Larger than etcd's limit of 1.5 MiB a request.
     let value = Bytes::from(vec![b'x'; 1_800_000]);
-    let error = store.put("routes/2", value, Expect::Any, None).await.unwrap_err();
+    let error = store
+        .put("routes/2", value, Expect::Any, None)
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Broken { .. }), "{error}");
     assert!(error.to_string().contains("too large"), "{error}");
     assert!(store.is_reachable());
@@ -76,6 +82,9 @@ async fn says_where_nobody_answers() {
     let error = store.get("routes/1").await.unwrap_err();
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
     let said = error.to_string();
-    assert!(said.contains(&endpoint) && said.contains("refused"), "{said}");
+    assert!(
+        said.contains(&endpoint) && said.contains("refused"),
+        "{said}"
+    );
     assert!(!store.is_reachable());
 }

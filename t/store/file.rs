@@ -17,14 +17,19 @@ fn write(path: &Path, text: &str) {
 
 fn revisions(listing: &Listing) -> Vec<(&str, i64, i64)> {
     let entries = listing.entries.iter();
-    entries.map(|entry| (&*entry.key, entry.create_revision, entry.mod_revision)).collect()
+    entries
+        .map(|entry| (&*entry.key, entry.create_revision, entry.mod_revision))
+        .collect()
 }
 
 #[tokio::test]
 async fn is_read_again_and_what_is_the_same_keeps_its_revision() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("apisix.yaml");
-    write(&path, "routes:\n  - {id: 1, uri: /a}\n  - {id: 2, uri: /b}\n#END\n");
+    write(
+        &path,
+        "routes:\n  - {id: 1, uri: /a}\n  - {id: 2, uri: /b}\n#END\n",
+    );
     let store = File::new(&path);
     let mut events = store.clone().watch();
     let first = next_listing(&mut events).await;
@@ -36,11 +41,20 @@ async fn is_read_again_and_what_is_the_same_keeps_its_revision() {
     write(&path, "routes:\n  - {id: 3, uri: /c}\n");
     write(&path, "routes: [\n#END\n");
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(keys(&store.list("").await.unwrap()), ["routes/1", "routes/2"]);
-    write(&path, "routes:\n  - {id: 1, uri: /a}\n  - {id: 2, uri: /x}\n  - {id: 3, uri: /c}\n#END\n");
+    assert_eq!(
+        keys(&store.list("").await.unwrap()),
+        ["routes/1", "routes/2"]
+    );
+    write(
+        &path,
+        "routes:\n  - {id: 1, uri: /a}\n  - {id: 2, uri: /x}\n  - {id: 3, uri: /c}\n#END\n",
+    );
     let second = next_listing(&mut events).await;
     let expected = [("routes/1", 1, 1), ("routes/2", 1, 2), ("routes/3", 2, 2)];
-    assert_eq!((revisions(&second).as_slice(), second.revision), (&expected[..], 2));
+    assert_eq!(
+        (revisions(&second).as_slice(), second.revision),
+        (&expected[..], 2)
+    );
 }
 
 #[tokio::test]

@@ -79,10 +79,16 @@ async fn a_wiped_store_does_not_wipe_the_copy() {
     etcd.stop();
     etcd.wipe();
     etcd.restart().await;
-    assert!(matches!(super::next_news(&mut events).await, Event::Loaded(empty) if empty.entries.is_empty()));
+    assert!(
+        matches!(super::next_news(&mut events).await, Event::Loaded(empty) if empty.entries.is_empty())
+    );
     // Longer than it waits before it writes.
     let quiet = std::time::Duration::from_millis(1500);
-    assert!(tokio::time::timeout(quiet, super::next_news(&mut events)).await.is_err());
+    assert!(
+        tokio::time::timeout(quiet, super::next_news(&mut events))
+            .await
+            .is_err()
+    );
     has(&path, "routes/1").await;
     etcd.etcdctl(&["put", "/apisix/routes/2", "b"]);
     next_changes(&mut events).await;

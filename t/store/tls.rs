@@ -26,7 +26,10 @@ async fn check_fails(etcd: &Etcd, tls: Tls, words: &str) {
     let error = with_tls(etcd, tls).get("routes/1").await.unwrap_err();
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
     let said = error.to_string();
-    assert!(said.contains(&etcd.endpoint()) && said.contains(words), "{said}");
+    assert!(
+        said.contains(&etcd.endpoint()) && said.contains(words),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -34,18 +37,42 @@ async fn checks_the_member_against_the_authority() {
     let authority = Authority::new("etcd CA");
     let ca = Some(authority.pem());
     let etcd = Etcd::builder().tls(authority).start().await;
-    let known = Tls { ca: ca.clone(), ..Tls::default() };
+    let known = Tls {
+        ca: ca.clone(),
+        ..Tls::default()
+    };
     check_works(&etcd, known).await;
-    let named = Tls { ca: ca.clone(), server_name: Some("etcd.test".to_owned()), ..Tls::default() };
+    let named = Tls {
+        ca: ca.clone(),
+        server_name: Some("etcd.test".to_owned()),
+        ..Tls::default()
+    };
     check_works(&etcd, named).await;
-    check_works(&etcd, Tls { verify: false, ..Tls::default() }).await;
+    check_works(
+        &etcd,
+        Tls {
+            verify: false,
+            ..Tls::default()
+        },
+    )
+    .await;
 
-    let other = Tls { ca: Some(Authority::new("other").pem()), ..Tls::default() };
+    let other = Tls {
+        ca: Some(Authority::new("other").pem()),
+        ..Tls::default()
+    };
     check_fails(&etcd, other, "deployment.etcd.tls").await;
     check_fails(&etcd, Tls::default(), "").await;
-    let misnamed = Tls { ca, server_name: Some("other.test".to_owned()), ..Tls::default() };
+    let misnamed = Tls {
+        ca,
+        server_name: Some("other.test".to_owned()),
+        ..Tls::default()
+    };
     check_fails(&etcd, misnamed, "other.test").await;
-    let garbled = Tls { ca: Some("no PEM".to_owned()), ..Tls::default() };
+    let garbled = Tls {
+        ca: Some("no PEM".to_owned()),
+        ..Tls::default()
+    };
     check_fails(&etcd, garbled, "ca: expected at least one PEM certificate").await;
 }
 
@@ -55,6 +82,22 @@ async fn shows_its_certificate() {
     let ca = Some(authority.pem());
     let certificate = Some(authority.issue(&["gateway"]));
     let etcd = Etcd::builder().mtls(authority).start().await;
-    check_works(&etcd, Tls { ca: ca.clone(), certificate, ..Tls::default() }).await;
-    check_fails(&etcd, Tls { ca, ..Tls::default() }, "deployment.etcd.tls").await;
+    check_works(
+        &etcd,
+        Tls {
+            ca: ca.clone(),
+            certificate,
+            ..Tls::default()
+        },
+    )
+    .await;
+    check_fails(
+        &etcd,
+        Tls {
+            ca,
+            ..Tls::default()
+        },
+        "deployment.etcd.tls",
+    )
+    .await;
 }

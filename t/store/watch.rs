@@ -16,7 +16,13 @@ async fn delivers_what_changes_in_order() {
     for number in 1..=20 {
         let revision = put(&*store, &format!("routes/{number}"), "v").await;
         expected.push((format!("routes/{number}=v"), revision));
-        store.delete(&format!("routes/{}", number - 1), sluice::store::Expect::Any).await.unwrap();
+        store
+            .delete(
+                &format!("routes/{}", number - 1),
+                sluice::store::Expect::Any,
+            )
+            .await
+            .unwrap();
         expected.push((format!("routes/{} deleted", number - 1), revision + 1));
     }
     let mut seen = Vec::new();
@@ -60,7 +66,10 @@ async fn goes_on_over_a_restart_without_losing_an_event() {
         while seen.len() < 2 {
             seen.extend(next_changes(&mut events).await.0);
         }
-        assert_eq!(seen, [format!("routes/1={round}"), "routes/1 deleted".to_owned()]);
+        assert_eq!(
+            seen,
+            [format!("routes/1={round}"), "routes/1 deleted".to_owned()]
+        );
     }
     assert!(store.is_reachable());
 }

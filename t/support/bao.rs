@@ -32,8 +32,12 @@ impl Bao {
         bao.token = "root".to_owned();
         bao.launch();
         bao.unsealed().await;
-        bao.api("POST", "/v1/sys/mounts/kv", json!({ "type": "kv", "options": { "version": "1" } }))
-            .await;
+        bao.api(
+            "POST",
+            "/v1/sys/mounts/kv",
+            json!({ "type": "kv", "options": { "version": "1" } }),
+        )
+        .await;
         bao
     }
 
@@ -62,22 +66,32 @@ impl Bao {
         }
         let config = json!({
             "listener": [{ "tcp": listener }],
-            "storage": { "file": { "path": at("data") } },
+            "storage": { "raft": {
+                "path": at("data"),
+                "node_id": "single",
+                "performance_multiplier": "1",
+            } },
             "api_addr": bao.url(""),
-            "disable_mlock": true,
+            "cluster_addr": format!("http://127.0.0.1:{}", bao.port + 1),
         });
+        std::fs::create_dir(at("data")).unwrap();
         std::fs::write(at("config.json"), config.to_string()).unwrap();
         bao.launch();
         bao.answers().await;
         let made = bao
-            .api("POST", "/v1/sys/init", json!({ "secret_shares": 1, "secret_threshold": 1 }))
+            .api(
+                "POST",
+                "/v1/sys/init",
+                json!({ "secret_shares": 1, "secret_threshold": 1 }),
+            )
             .await;
         bao.token = made["root_token"].as_str().unwrap().to_owned();
         bao.unseal_key = made["keys_base64"][0].as_str().unwrap().to_owned();
         bao.unseal().await;
         for (mount, version) in [("kv", "1"), ("secret", "2")] {
             let options = json!({ "type": "kv", "options": { "version": version } });
-            bao.api("POST", &format!("/v1/sys/mounts/{mount}"), options).await;
+            bao.api("POST", &format!("/v1/sys/mounts/{mount}"), options)
+                .await;
         }
         bao.upgraded("secret").await;
         bao
@@ -90,7 +104,7 @@ impl Bao {
             .tls_danger_accept_invalid_certs(true);
         Self {
             server: None,
-            port: free_port(),
+            port: two_free_ports(),
             is_tls,
             is_dev,
             token: String::new(),
@@ -107,7 +121,9 @@ impl Bao {
             command.args(["-dev", "-dev-root-token-id=root", "-dev-no-store-token"]);
             command.arg(format!("-dev-listen-address=127.0.0.1:{}", self.port));
         } else {
-            command.arg("-config").arg(self.dir.path().join("config.json"));
+            command
+                .arg("-config")
+                .arg(self.dir.path().join("config.json"));
         }
         quiet(&mut command, self.dir.path());
         self.server = Some(Server::spawn("bao", &mut command));
@@ -147,7 +163,8 @@ impl Bao {
     }
 
     pub async fn unseal(&self) {
-        self.api("PUT", "/v1/sys/unseal", json!({ "key": self.unseal_key })).await;
+        self.api("PUT", "/v1/sys/unseal", json!({ "key": self.unseal_key }))
+            .await;
         self.unsealed().await;
     }
 
@@ -156,7 +173,8 @@ impl Bao {
         match path.strip_prefix("secret/") {
             Some(rest) => {
                 let body = json!({ "data": fields });
-                self.api("POST", &format!("/v1/secret/data/{rest}"), body).await
+                self.api("POST", &format!("/v1/secret/data/{rest}"), body)
+                    .await
             }
             None => self.api("POST", &format!("/v1/{path}"), fields).await,
         };
@@ -172,11 +190,13 @@ impl Bao {
 
     pub async fn set_policy(&self, name: &str, policy: &str) {
         let body = json!({ "policy": policy });
-        self.api("PUT", &format!("/v1/sys/policies/acl/{name}"), body).await;
+        self.api("PUT", &format!("/v1/sys/policies/acl/{name}"), body)
+            .await;
     }
 
     pub async fn revoke(&self, token: &str) {
-        self.api("POST", "/v1/auth/token/revoke", json!({ "token": token })).await;
+        self.api("POST", "/v1/auth/token/revoke", json!({ "token": token }))
+            .await;
     }
 
     /// Calls the API as root; panics with the answer unless it succeeded.
@@ -207,24 +227,44 @@ impl Bao {
     /// Waits until a version 2 mount takes writes: it is made ready after it was enabled.
     async fn upgraded(&self, mount: &str) {
         let url = self.url(&format!("/v1/{mount}/config"));
-        self.status_is("the version 2 mount is ready", &url, &[200]).await;
+        self.status_is("the version 2 mount is ready", &url, &[200])
+            .await;
     }
 
     async fn answers(&self) {
         let url = self.url("/v1/sys/health");
         // Not initialised, sealed, standby and active.
-        self.status_is("bao answers", &url, &[501, 503, 429, 200]).await;
+        self.status_is("bao answers", &url, &[501, 503, 429, 200])
+            .await;
     }
 
     async fn unsealed(&self) {
-        self.status_is("bao is unsealed", &self.url("/v1/sys/health"), &[200]).await;
+        self.status_is("bao is unsealed", &self.url("/v1/sys/health"), &[200])
+            .await;
     }
 
     async fn status_is(&self, what: &str, url: &str, statuses: &[u16]) {
         eventually(what, async || {
-            let answer = self.client.get(url).header("X-Vault-Token", &self.token).send().await;
+            let answer = self
+                .client
+                .get(url)
+                .header("X-Vault-Token", &self.token)
+                .send()
+                .await;
             answer.is_ok_and(|answer| statuses.contains(&answer.status().as_u16()))
         })
         .await;
+    }
+}
+
+/// A free port after which comes another: the server takes that for its cluster by itself.
+fn two_free_ports() -> u16 {
+    let mut port = free_port();
+    loop {
+        let next = free_port();
+        if next == port + 1 {
+            return port;
+        }
+        port = next;
     }
 }

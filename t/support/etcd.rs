@@ -55,7 +55,9 @@ pub struct Authority {
 impl Authority {
     pub fn new(name: &str) -> Self {
         let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
         let key = rcgen::KeyPair::generate().unwrap();
@@ -73,7 +75,11 @@ impl Authority {
 
     /// A certificate for 127.0.0.1 and `names`, good for servers and clients, and its key, PEM.
     pub fn issue(&self, names: &[&str]) -> (String, String) {
-        let names = names.iter().copied().chain(["127.0.0.1"]).map(str::to_owned);
+        let names = names
+            .iter()
+            .copied()
+            .chain(["127.0.0.1"])
+            .map(str::to_owned);
         let mut params = rcgen::CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
         let purposes = [
             rcgen::ExtendedKeyUsagePurpose::ServerAuth,
@@ -179,13 +185,18 @@ impl Etcd {
         let file = self.dir.path().join("value");
         std::fs::write(&file, value).unwrap();
         let mut command = self.command(&["put", key]);
-        let status = command.stdin(std::fs::File::open(file).unwrap()).stdout(Stdio::null());
+        let status = command
+            .stdin(std::fs::File::open(file).unwrap())
+            .stdout(Stdio::null());
         assert!(status.status().unwrap().success(), "etcdctl put {key}");
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(tool("etcdctl"));
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.endpoint());
+        command
+            .env("ETCDCTL_API", "3")
+            .arg("--endpoints")
+            .arg(self.endpoint());
         if let Some(tls) = &self.tls {
             command.args(["--cacert", &tls.ca]);
             if tls.wants_client {
@@ -195,7 +206,8 @@ impl Etcd {
         if let Some(user) = &self.user {
             command.args(["--user", user]);
         }
-        command.args(args);
+        // An election may be under way.
+        command.arg("--command-timeout=30s").args(args);
         command
     }
 
@@ -267,8 +279,18 @@ impl Etcd {
         command
             .args(["--name", &self.name, "--data-dir"])
             .arg(self.data())
-            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+            .args([
+                "--listen-client-urls",
+                &clients,
+                "--advertise-client-urls",
+                &clients,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peers,
+                "--initial-advertise-peer-urls",
+                &peers,
+            ])
             .args(["--initial-cluster", &self.members, "--unsafe-no-fsync"])
             .args(["--log-level", "error"])
             .args(&self.extra);
@@ -282,7 +304,8 @@ impl Etcd {
         self.server = Some(Server::spawn("etcd", &mut command));
     }
 
-    async fn ready(&self) {
+    /// Waits until it is healthy: it answers, and its cluster has a leader.
+    pub async fn ready(&self) {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .timeout(std::time::Duration::from_secs(2))
@@ -306,9 +329,8 @@ impl Etcd {
 
 impl EtcdCluster {
     pub async fn start() -> Self {
-        let prepare = |index| {
-            Etcd::prepare(&format!("m{index}"), free_port(), free_port(), Vec::new())
-        };
+        let prepare =
+            |index| Etcd::prepare(&format!("m{index}"), free_port(), free_port(), Vec::new());
         let mut members: Vec<Etcd> = (0..3).map(prepare).collect();
         let all: Vec<_> = members
             .iter()
@@ -336,5 +358,7 @@ pub(super) fn quiet(command: &mut Command, dir: &Path) {
         .append(true)
         .open(dir.join("log"))
         .unwrap();
-    command.stdout(Stdio::from(log.try_clone().unwrap())).stderr(Stdio::from(log));
+    command
+        .stdout(Stdio::from(log.try_clone().unwrap()))
+        .stderr(Stdio::from(log));
 }

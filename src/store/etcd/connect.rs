@@ -26,7 +26,11 @@ pub(super) struct Connection {
 /// Connects to the first member that answers, beginning anywhere, so that nodes spread.
 pub(super) async fn connect(options: &Options) -> Result<Connection, StoreError> {
     let count = options.endpoints.len();
-    let first = if count > 0 { fastrand::usize(..count) } else { 0 };
+    let first = if count > 0 {
+        fastrand::usize(..count)
+    } else {
+        0
+    };
     let mut failure = StoreError::Unreachable {
         endpoint: String::new(),
         reason: "no endpoint is configured".to_owned(),
@@ -55,7 +59,10 @@ async fn attempt(endpoint: &str, options: &Options) -> Result<Connection, StoreE
         connect = connect.with_user(user, password);
     }
     let connecting = async {
-        let channel = target.connect().await.map_err(etcd_client::Error::TransportError)?;
+        let channel = target
+            .connect()
+            .await
+            .map_err(etcd_client::Error::TransportError)?;
         let client = Client::from_channel(Channel::Tonic(channel), Some(connect)).await?;
         let status = client.maintenance_client().status().await?;
         Ok::<_, etcd_client::Error>(Connection {
@@ -95,7 +102,9 @@ fn target(endpoint: &str, options: &Options) -> Result<Endpoint, String> {
 ///
 /// Source: etcd issue 15220, changelogs of 3.4 and 3.5.
 fn progress_is_ordered(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = version
+        .split(['.', '-', '+'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     match (next(), next(), next()) {
         (3, 4, patch) => patch >= 25,
@@ -108,11 +117,15 @@ fn progress_is_ordered(version: &str) -> bool {
 
 impl Connection {
     pub(super) fn kv(&self) -> KvClient {
-        self.client.kv_client().max_decoding_message_size(MESSAGE_LIMIT)
+        self.client
+            .kv_client()
+            .max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     pub(super) fn watches(&self) -> WatchClient {
-        self.client.watch_client().max_decoding_message_size(MESSAGE_LIMIT)
+        self.client
+            .watch_client()
+            .max_decoding_message_size(MESSAGE_LIMIT)
     }
 }
 

@@ -38,7 +38,9 @@ impl Fault {
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Self::Credentials,
             Code::InvalidArgument
-                if ABOUT_CREDENTIALS.iter().any(|words| status.message().contains(words)) =>
+                if ABOUT_CREDENTIALS
+                    .iter()
+                    .any(|words| status.message().contains(words)) =>
             {
                 Self::Credentials
             }
@@ -96,13 +98,31 @@ mod tests {
     fn tells_a_refused_call_from_refused_credentials_and_from_a_dead_member() {
         let wrong = "etcdserver: authentication failed, invalid user ID or password";
         for (status, fault) in [
-            (Status::unavailable("etcdserver: no leader"), Fault::Connection),
-            (Status::unauthenticated("etcdserver: invalid auth token"), Fault::Credentials),
-            (Status::permission_denied("etcdserver: permission denied"), Fault::Credentials),
+            (
+                Status::unavailable("etcdserver: no leader"),
+                Fault::Connection,
+            ),
+            (
+                Status::unauthenticated("etcdserver: invalid auth token"),
+                Fault::Credentials,
+            ),
+            (
+                Status::permission_denied("etcdserver: permission denied"),
+                Fault::Credentials,
+            ),
             (Status::invalid_argument(wrong), Fault::Credentials),
-            (Status::invalid_argument("etcdserver: key is not provided"), Fault::Refused),
-            (Status::out_of_range("required revision has been compacted"), Fault::Refused),
-            (Status::resource_exhausted("database space exceeded"), Fault::Refused),
+            (
+                Status::invalid_argument("etcdserver: key is not provided"),
+                Fault::Refused,
+            ),
+            (
+                Status::out_of_range("required revision has been compacted"),
+                Fault::Refused,
+            ),
+            (
+                Status::resource_exhausted("database space exceeded"),
+                Fault::Refused,
+            ),
         ] {
             let said = format!("{status:?}");
             assert_eq!(check(status), fault, "{said}");

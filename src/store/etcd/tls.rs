@@ -50,7 +50,9 @@ fn roots(ca: Option<&str>) -> Result<RootCertStore, String> {
     };
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         let certificate = certificate.map_err(|error| format!("ca: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("ca: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("ca: {error}"))?;
     }
     if roots.is_empty() {
         return Err("ca: expected at least one PEM certificate, there is none".to_owned());

@@ -66,7 +66,11 @@ pub(super) async fn run(etcd: Arc<Etcd>, events: mpsc::Sender<Event>) {
                 position = Some(at);
             }
             End::Lost(reason) => {
-                tracing::warn!(reason, revision = at.revision, "etcd: listing everything again");
+                tracing::warn!(
+                    reason,
+                    revision = at.revision,
+                    "etcd: listing everything again"
+                );
             }
         }
         rest(&mut pause).await;
@@ -121,7 +125,8 @@ async fn stream(
         Err(_) => return End::Broken(format!("no answer within {:?}", etcd.options.timeout)),
     };
     // Progress is asked for well before a silent stream would be given up.
-    let ask = (etcd.options.watch_timeout / 5).clamp(Duration::from_millis(200), Duration::from_secs(10));
+    let ask =
+        (etcd.options.watch_timeout / 5).clamp(Duration::from_millis(200), Duration::from_secs(10));
     let mut asking = tokio::time::interval_at(tokio::time::Instant::now() + ask, ask);
     asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = tokio::time::Instant::now();
@@ -165,8 +170,12 @@ fn heed(
     progress_is_ordered: bool,
     at: &mut Position,
 ) -> Result<Option<Event>, End> {
-    let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
-    let cluster = response.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
+    let revision = response
+        .header()
+        .map_or(0, etcd_client::ResponseHeader::revision);
+    let cluster = response
+        .header()
+        .map_or(0, etcd_client::ResponseHeader::cluster_id);
     if cluster != at.cluster {
         return Err(End::Lost("another cluster answers".to_owned()));
     }
@@ -202,7 +211,10 @@ fn heed(
             }
         }
     }
-    let newest = response.events().iter().filter_map(|event| Some(event.kv()?.mod_revision()));
+    let newest = response
+        .events()
+        .iter()
+        .filter_map(|event| Some(event.kv()?.mod_revision()));
     // A message's events end with the newest revision; progress says it in the header.
     at.revision = at.revision.max(newest.max().unwrap_or(revision));
     let revision = at.revision;
