@@ -1,1 +1,112 @@
-//! (secret)
+//! Secrets against real OpenBao, which speaks Vault's protocol.
+
+mod cache;
+mod mount;
+mod refused;
+mod tls;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluice::resource::Vault;
+use sluice::secret::{Lookup, Reference, SecretError, Secrets, Settings};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::support::{PATIENCE, eventually};
+
+/// The secrets of a node, its managers, and what is told of changes.
+struct Node {
+    secrets: Secrets,
+    changed: UnboundedReceiver<Reference>,
+    reads: Arc<AtomicUsize>,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Values are good for 3 seconds, refusals for one.
+    fn new() -> Self {
+        Self::lasting(Duration::from_secs(3), Duration::from_secs(1))
+    }
+
+    fn lasting(ttl: Duration, neg_ttl: Duration) -> Self {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let count = reads.clone();
+        let (secrets, changed) = Secrets::new(
+            Settings { ttl, neg_ttl },
+            tokio::runtime::Handle::current(),
+            move |_, _| {
+                count.fetch_add(1, Ordering::SeqCst);
+            },
+        );
+        Self { secrets, changed, reads }
+    }
+
+    /// With the manager `vault/1`.
+    fn with(vault: Value) -> Self {
+        let node = Self::new();
+        node.manage(vault);
+        node
+    }
+
+    fn manage(&self, vault: Value) {
+        let vault: Vault = serde_json::from_value(vault).unwrap();
+        self.secrets.set_manager("vault/1", &vault);
+    }
+
+    fn lookup(&self, path: &str) -> Lookup {
+        self.secrets.lookup(&reference(path))
+    }
+
+    /// What `vault/1` has at `path/field` once the first read is over.
+    async fn read(&self, path: &str) -> Result<String, SecretError> {
+        self.lookup(path);
+        self.secrets.settle(PATIENCE).await;
+        match self.lookup(path) {
+            Lookup::Ready(secret) => Ok(secret.expose().to_owned()),
+            Lookup::Failed(error) => Err(error),
+            Lookup::Pending => panic!("it is still being read"),
+        }
+    }
+
+    /// Waits until `path/field` is `value`.
+    async fn becomes(&self, path: &str, value: &str) {
+        eventually(
+            "the secret is read",
+            async || matches!(self.lookup(path), Lookup::Ready(secret) if secret.expose() == value),
+        )
+        .await;
+    }
+
+    /// Waits until the last read has failed.
+    async fn fails(&self) -> SecretError {
+        let error = std::sync::Mutex::new(None);
+        eventually("a read fails", async || {
+            let status = self.secrets.status();
+            *error.lock().unwrap() = status.into_iter().find_map(|path| path.error);
+            error.lock().unwrap().is_some()
+        })
+        .await;
+        error.into_inner().unwrap().unwrap()
+    }
+
+    /// Waits until so many reads were made.
+    async fn reads(&self, count: usize) {
+        eventually("the path is read", async || self.reads.load(Ordering::SeqCst) >= count).await;
+    }
+
+    async fn next_changed(&mut self) -> String {
+        let changed = tokio::time::timeout(PATIENCE, self.changed.recv()).await;
+        changed.expect("nothing has changed").unwrap().to_string()
+    }
+}
+
+fn reference(path: &str) -> Reference {
+    Reference::parse(&format!("$secret://vault/1/{path}")).unwrap().unwrap()
+}
+
+fn vault(uri: &str, prefix: &str, token: &str) -> Value {
+    json!({ "uri": uri, "prefix": prefix, "token": token })
+}

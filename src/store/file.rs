@@ -103,7 +103,9 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
     let content = match content {
         Value::Object(content) => content,
         Value::Null => serde_json::Map::new(),
-        _ => return Err(broken("expected an object of lists of resources".to_owned())),
+        _ => {
+            return Err(broken("expected an object of lists of resources".to_owned()));
+        }
     };
     let mut listing = Listing { revision: 1, entries: Vec::new() };
     for (dir, items) in content {

@@ -11,6 +11,7 @@ async fn starts_and_goes_on_with_any_one_member_dead() {
     let endpoints = cluster.endpoints();
     cluster.members[0].etcdctl(&["put", "/apisix/routes/1", "a"]);
     cluster.members[0].stop();
+    cluster.members[1].ready().await;
     // Connections begin at any member: enough stores that some begin at the dead one.
     for _ in 0..6 {
         let store = Etcd::new(options(&endpoints));
@@ -23,8 +24,9 @@ async fn starts_and_goes_on_with_any_one_member_dead() {
     cluster.members[0].restart().await;
     for dead in 0..3 {
         cluster.members[dead].stop();
-        let alive = (dead + 1) % 3;
-        cluster.members[alive].etcdctl(&["put", "/apisix/routes/1", &dead.to_string()]);
+        let alive = &cluster.members[(dead + 1) % 3];
+        alive.ready().await;
+        alive.etcdctl(&["put", "/apisix/routes/1", &dead.to_string()]);
         // A member that lags behind may make the store list again; nothing is missed either way.
         loop {
             match super::next_news(&mut events).await {

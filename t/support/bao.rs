@@ -67,10 +67,15 @@ impl Bao {
         }
         let config = json!({
             "listener": [{ "tcp": listener }],
-            "storage": { "file": { "path": at("data") } },
+            "storage": { "raft": {
+                "path": at("data"),
+                "node_id": "single",
+                "performance_multiplier": "1",
+            } },
             "api_addr": bao.url(""),
-            "disable_mlock": true,
+            "cluster_addr": format!("http://127.0.0.1:{}", bao.port + 1),
         });
+        std::fs::create_dir(at("data")).unwrap();
         std::fs::write(at("config.json"), config.to_string()).unwrap();
         bao.launch();
         bao.answers().await;
@@ -95,7 +100,7 @@ impl Bao {
             .tls_danger_accept_invalid_certs(true);
         Self {
             server: None,
-            port: free_port(),
+            port: two_free_ports(),
             is_tls,
             is_dev,
             token: String::new(),
@@ -231,5 +236,17 @@ impl Bao {
             answer.is_ok_and(|answer| statuses.contains(&answer.status().as_u16()))
         })
         .await;
+    }
+}
+
+/// A free port after which comes another: the server takes that for its cluster by itself.
+fn two_free_ports() -> u16 {
+    let mut port = free_port();
+    loop {
+        let next = free_port();
+        if next == port + 1 {
+            return port;
+        }
+        port = next;
     }
 }

@@ -154,7 +154,8 @@ impl Etcd {
         if let Some(user) = &self.user {
             command.args(["--user", user]);
         }
-        command.args(args);
+        // An election may be under way.
+        command.arg("--command-timeout=30s").args(args);
         command
     }
 
@@ -241,7 +242,8 @@ impl Etcd {
         self.server = Some(Server::spawn("etcd", &mut command));
     }
 
-    async fn ready(&self) {
+    /// Waits until it is healthy: it answers, and its cluster has a leader.
+    pub async fn ready(&self) {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .timeout(std::time::Duration::from_secs(2))
