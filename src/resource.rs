@@ -352,6 +352,13 @@ mod tests {
             (Kind::Secret, json!({"uri": "127.0.0.1", "prefix": "p", "token": "t"}), "\"uri\""),
             (Kind::Consumer, json!({"username": "a b"}), "\"username\""),
             (Kind::GlobalRule, json!({"plugins": {}}), "\"id\""),
+            // What the type says, not what the field's docs say.
+            (Kind::Service, json!({"id": -100}), "\"id\": expected 1 to 64 of a-z"),
+            (
+                Kind::Upstream,
+                json!({"nodes": [{"host": "a", "port": 1.5, "weight": 1}]}),
+                "an array of nodes",
+            ),
         ] {
             let wrong = check(kind, value.clone()).join("; ");
             assert!(wrong.contains(said), "{kind:?} {value}: {wrong}");

@@ -78,7 +78,10 @@ impl Admin {
             return Ok(());
         }
         self.catch_up().await;
-        let users = self.compiler.lock().users_of(kind, id);
+        let mut users = self.compiler.lock().users_of(kind, id);
+        // Of several users the route is named, as in APISIX.
+        let routes = format!("{}/", Kind::Route.dir());
+        users.sort_by_key(|user| !user.starts_with(&routes));
         for user in users {
             let Some(entry) = self.store.get(&user).await? else {
                 continue;

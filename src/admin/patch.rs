@@ -38,7 +38,7 @@ impl Admin {
             }
             must_be_object(&value)?;
             same_id(kind, id, &value)?;
-            value["id"] = id_as_it_is(&value, id);
+            value["id"] = id.into();
             stamp(&mut value, place.rest.is_empty().then_some(&change));
             self.check(kind, id, &value).await?;
             if let Some(answer) = self.store(kind, &key, value, call, Some(&current)).await? {
@@ -47,11 +47,6 @@ impl Admin {
         }
         Err(overtaken(&key))
     }
-}
-
-/// A number stays one; what has no id gets one.
-fn id_as_it_is(value: &Value, id: &str) -> Value {
-    value.get("id").cloned().unwrap_or_else(|| id.into())
 }
 
 /// Sets `update_time` unless the merged `change` brings one, and `create_time` where there was none.

@@ -50,7 +50,7 @@ impl JsonSchema for Id {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', or an integer of at least 1",
+            "$comment": "1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', or an integer of at least 1",
             "anyOf": [
                 {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[a-zA-Z0-9\\-_.]+$"},
                 {"type": "integer", "minimum": 1}

@@ -130,12 +130,14 @@ impl Validator {
         Invalid::new(path, value, expected)
     }
 
-    /// The description beside a combined rule (`anyOf`, `oneOf`, `not`): what it means in words.
+    /// What a combined rule (`anyOf`, `oneOf`, `not`) means in words: the comment or description
+    /// beside it. A field's docs take the place of its type's description, but not of a comment.
     fn described(&self, error: &jsonschema::ValidationError<'_>) -> Option<String> {
         let location = error.schema_path().to_string();
         let (parent, _) = location.rsplit_once('/')?;
-        let description = self.schema.pointer(parent)?.get("description")?;
-        description.as_str().map(str::to_owned)
+        let rule = self.schema.pointer(parent)?;
+        let words = rule.get("$comment").or_else(|| rule.get("description"))?;
+        words.as_str().map(str::to_owned)
     }
 }
 

@@ -107,7 +107,7 @@ fn type_schema(_: &mut SchemaGenerator) -> Schema {
 fn pem(min: u32) -> Value {
     serde_json::json!({
         "type": "string", "maxLength": 65536,
-        "description": format!("a PEM text of at least {min} characters, or a reference"),
+        "$comment": format!("a PEM text of at least {min} characters, or a reference"),
         "anyOf": [{"minLength": min}, {"pattern": REFERENCE}]
     })
 }

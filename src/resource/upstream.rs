@@ -210,7 +210,7 @@ impl JsonSchema for Nodes {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "an object of \"host:port\" to weight, or an array of nodes with host and weight",
+            "$comment": "an object of \"host:port\" to weight, or an array of nodes with host and weight",
             "anyOf": [
                 {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
                 {"type": "array", "items": {

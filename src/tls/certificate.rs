@@ -43,6 +43,9 @@ impl Certificate {
         })?;
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
+            rustls::Error::InvalidCertificate(reason) => {
+                TlsError::Certificate(format!("not a certificate that can be read ({reason})"))
+            }
             other => TlsError::Key(other.to_string()),
         })?;
         let (_, leaf) = X509Certificate::from_der(&key.cert[0])
@@ -130,5 +133,7 @@ mod tests {
         assert_eq!(refused(&cert, &other), "the private key does not match the certificate");
         assert!(refused("nonsense", &key).starts_with("certificate: expected PEM"));
         assert!(refused(&cert, "nonsense").starts_with("private key: expected a PEM"));
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
+        assert!(refused(no_certificate, &key).starts_with("certificate: not a certificate"));
     }
 }

@@ -50,6 +50,11 @@ async fn refuses_what_it_cannot_merge() {
     rig.put("routes/1", route("/")).await.expect(201);
     rig.patch("routes/1", Value::Null).await.refused(400, "missing new configuration");
     rig.patch("routes/1", json!([1])).await.refused(400, "invalid configuration");
+    // The path's id is text, whatever the body had.
+    assert_eq!(
+        rig.patch("routes/1", json!({"id": 1})).await.expect(200)["value"]["id"],
+        json!("1")
+    );
     rig.patch("routes/1", json!({"id": "2"})).await.refused(400, "wrong route id");
     rig.patch("routes/1", json!({"uri": 1})).await.refused(400, "\"uri\"");
     assert_eq!(rig.patch("routes/2", json!({})).await.status, 404);
