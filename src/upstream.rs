@@ -10,6 +10,7 @@ pub mod dns;
 pub mod h1;
 pub mod pool;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +113,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 impl Upstream {
     /// Compiles what a user wrote. Nodes that are names have no address until [`dns`] finds one.
     ///
-    /// `client` gives the TLS configuration for the `tls` part.
+    /// `client` gives the TLS configuration for the `tls` part. What `old` knows of the nodes, and
+    /// with it the connections to them, is taken over where they are spoken to in the same way.
     ///
     /// # Errors
     /// What this version cannot serve, by path relative to the upstream.
@@ -120,6 +122,7 @@ impl Upstream {
         source: &str,
         config: &written::Upstream,
         keepalive: Keepalive,
+        old: Option<&Self>,
         client: impl FnOnce(&written::Upstream) -> Result<Arc<ClientConfig>, Invalid>,
     ) -> Result<Self, Invalid> {
         let scheme = match config.scheme.as_str() {
@@ -179,7 +182,12 @@ impl Upstream {
         let upstream = Self {
             source: source.into(),
             config: config.clone(),
-            nodes: ArcSwap::from_pointee(Nodes::default()),
+            nodes: ArcSwap::new(match old {
+                Some(old) if old.scheme == scheme && old.config.tls == config.tls => {
+                    old.nodes.load_full()
+                }
+                _ => Arc::default(),
+            }),
             scheme,
             pass_host,
             timeouts,
@@ -191,13 +199,24 @@ impl Upstream {
             keepalive,
             tls,
         };
-        upstream.resolve(|_| Vec::new());
+        let known = upstream.nodes.load_full();
+        upstream.resolve(|name| known.addresses(name));
         Ok(upstream)
     }
 
     /// Whether compiling `config` again would give this upstream.
     pub fn is_of(&self, config: &written::Upstream) -> bool {
-        self.config == *config
+        // What is for people only does not make another upstream of it.
+        let plain = |config: &written::Upstream| written::Upstream {
+            id: None,
+            name: None,
+            desc: None,
+            labels: BTreeMap::new(),
+            create_time: None,
+            update_time: None,
+            ..config.clone()
+        };
+        self.config == *config || plain(&self.config) == plain(config)
     }
 
     /// The names among the nodes: what [`dns`] has to resolve.

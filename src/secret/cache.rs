@@ -302,11 +302,12 @@ impl Inner {
                 entry.error = Some(error);
             }
         }
-        drop(state);
+        // Told before the lock is let go: who sees that nothing is pending finds it told.
         for reference in told {
             // Nobody listens any more only when the process ends.
             let _ = self.changed.send(reference);
         }
+        drop(state);
         self.settled.notify_waiters();
     }
 }

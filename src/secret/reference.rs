@@ -47,12 +47,14 @@ impl Reference {
         if !text.starts_with('$') {
             return None;
         }
-        if let Some(rest) = text.strip_prefix(SECRET) {
-            return Some(managed(rest));
+        // In any case: what looks like a reference must never pass for a value.
+        let begins = |prefix: &str| {
+            text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        if begins(SECRET) {
+            return Some(managed(&text[SECRET.len()..]));
         }
-        // APISIX takes this prefix in any case.
-        let is_env = text.get(..ENV.len()).is_some_and(|start| start.eq_ignore_ascii_case(ENV));
-        is_env.then(|| env(&text[ENV.len()..]))
+        begins(ENV).then(|| env(&text[ENV.len()..]))
     }
 }
 
@@ -113,6 +115,7 @@ mod tests {
             assert_eq!(check(text), Some(Ok(text.to_owned())));
         }
         assert_eq!(check("$ENV://NAME"), Some(Ok("$env://NAME".to_owned())));
+        assert_eq!(check("$SECRET://vault/1/a/b"), Some(Ok("$secret://vault/1/a/b".to_owned())));
         for text in ["", "plain", "$", "$remote_addr", "secret://vault/1/a/b"] {
             assert_eq!(check(text), None, "{text}");
         }

@@ -31,6 +31,8 @@ pub struct Compiler {
     /// something that it refers to changes, which costs a tenth of the memory that keeping it
     /// decoded would.
     pub(super) latest: BTreeMap<Key, Bytes>,
+    /// The version that is served, where the newest one cannot be: it follows what it refers to.
+    good: BTreeMap<Key, Bytes>,
     /// What is stored at each key, also of what was rejected: what a relist is compared with.
     stored: HashMap<Arc<str>, Stored>,
     pub(super) parts: Parts,
@@ -86,6 +88,7 @@ impl Compiler {
             dns,
             shared: Shared::default(),
             latest: BTreeMap::new(),
+            good: BTreeMap::new(),
             stored: HashMap::new(),
             parts: Parts::default(),
             users: Users::default(),
@@ -97,6 +100,11 @@ impl Compiler {
             current: Snapshot::default(),
             reached: watch::Sender::new(0),
         }
+    }
+
+    /// What resolves the names of nodes.
+    pub fn dns(&self) -> Arc<Dns> {
+        self.dns.clone()
     }
 
     /// The same compiler, but for finding out what would be rejected: secrets are not fetched.
@@ -164,9 +172,10 @@ impl Compiler {
     /// compiled.
     pub fn load(&mut self, revision: i64, entries: Vec<Entry>) {
         let listed: BTreeSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
-        // An answer without a single entry where there were many is more likely a fault than a
+        // An answer without a single resource where there were many is more likely a fault than a
         // wish, and taking it would take everything off the air. (users-ask: #8682, #2680)
-        if listed.is_empty() && !self.stored.is_empty() {
+        let is_served = |key: &Arc<str>| Kind::of_key(key).is_some();
+        if !listed.iter().any(is_served) && self.stored.keys().any(is_served) {
             tracing::error!(
                 resources = self.stored.len(),
                 revision,
@@ -219,9 +228,12 @@ impl Compiler {
     /// Compiles what is dirty, and whoever refers to it. Kinds come in the order in which they
     /// refer to each other, so one pass is enough.
     fn compile(&mut self, mut dirty: BTreeMap<Key, Why>) {
+        let mut frees_credentials = false;
         while let Some((key, why)) = dirty.pop_first() {
+            frees_credentials |= key.0 == Kind::Consumer;
             let resource = match why {
                 Why::Changed(None) => {
+                    self.good.remove(&key);
                     self.rejected.remove(&key);
                     self.unreadable.remove(&key);
                     self.latest.remove(&key);
@@ -233,7 +245,11 @@ impl Compiler {
                     let decoded = self.open_stored(key.0, &bytes);
                     match decoded.and_then(|value| resource::decode(key.0, &key.1, value)) {
                         Ok(resource) => {
-                            self.latest.insert(key.clone(), bytes);
+                            let old = self.latest.insert(key.clone(), bytes);
+                            // Until the new one is compiled, the old one is what is served.
+                            if let Some(old) = old.filter(|_| !self.rejected.contains_key(&key)) {
+                                self.good.insert(key.clone(), old);
+                            }
                             self.unreadable.remove(&key);
                             Ok(resource)
                         }
@@ -250,16 +266,62 @@ impl Compiler {
                     None => continue,
                 },
             };
-            let outcome = resource.and_then(|resource| self.take(&key, &resource));
+            let before = self.parts.upstreams.get(&key.1).cloned();
+            let outcome = resource.and_then(|resource| self.take(&key, &resource, false));
             match outcome {
                 Ok(()) => {
+                    self.good.remove(&key);
                     // That an older version compiles again does not make the newest readable.
                     if !self.unreadable.contains(&key) && self.rejected.remove(&key).is_some() {
                         tracing::info!(resource = %name(&key), "accepted again");
                     }
-                    touch(&mut dirty, self.users.of(&key));
+                    // An upstream that is the same as before leaves its users as they are.
+                    let after = self.parts.upstreams.get(&key.1);
+                    let same = before.zip(after).is_some_and(|(old, new)| Arc::ptr_eq(&old, new));
+                    if key.0 != Kind::Upstream || !same {
+                        touch(&mut dirty, self.users.of(&key));
+                    }
                 }
-                Err(reasons) => self.reject(&key, reasons),
+                Err(reasons) => {
+                    if self.follow_good(&key) {
+                        touch(&mut dirty, self.users.of(&key));
+                    }
+                    self.reject(&key, reasons);
+                }
+            }
+        }
+        if frees_credentials {
+            self.retry_consumers();
+        }
+    }
+
+    /// The newest version of `key` cannot be served: the one that is goes on following what it
+    /// refers to. Whether it was compiled again.
+    fn follow_good(&mut self, key: &Key) -> bool {
+        let Some(good) = self.good.get(key).cloned() else {
+            return false;
+        };
+        let value = self.open_stored(key.0, &good);
+        let read = value.and_then(|value| resource::read(key.0, value));
+        // If not even that can be, it is served as it was.
+        read.and_then(|resource| self.take(key, &resource, true)).is_ok()
+    }
+
+    /// A consumer that was refused because another had its credential may have it now.
+    fn retry_consumers(&mut self) {
+        let refused = self.rejected.keys().filter(|key| key.0 == Kind::Consumer);
+        let refused: Vec<Key> =
+            refused.filter(|key| !self.unreadable.contains(*key)).cloned().collect();
+        for key in refused {
+            let Some(bytes) = self.latest.get(&key) else {
+                continue;
+            };
+            let value = self.open_stored(key.0, bytes);
+            let read = value.and_then(|value| resource::read(key.0, value));
+            if read.and_then(|resource| self.take(&key, &resource, false)).is_ok() {
+                self.good.remove(&key);
+                self.rejected.remove(&key);
+                tracing::info!(resource = %name(&key), "accepted again");
             }
         }
     }
@@ -271,13 +333,19 @@ impl Compiler {
         Ok(value)
     }
 
-    /// Notes what a resource refers to, and compiles it.
-    fn take(&mut self, key: &Key, resource: &Resource) -> Result<(), Vec<Invalid>> {
+    /// Notes what a resource refers to, and compiles it. With `also`, or when an older version
+    /// goes on being served, that is besides what it referred to before.
+    fn take(&mut self, key: &Key, resource: &Resource, also: bool) -> Result<(), Vec<Invalid>> {
         let targets = targets(resource).into_iter().map(|(target, _)| target).collect();
-        self.users.set(key, targets);
         let secrets = self.secrets.clone();
         let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
         let outcome = self.put(key, resource, &mut resolver);
+        if also || (outcome.is_err() && self.is_served(key)) {
+            self.users.add(key, targets);
+            self.references.add(key, resolver.seen);
+            return outcome;
+        }
+        self.users.set(key, targets);
         for unused in self.references.set(key, resolver.seen) {
             self.secrets.release(&unused);
         }
@@ -339,6 +407,7 @@ impl Compiler {
             Resource::Ssl(ssl) => {
                 if !ssl.status.is_on() {
                     self.remove_ssl(id);
+                    self.choose_fallback();
                     return Ok(());
                 }
                 let part = workshop.ssl(id, ssl)?;
@@ -364,7 +433,9 @@ impl Compiler {
             }
             Resource::Service(service) => {
                 let part = workshop.service(id, service)?;
-                if let Some(upstream) = &part.upstream {
+                if let Some(upstream) =
+                    part.upstream.as_ref().filter(|_| service.upstream.is_some())
+                {
                     self.dns.watch(upstream);
                 }
                 self.parts.services.insert(id.clone(), part);
@@ -392,16 +463,18 @@ impl Compiler {
                 }
                 self.parts.consumers.insert(id.clone(), part);
             }
+            Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
             Resource::Route(route) => {
                 let part = workshop.route(id, route)?;
                 self.remove_route(id);
-                if let Some(upstream) = &part.route.upstream {
+                // One that is shared is watched already.
+                if let Some(upstream) =
+                    part.route.upstream.as_ref().filter(|_| route.upstream.is_some())
+                {
                     self.dns.watch(upstream);
                 }
-                if route.status.is_on() {
-                    self.current.router.insert(&part.matcher, &part.route);
-                    self.parts.routes.insert(id.clone(), part);
-                }
+                self.current.router.insert(&part.matcher, &part.route);
+                self.parts.routes.insert(id.clone(), part);
             }
         }
         Ok(())

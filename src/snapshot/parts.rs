@@ -119,7 +119,13 @@ impl Workshop<'_, '_> {
             return Ok(old.clone());
         }
         let client = |written: &resource::Upstream| self.client_config(written);
-        let compiled = Upstream::compile(source, written, self.settings.keepalive, client);
+        let compiled = Upstream::compile(
+            source,
+            written,
+            self.settings.keepalive,
+            old.map(|old| &**old),
+            client,
+        );
         compiled.map(Arc::new).map_err(|invalid| vec![invalid])
     }
 
@@ -179,6 +185,11 @@ impl Workshop<'_, '_> {
         written: &resource::Consumer,
     ) -> Result<ConsumerPart, Wrong> {
         let source = format!("consumers/{id}");
+        // Serving it without what its group says would serve it without its limits.
+        if let Some(group) = &written.group_id {
+            let expected = "nothing: consumer groups are not there yet";
+            return Err(vec![Invalid::new("/group_id", group, expected)]);
+        }
         let resolved = self.resolver.plugins(&written.plugins);
         self.resolver.finish()?;
         let mut credentials = Vec::new();
@@ -247,9 +258,11 @@ impl Workshop<'_, '_> {
         written: &resource::Route,
     ) -> Result<RoutePart, Wrong> {
         let source = format!("routes/{id}");
-        for (lua, path) in
-            [(written.script.is_some(), "/script"), (written.filter_func.is_some(), "/filter_func")]
-        {
+        for (lua, path) in [
+            (written.script.is_some(), "/script"),
+            (written.script_id.is_some(), "/script_id"),
+            (written.filter_func.is_some(), "/filter_func"),
+        ] {
             if lua {
                 return Err(vec![no_lua(path)]);
             }

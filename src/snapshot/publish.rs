@@ -13,8 +13,7 @@ use crate::resource::Kind;
 use crate::secret::{Reference, Secrets};
 use crate::store::{Change, ConfigStore, Event};
 
-/// How long the first snapshot may wait for secrets, so that a node that starts serves its
-/// certificates from the first connection on.
+/// How long the first snapshot may wait for secrets and names.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How often metric series of routes that are gone are dropped.
@@ -112,8 +111,7 @@ impl Road {
             }
         }
         if is_first {
-            self.secrets.settle(SETTLE).await;
-            self.take_changed(Vec::new());
+            self.settle().await;
         }
         self.publish(began);
         if is_first {
@@ -122,19 +120,36 @@ impl Road {
         }
     }
 
+    /// Waits for secrets and names, so that a node that starts serves its certificates from the
+    /// first connection on and finds its nodes with the first request.
+    async fn settle(&mut self) {
+        let end = Instant::now() + SETTLE;
+        loop {
+            self.secrets.settle(end.saturating_duration_since(Instant::now())).await;
+            // A secret that came may let something compile that has others.
+            if !self.take_changed(Vec::new()) || Instant::now() >= end {
+                break;
+            }
+        }
+        let dns = self.compiler.lock().dns();
+        dns.settle(end.saturating_duration_since(Instant::now())).await;
+    }
+
     fn refresh(&mut self, first: Reference) {
         let began = Instant::now();
         self.take_changed(vec![first]);
         self.publish(began);
     }
 
-    fn take_changed(&mut self, mut changed: Vec<Reference>) {
+    /// Takes over the secrets that have changed; whether there were any.
+    fn take_changed(&mut self, mut changed: Vec<Reference>) -> bool {
         while let Ok(more) = self.changed_secrets.try_recv() {
             changed.push(more);
         }
         if !changed.is_empty() {
             self.compiler.lock().refresh(&changed);
         }
+        !changed.is_empty()
     }
 
     fn publish(&self, began: Instant) {

@@ -49,6 +49,14 @@ impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
         unused
     }
 
+    /// Says what `user` refers to besides what it does already.
+    pub(super) fn add(&mut self, user: &Key, targets: BTreeSet<T>) {
+        let mut all = self.by_user.get(user).cloned().unwrap_or_default();
+        all.extend(targets);
+        // Nothing can fall out of use by that.
+        self.set(user, all);
+    }
+
     /// Who refers to `target`.
     pub(super) fn of(&self, target: &T) -> impl Iterator<Item = &Key> {
         self.by_target.get(target).into_iter().flatten()

@@ -130,9 +130,84 @@ fn one_refusal_leaves_the_others_of_a_listing_alone() {
     fed.compiler.lock().load(1, entries);
     assert_eq!(rejected(&fed.compiler.lock()), ["routes/1", "routes/2"]);
     assert_eq!(fed.served().len(), 1);
-    // An empty answer is more likely a fault than a wish.
+    // An empty answer is more likely a fault than a wish, also one that only holds what is not
+    // served here.
     fed.compiler.lock().load(2, Vec::new());
     assert_eq!(fed.served().len(), 1);
+    let foreign = Entry {
+        key: "gen_id".into(),
+        value: Bytes::from_static(b"1"),
+        create_revision: 3,
+        mod_revision: 3,
+    };
+    fed.compiler.lock().load(3, vec![foreign]);
+    assert_eq!(fed.served().len(), 1);
+}
+
+#[test]
+fn a_refused_version_leaves_the_served_one_following_its_upstream() {
+    let mut fed = Fed::new();
+    fed.put("upstreams/u", upstream(1));
+    fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "u" }));
+    // Well formed, but what it refers to is not there.
+    fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "u", "plugin_config_id": "none" }));
+    assert_eq!(rejected(&fed.compiler.lock()), ["routes/0"]);
+    fed.put("upstreams/u", upstream(2));
+    let snapshot = fed.compiler.lock().snapshot().clone();
+    let route = snapshot.router.find(None, "/r0", &Method::GET, |_| true).unwrap();
+    let nodes = route.value.upstream.as_ref().unwrap().nodes.load_full();
+    assert_eq!(nodes.all()[0].0.addr.port(), 2);
+    // And the newest is taken once it can be.
+    fed.put("plugin_configs/none", json!({ "id": "none", "plugins": { "prometheus": {} } }));
+    assert_eq!(rejected(&fed.compiler.lock()), Vec::<String>::new());
+    assert!(fed.served()["routes/0"].contains("prometheus"));
+}
+
+#[test]
+fn a_consumer_takes_over_the_key_of_one_that_goes() {
+    let mut fed = Fed::new();
+    let consumer =
+        |name: &str| json!({ "username": name, "plugins": { "key-auth": { "key": "shared" } } });
+    fed.put("consumers/jack-old", consumer("jack-old"));
+    fed.put("consumers/jack", consumer("jack"));
+    assert_eq!(rejected(&fed.compiler.lock()), ["consumers/jack"]);
+    fed.change("consumers/jack-old", None);
+    assert_eq!(rejected(&fed.compiler.lock()), Vec::<String>::new());
+    let snapshot = fed.compiler.lock().snapshot().clone();
+    let found = snapshot.consumers.by_credential("key-auth", "shared").unwrap();
+    assert_eq!(&*found.name, "jack");
+}
+
+#[test]
+fn what_is_turned_off_goes_even_if_it_could_not_be_compiled() {
+    let mut fed = Fed::new();
+    fed.put("upstreams/u", upstream(1));
+    fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "u" }));
+    fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "none", "status": 0 }));
+    assert!(fed.served().is_empty());
+    assert_eq!(rejected(&fed.compiler.lock()), Vec::<String>::new());
+}
+
+#[test]
+fn an_upstream_renamed_is_the_same_and_one_reweighted_keeps_its_connections() {
+    let mut fed = Fed::new();
+    let with =
+        |weight: u32, name: &str| json!({ "name": name, "nodes": { "127.0.0.1:1": weight } });
+    fed.put("upstreams/u", with(1, "a"));
+    fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "u" }));
+    let identity = |fed: &Fed| {
+        let snapshot = fed.compiler.lock().snapshot().clone();
+        let found = snapshot.router.find(None, "/r0", &Method::GET, |_| true).unwrap();
+        let upstream = found.value.upstream.clone().unwrap();
+        let endpoint = upstream.nodes.load().all()[0].0.id;
+        (Arc::as_ptr(found.value).addr(), endpoint)
+    };
+    let before = identity(&fed);
+    fed.put("upstreams/u", with(1, "b"));
+    assert_eq!(identity(&fed), before);
+    fed.put("upstreams/u", with(2, "b"));
+    // Another route object, the same endpoint: pools are kept by it.
+    assert_eq!(identity(&fed).1, before.1);
 }
 
 /// Resources that refer to each other, and now and then to nothing.

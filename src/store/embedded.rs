@@ -3,6 +3,8 @@
 //! Every write is a transaction on disk before it is answered. Revisions count writes, as in
 //! etcd; keys with a time to live are deleted when it is over, also across restarts.
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -50,7 +52,22 @@ impl Embedded {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| broken(error.to_string()))?;
         }
-        let database = Database::create(path).map_err(|error| broken(error.to_string()))?;
+        // It holds tokens and keys: for its owner's eyes only, also where an older one was not.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .and_then(|file| {
+                file.set_permissions(Permissions::from_mode(0o600))?;
+                Ok(file)
+            })
+            .map_err(|error| broken(error.to_string()))?;
+        let database = redb::backends::FileBackend::new(file)
+            .and_then(|file| redb::Builder::new().create_with_backend(file))
+            .map_err(|error| broken(error.to_string()))?;
         let (changes, _) = broadcast::channel(1024);
         let store = Arc::new(Self {
             database: Arc::new(database),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use super::{Change, ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
 
 /// How often the file is looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl File {
     }
 
     /// Reads the file; entries that are as before keep their revisions.
-    fn reload(&self) -> Result<Listing, StoreError> {
+    fn reload(&self) -> Result<Event, StoreError> {
         let mut fresh = read(&self.path)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = current.revision + 1;
@@ -72,8 +72,13 @@ impl File {
             }
         }
         fresh.revision = revision;
-        *current = fresh.clone();
-        Ok(fresh)
+        let old = std::mem::replace(&mut *current, fresh.clone()).entries;
+        if fresh.entries.is_empty() && !old.is_empty() {
+            // An empty file is a wish, where an empty listing of a server could be a fault.
+            let changes = old.into_iter().map(|entry| Change::Delete { key: entry.key });
+            return Ok(Event::Changed { revision, changes: changes.collect() });
+        }
+        Ok(Event::Loaded(fresh))
     }
 }
 
@@ -223,8 +228,8 @@ impl ConfigStore for File {
                     continue;
                 }
                 match self.reload() {
-                    Ok(listing) => {
-                        if events.send(Event::Loaded(listing)).await.is_err() {
+                    Ok(event) => {
+                        if events.send(event).await.is_err() {
                             return;
                         }
                     }

@@ -132,20 +132,29 @@ async fn keep(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) {
 async fn follow(store: Arc<WithLastGood>, events: mpsc::Sender<Event>) {
     let mut inner = store.inner.clone().watch();
     let mut first = tokio::time::timeout(PATIENCE, inner.recv()).await.ok();
-    if first.is_none() {
+    // An empty store says as little as none: whoever emptied it may not have meant to.
+    let says_nothing = match &first {
+        None => true,
+        Some(Some(Event::Loaded(listing))) => listing.entries.is_empty(),
+        Some(_) => false,
+    };
+    if says_nothing {
         let path = store.path.clone();
         let copy = tokio::task::spawn_blocking(move || load(&path)).await.ok().flatten();
         match copy {
             Some(listing) => {
                 tracing::warn!(
                     revision = listing.revision,
-                    "the store does not answer: starting from the last good copy"
+                    "the store does not answer, or is empty: starting from the last good copy"
                 );
                 if events.send(Event::Loaded(listing)).await.is_err() {
                     return;
                 }
             }
-            None => tracing::warn!("the store does not answer and there is no last good copy"),
+            None if first.is_none() => {
+                tracing::warn!("the store does not answer and there is no last good copy");
+            }
+            None => {}
         }
     }
     let mut entries: BTreeMap<Arc<str>, Entry> = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! The order of turns is laid out when nodes change: smooth, as nginx and APISIX do it, so that
 //! weights 5, 1, 1 give a-a-b-a-c-a-a and not a-a-a-a-a-b-c. A pick is one atomic addition.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -104,6 +104,19 @@ impl Nodes {
     pub(super) fn endpoint(&self, addr: SocketAddr, host: &str) -> Option<Arc<Endpoint>> {
         let mut endpoints = self.weighted.iter().map(|(endpoint, ..)| endpoint);
         endpoints.find(|endpoint| endpoint.addr == addr && *endpoint.host == *host).cloned()
+    }
+
+    /// The addresses that the node `host` is known by.
+    pub(super) fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let mut found: Vec<IpAddr> = self
+            .weighted
+            .iter()
+            .filter(|(endpoint, ..)| *endpoint.host == *host)
+            .map(|(endpoint, ..)| endpoint.addr.ip())
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     pub(super) fn is(&self, weighted: &[Weighted]) -> bool {

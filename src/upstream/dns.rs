@@ -4,11 +4,12 @@
 //! their records expire, and a change is swapped into the upstream. A name that stops resolving
 //! keeps its last addresses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -41,11 +42,13 @@ pub struct Dns {
     settings: Settings,
     known: Mutex<Known>,
     wake: Notify,
+    learned: Notify,
 }
 
 #[derive(Default)]
 struct Known {
-    upstreams: Vec<Weak<Upstream>>,
+    /// By address: an upstream is watched once, however often it is asked for.
+    upstreams: HashMap<usize, Weak<Upstream>>,
     names: HashMap<Box<str>, Answer>,
 }
 
@@ -92,7 +95,13 @@ impl Dns {
         }
         let resolver =
             builder.with_options(options).build().map_err(|error| DnsError(error.to_string()))?;
-        Ok(Arc::new(Self { resolver, settings, known: Mutex::default(), wake: Notify::new() }))
+        Ok(Arc::new(Self {
+            resolver,
+            settings,
+            known: Mutex::default(),
+            wake: Notify::new(),
+            learned: Notify::new(),
+        }))
     }
 
     /// Keeps the names of `upstream` resolved for as long as it lives. What is known already is
@@ -101,40 +110,76 @@ impl Dns {
         if upstream.names().next().is_none() {
             return;
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        upstream.resolve(|name| known.addresses(name));
-        known.upstreams.push(Arc::downgrade(upstream));
+        let mut known = self.lock();
+        // What is not known here may be known to the upstream, from the one that it replaces.
+        let own = upstream.nodes.load_full();
+        upstream.resolve(|name| {
+            known
+                .names
+                .get(name)
+                .map_or_else(|| own.addresses(name), |answer| answer.addresses.clone())
+        });
+        known.upstreams.insert(Arc::as_ptr(upstream).addr(), Arc::downgrade(upstream));
         drop(known);
         self.wake.notify_one();
     }
 
-    /// Resolves what is watched, for ever.
+    /// Resolves what is watched, for ever. A name that takes long holds up no other.
     pub async fn run(self: Arc<Self>) {
+        let mut asking = FuturesUnordered::new();
+        let mut asked: HashSet<Box<str>> = HashSet::new();
         loop {
-            let due = self.due();
-            let asked = due.iter().map(|name| self.ask(name));
-            let answers = futures_util::future::join_all(asked).await;
-            let next = self.learn(due.iter().zip(answers));
+            let (due, next) = self.due();
+            for name in due.into_iter().filter(|name| asked.insert(name.clone())) {
+                let dns = self.clone();
+                asking.push(async move {
+                    let answer = dns.ask(&name).await;
+                    (name, answer)
+                });
+            }
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep_until(next.into()) => {}
+                () = tokio::time::sleep_until(next.into()), if asking.is_empty() => {}
+                Some((name, answer)) = asking.next(), if !asking.is_empty() => {
+                    asked.remove(&name);
+                    self.learn(name, answer);
+                }
             }
         }
     }
 
-    /// Names that are wanted and not known, or known for too long. Forgets who is gone.
-    fn due(&self) -> Vec<Box<str>> {
+    /// Waits until every name that is watched has been asked for once, at most for `limit`.
+    pub async fn settle(&self, limit: Duration) {
+        let settled = async {
+            loop {
+                let learned = self.learned.notified();
+                if self.lock().is_settled() {
+                    return;
+                }
+                learned.await;
+            }
+        };
+        // What has not come by then comes later.
+        let _ = tokio::time::timeout(limit, settled).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names that are wanted and not known, or known for too long, and when the next will be.
+    /// Forgets who is gone.
+    fn due(&self) -> (Vec<Box<str>>, Instant) {
         let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.upstreams.retain(|upstream| upstream.strong_count() > 0);
-        let live: Vec<_> = known.upstreams.iter().filter_map(Weak::upgrade).collect();
-        let mut wanted: Vec<Box<str>> =
-            live.iter().flat_map(|upstream| upstream.names().map(Box::from)).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        known.names.retain(|name, _| wanted.binary_search(name).is_ok());
-        wanted.retain(|name| known.names.get(name).is_none_or(|answer| answer.again <= now));
-        wanted
+        let mut known = self.lock();
+        known.upstreams.retain(|_, upstream| upstream.strong_count() > 0);
+        let wanted = known.wanted();
+        known.names.retain(|name, _| wanted.contains(name));
+        let soonest = known.names.values().map(|answer| answer.again).filter(|again| *again > now);
+        let next = soonest.min().unwrap_or(now + Duration::from_secs(3600));
+        let is_due =
+            |name: &Box<str>| known.names.get(name).is_none_or(|answer| answer.again <= now);
+        (wanted.into_iter().filter(is_due).collect(), next)
     }
 
     async fn ask(&self, name: &str) -> Option<Answer> {
@@ -156,26 +201,35 @@ impl Dns {
         }
     }
 
-    /// Swaps what came into the upstreams; returns when to ask again.
-    fn learn<'a>(&self, answers: impl Iterator<Item = (&'a Box<str>, Option<Answer>)>) -> Instant {
-        let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, answer) in answers {
-            let old = known.addresses(name);
-            let answer = answer.unwrap_or(Answer { addresses: old, again: now + RETRY });
-            known.names.insert(name.clone(), answer);
+    /// Swaps what came into the upstreams that have the name.
+    fn learn(&self, name: Box<str>, answer: Option<Answer>) {
+        let mut known = self.lock();
+        let again = Instant::now() + RETRY;
+        let old = known.addresses(&name);
+        let answer = answer.unwrap_or(Answer { addresses: old, again });
+        known.names.insert(name.clone(), answer);
+        for upstream in known.upstreams.values().filter_map(Weak::upgrade) {
+            if upstream.names().any(|own| *own == *name) {
+                upstream.resolve(|name| known.addresses(name));
+            }
         }
-        for upstream in known.upstreams.iter().filter_map(Weak::upgrade) {
-            upstream.resolve(|name| known.addresses(name));
-        }
-        let soonest = known.names.values().map(|answer| answer.again).min();
-        soonest.unwrap_or(now + Duration::from_secs(3600))
+        drop(known);
+        self.learned.notify_waiters();
     }
 }
 
 // === impl Known ===
 
 impl Known {
+    fn wanted(&self) -> HashSet<Box<str>> {
+        let live = self.upstreams.values().filter_map(Weak::upgrade);
+        live.flat_map(|upstream| upstream.names().map(Box::from).collect::<Vec<_>>()).collect()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.wanted().iter().all(|name| self.names.contains_key(name))
+    }
+
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let answer = self.names.get(name);
         answer.map(|answer| answer.addresses.clone()).unwrap_or_default()
