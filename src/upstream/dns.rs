@@ -177,9 +177,8 @@ impl Dns {
         known.names.retain(|name, _| wanted.contains(name));
         let soonest = known.names.values().map(|answer| answer.again).filter(|again| *again > now);
         let next = soonest.min().unwrap_or(now + Duration::from_secs(3600));
-        let is_due =
-            |name: &Box<str>| known.names.get(name).is_none_or(|answer| answer.again <= now);
-        (wanted.into_iter().filter(is_due).collect(), next)
+        let is_due = |name: &str| known.names.get(name).is_none_or(|answer| answer.again <= now);
+        (wanted.into_iter().filter(|name| is_due(name)).collect(), next)
     }
 
     async fn ask(&self, name: &str) -> Option<Answer> {

@@ -268,7 +268,7 @@ impl Connection {
     }
 
     /// The stream after a 101, and what was already read from it.
-    pub fn into_upgraded(self: Box<Self>) -> (Stream, Bytes) {
+    pub fn into_upgraded(self) -> (Stream, Bytes) {
         (self.stream, self.input.freeze())
     }
 }
