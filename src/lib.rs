@@ -21,7 +21,7 @@
 //! | `serve` | HTTP for the node's own services: accept loop, TLS, one handler | |
 //! | `metrics` | the per-worker cells and the Prometheus exporter | serve |
 //! | `log` | access and error log writers | |
-//! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | |
+//! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls |
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
 //! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource |
 //! | `tls` | certificates, SNI map, client auth, the rustls configurations | |

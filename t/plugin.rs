@@ -14,6 +14,12 @@ async fn keyed(gateway: &Gateway, path: &str, key: Option<&str>) -> reqwest::Res
     request.send().await.unwrap()
 }
 
+/// A consumer whose key is `one`.
+async fn put_jack(gateway: &Gateway) {
+    let plugins = json!({ "key-auth": { "key": "one" } });
+    gateway.put("/consumers", json!({ "username": "jack", "plugins": plugins })).await;
+}
+
 #[tokio::test]
 async fn key_auth_lets_consumers_pass_and_tells_nodes_who_they_are() {
     let origin = Origin::start().await;
@@ -184,12 +190,7 @@ async fn meta_disables_and_replaces_answers() {
 async fn hides_credentials_however_the_path_is_written() {
     let origin = Origin::start().await;
     let gateway = Gateway::start().await;
-    gateway
-        .put(
-            "/consumers",
-            json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } } }),
-        )
-        .await;
+    put_jack(&gateway).await;
     let hiding = json!({ "key-auth": { "hide_credentials": true } });
     gateway
         .put_route(
@@ -217,12 +218,7 @@ async fn hides_credentials_however_the_path_is_written() {
 async fn a_client_cannot_take_away_what_the_gateway_says_of_it() {
     let origin = Origin::start().await;
     let gateway = Gateway::start().await;
-    gateway
-        .put(
-            "/consumers",
-            json!({ "username": "jack", "plugins": { "key-auth": { "key": "one" } } }),
-        )
-        .await;
+    put_jack(&gateway).await;
     gateway
         .put_route("1", json!({ "uri": "/headers", "plugins": { "key-auth": {} }, "upstream": upstream(&origin) }))
         .await;

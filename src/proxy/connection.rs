@@ -10,15 +10,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::body::Body;
 use super::listener::Protocols;
 use super::roster::Slot;
 use super::upgrade::Tunnel;
@@ -132,17 +133,24 @@ where
     }
 }
 
+/// What hyper calls for each request of a connection.
+fn exchanges(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: 'static>
++ use<> {
+    let (worker, downstream) = (worker.clone(), downstream.clone());
+    service_fn(move |request| {
+        let exchange = pipeline::run(worker.clone(), downstream.clone(), request);
+        async move { Ok(exchange.await) }
+    })
+}
+
 async fn speak_h1<IO>(worker: &Rc<Worker>, downstream: Rc<Downstream>, io: IO) -> Result<(), End>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let service = {
-        let (worker, downstream) = (worker.clone(), downstream.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let exchange = pipeline::run(worker.clone(), downstream.clone(), request);
-            async move { Ok::<_, Infallible>(exchange.await) }
-        })
-    };
+    let service = exchanges(worker, &downstream);
     let mut connection = http1::Builder::new()
         .max_header_size(LONGEST_HEAD_BYTES)
         .keep_alive(worker.settings.keepalive_timeout > Duration::ZERO)
@@ -197,13 +205,7 @@ async fn speak_h2<IO>(worker: &Rc<Worker>, downstream: Rc<Downstream>, io: IO) -
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let service = {
-        let (worker, downstream) = (worker.clone(), downstream.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let exchange = pipeline::run(worker.clone(), downstream.clone(), request);
-            async move { Ok::<_, Infallible>(exchange.await) }
-        })
-    };
+    let service = exchanges(worker, &downstream);
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)

@@ -1,4 +1,4 @@
-//! TLS towards upstreams.
+//! TLS towards servers: upstream nodes, and what else a node calls.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem:
 
 use super::{TlsError, provider};
 
-/// Accepts whatever certificate a node has. APISIX verifies nodes only where `tls.verify` says so.
+/// Accepts whatever certificate a server has.
 #[derive(Debug)]
 struct Unverified;
 
@@ -25,7 +25,7 @@ pub fn config(
     let builder = if verify {
         builder.with_root_certificates(system_roots())
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
+        builder.dangerous().with_custom_certificate_verifier(unverified())
     };
     let config = match certificate {
         None => builder.with_no_client_auth(),
@@ -39,6 +39,12 @@ pub fn config(
         }
     };
     Ok(Arc::new(config))
+}
+
+/// Takes every server for what it says it is: for nodes, which APISIX verifies only where
+/// `tls.verify` says so, and for etcd with `deployment.etcd.tls.verify: false`.
+pub fn unverified() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Unverified)
 }
 
 /// The certificate authorities of the system, read once.

@@ -1,19 +1,11 @@
 //! TLS towards the members.
 
-use std::sync::Arc;
-
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
 use super::Tls;
 use super::fault::innermost;
-
-/// Accepts whatever certificate a member has: `deployment.etcd.tls.verify: false`.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
 
 /// Puts `written` on `endpoint`.
 ///
@@ -31,8 +23,7 @@ pub(super) fn apply(endpoint: Endpoint, written: &Tls) -> Result<Endpoint, Strin
         let roots = roots(written.ca.as_deref())?;
         endpoint.tls_config(config.trust_anchors(roots.roots))
     } else {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        endpoint.tls_config_with_verifier(config, Arc::new(Unverified(provider)))
+        endpoint.tls_config_with_verifier(config, crate::tls::client::unverified())
     };
     applied.map_err(|error| innermost(&error))
 }
@@ -56,43 +47,4 @@ fn roots(ca: Option<&str>) -> Result<RootCertStore, String> {
         return Err("ca: expected at least one PEM certificate, there is none".to_owned());
     }
     Ok(roots)
-}
-
-// === impl Unverified ===
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
