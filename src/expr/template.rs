@@ -1,4 +1,5 @@
-//! Templates: text with `$name` and `${name}` in it, split in parts once.
+//! Templates: text with `$name` and `${name}` in it, split in parts once. `${name ?? text}` is
+//! `text` where the variable has no value.
 //!
 //! `\$` is a plain dollar sign, as in APISIX's `resolve_var`; nginx has no such escape, and log
 //! formats have no use for one.
@@ -18,6 +19,8 @@ pub struct Template {
 enum Part {
     Text(Box<str>),
     Variable(Variable),
+    /// A variable, and what stands in for it.
+    Defaulted(Variable, Box<str>),
 }
 
 /// How values are written into an access log line (`access_log_format_escape`).
@@ -55,7 +58,7 @@ impl Template {
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
-            parts.push(Part::Variable(Variable::parse(name)));
+            parts.push(Part::of(name));
             rest = after;
         }
         plain.push_str(rest);
@@ -76,10 +79,14 @@ impl Template {
 
     /// Whether any variable is one that `is` says.
     pub fn uses(&self, is: impl Fn(&Variable) -> bool) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable(name) if is(name)))
+        self.parts.iter().any(|part| match part {
+            Part::Text(_) => false,
+            Part::Variable(name) | Part::Defaulted(name, _) => is(name),
+        })
     }
 
-    /// Appends the text with values in place, absent ones empty. Returns how many had a value.
+    /// Appends the text with values in place, absent ones empty. Returns how many had a value or
+    /// a default.
     pub fn render(&self, variables: &dyn Variables, out: &mut String) -> usize {
         self.render_escaped(variables, out, |value| value)
     }
@@ -101,6 +108,11 @@ impl Template {
                         resolved += 1;
                     }
                 }
+                Part::Defaulted(name, default) => {
+                    let value = variables.get(name);
+                    out.push_str(&escape(value.unwrap_or_else(|| default.to_string().into())));
+                    resolved += 1;
+                }
             }
         }
         resolved
@@ -111,12 +123,29 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
+                Part::Defaulted(name, default) => {
+                    escape.write(&variables.get(name).unwrap_or(Cow::Borrowed(default)), out);
+                }
                 Part::Variable(name) => match variables.get(name) {
                     Some(value) if !value.is_empty() => escape.write(&value, out),
                     _ if escape == Escape::Json => {}
                     _ => out.push('-'),
                 },
             }
+        }
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    /// What stands between `${` and `}`, or after a bare `$`.
+    fn of(written: &str) -> Self {
+        match written.split_once("??") {
+            Some((name, default)) => {
+                Self::Defaulted(Variable::parse(name.trim()), default.trim().into())
+            }
+            None => Self::Variable(Variable::parse(written.trim())),
         }
     }
 }
@@ -188,6 +217,7 @@ mod tests {
         assert_eq!(check("$missing-"), ("-".into(), 0));
         assert_eq!(check(r"\$remote_addr $"), ("$remote_addr $".into(), 0));
         assert_eq!(check("${"), ("${".into(), 0));
+        assert_eq!(check("${missing ?? 2}/${ remote_addr ?? 3 }"), ("2/10.0.0.1".into(), 2));
         assert_eq!(Template::parse("plain").as_literal(), Some("plain"));
     }
 

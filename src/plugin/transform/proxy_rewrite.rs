@@ -254,10 +254,11 @@ impl ProxyRewrite {
     }
 }
 
+/// The value of a header; an empty one means no header, as nginx has it.
 fn rendered(template: &Template, ctx: &Ctx) -> Option<HeaderValue> {
     let mut value = String::new();
     template.render(ctx, &mut value);
-    HeaderValue::try_from(value).ok()
+    HeaderValue::try_from(value).ok().filter(|value| !value.is_empty())
 }
 
 fn join_query(mut target: String, query: &str) -> String {
@@ -281,13 +282,19 @@ fn regexes(pairs: &[String]) -> Result<Vec<(Regex, String)>, Invalid> {
                 let path = format!("/regex_uri/{}", index * 2);
                 Invalid::new(path, &pair[0], format!("a regular expression ({error})"))
             })?;
-            Ok((regex, replacement(&pair[1])))
+            let new = replacement(&pair[1]).ok_or_else(|| {
+                let path = format!("/regex_uri/{}", index * 2 + 1);
+                let expected = "a replacement in which `$` begins the number of a group";
+                Invalid::new(path, &pair[1], expected)
+            })?;
+            Ok((regex, new))
         })
         .collect()
 }
 
-/// Rewrites `$1abc` (PCRE: group 1, then `abc`) as the `${1}abc` of the regex crate.
-fn replacement(written: &str) -> String {
+/// Rewrites `$1abc` (PCRE: group 1, then `abc`) as the `${1}abc` of the regex crate; `None` when
+/// a dollar sign begins no group.
+fn replacement(written: &str) -> Option<String> {
     let mut rewritten = String::new();
     let mut rest = written;
     while let Some(at) = rest.find('$') {
@@ -299,14 +306,17 @@ fn replacement(written: &str) -> String {
             rewritten.push_str(&rest[..digits]);
             rewritten.push('}');
             rest = &rest[digits..];
-        } else if !rest.starts_with('{') {
+        } else if let Some(after) = rest.strip_prefix('$') {
             rewritten.push_str("$$");
+            rest = after;
         } else {
+            let (group, _) = rest.strip_prefix('{')?.split_once('}')?;
+            group.parse::<u8>().ok()?;
             rewritten.push('$');
         }
     }
     rewritten.push_str(rest);
-    rewritten
+    Some(rewritten)
 }
 
 fn changes(headers: Option<Value>) -> Result<Changes, Invalid> {
@@ -332,14 +342,47 @@ fn templates(
                 Values::Many(values) => values,
             };
             let parsed = values.iter().map(|value| match value {
-                Scalar::Text(text) => Template::parse(text),
-                Scalar::Number(number) => Template::parse(&number.to_string()),
+                Scalar::Text(text) => header_value(text, &format!("{path}/{name}")),
+                Scalar::Number(number) => Ok(Template::parse(&number.to_string())),
             });
-            Ok((header_name(name, path)?, parsed.collect()))
+            Ok((header_name(name, path)?, parsed.collect::<Result<_, _>>()?))
         })
         .collect()
 }
 
+fn header_value(text: &str, path: &str) -> Result<Template, Invalid> {
+    HeaderValue::try_from(text).map(|_| Template::parse(text)).map_err(|_| {
+        Invalid::new(path, format!("{text:?}"), "a header value: no control characters")
+    })
+}
+
 fn header_name(name: &str, path: &str) -> Result<HeaderName, Invalid> {
     HeaderName::try_from(name).map_err(|_| Invalid::new(path, name, "a header name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(written: &str) -> Option<String> {
+        replacement(written)
+    }
+
+    #[test]
+    fn reads_replacements_as_pcre_does() {
+        assert_eq!(check("/$1abc").as_deref(), Some("/${1}abc"));
+        assert_eq!(check("/${2}/$$").as_deref(), Some("/${2}/$$"));
+        for none in ["/$`1", "/$a", "/${a}", "/$"] {
+            assert_eq!(check(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_header_value_that_would_end_the_line() {
+        let wrong = changes(Some(json!({"x-a": "v2\r\n"}))).unwrap();
+        let wrong = templates(&wrong.set, "/headers/set").err().unwrap();
+        assert_eq!(wrong.path, "/headers/set/x-a");
+        let fine = changes(Some(json!({"x-a": "v2 $host", "x-b": 1}))).unwrap();
+        assert_eq!(templates(&fine.set, "/headers/set").unwrap().len(), 2);
+    }
 }
