@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::sync::Notify;
 
@@ -88,6 +88,9 @@ impl Dns {
         let mut options = ResolverOpts::default();
         options.timeout = settings.timeout.max(Duration::from_secs(1));
         options.attempts = 2;
+        // A name with addresses of both kinds counts as its IPv4 ones, as in APISIX: a node that
+        // listens on IPv4 alone would get every second request twice.
+        options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
         // This room keeps its own times, and a negative answer must not outlive RETRY.
         options.cache_size = 0;
         if !settings.search {
