@@ -237,3 +237,17 @@ impl Known {
         answer.map(|answer| answer.addresses.clone()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_with_addresses_of_both_kinds_is_its_ipv4_ones() {
+        // Of /etc/hosts; the server is there so that nobody else is asked.
+        let servers = vec![SocketAddr::from(([127, 0, 0, 1], 1))];
+        let dns = Dns::new(Settings { servers, ..Settings::default() }).unwrap();
+        let answer = dns.ask("localhost").await.unwrap();
+        assert!(answer.addresses.iter().all(IpAddr::is_ipv4), "{:?}", answer.addresses);
+    }
+}
