@@ -15,7 +15,7 @@ use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Plugin};
 use crate::context::{Ctx, Reply};
 use crate::expr::Expr;
-use crate::resource::Invalid;
+use crate::resource::{Invalid, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
 /// plugin's state, when the resource is compiled again.
@@ -72,7 +72,7 @@ pub fn unknown(name: &str) -> Invalid {
 
 impl Step {
     /// Compiles one plugin's config, its secrets in place; `None` when `_meta.disable` turns it
-    /// off.
+    /// off, and from a dry compile of one with references.
     ///
     /// # Errors
     /// Everything wrong with it, by paths relative to the config.
@@ -94,6 +94,11 @@ impl Step {
                 "a Lua function",
                 "nothing: Lua is not supported yet",
             )]);
+        }
+        if build.dry && schema::has_reference(&config) {
+            // Nobody can see behind references here; compiling for good checks what they stand for.
+            entry.check_unresolved(&config)?;
+            return Ok(None);
         }
         let plugin = entry.compile(&config, build)?;
         if meta.disable {

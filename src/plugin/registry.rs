@@ -111,6 +111,14 @@ impl Entry {
         self.validator.check(config)
     }
 
+    /// As [`Entry::check`], for a config whose references are not resolved.
+    ///
+    /// # Errors
+    /// Everything that the schema refuses, but for what a reference stands for.
+    pub fn check_unresolved(&self, config: &Value) -> Result<(), Vec<Invalid>> {
+        self.validator.check_unresolved(config)
+    }
+
     /// Compiles a config whose references are resolved.
     ///
     /// # Errors

@@ -96,6 +96,20 @@ impl Validator {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
+    /// As [`Validator::check`], but a reference passes for whatever should stand in its place: what
+    /// it stands for is not known yet.
+    ///
+    /// # Errors
+    /// Everything else that is wrong.
+    pub fn check_unresolved(&self, value: &Value) -> Result<(), Vec<Invalid>> {
+        let mut wrong = match self.check(value) {
+            Ok(()) => return Ok(()),
+            Err(wrong) => wrong,
+        };
+        wrong.retain(|invalid| !value.pointer(&invalid.path).is_some_and(is_reference));
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
     fn explain(&self, error: &jsonschema::ValidationError<'_>) -> Invalid {
         use jsonschema::error::ValidationErrorKind as Kind;
         let mut path = error.instance_path().to_string();
@@ -138,6 +152,23 @@ impl Validator {
         let rule = self.schema.pointer(parent)?;
         let words = rule.get("$comment").or_else(|| rule.get("description"))?;
         words.as_str().map(str::to_owned)
+    }
+}
+
+/// Whether `value` is text that stands for a secret or an environment variable.
+fn is_reference(value: &Value) -> bool {
+    let begins = |text: &str, prefix: &str| {
+        text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    value.as_str().is_some_and(|text| begins(text, "$secret://") || begins(text, "$env://"))
+}
+
+/// Whether there is a reference anywhere in `value`.
+pub fn has_reference(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_reference),
+        Value::Object(fields) => fields.values().any(has_reference),
+        other => is_reference(other),
     }
 }
 
@@ -209,6 +240,17 @@ mod tests {
         assert!(wrong.contains(&"property \"name\": expected a string, got 5".to_owned()));
         assert!(check(&json!({}))[0].contains("\"count\""));
         assert!(check(&json!({"count": 1, "other": 1}))[0].contains("other"));
+    }
+
+    #[test]
+    fn lets_a_reference_stand_for_anything() {
+        let validator = Validator::new(for_type::<Sample>());
+        let check = |value: &Value| validator.check_unresolved(value).is_ok();
+        assert!(check(&json!({"count": "$env://COUNT", "name": "x"})));
+        assert!(!check(&json!({"count": "$ENV://COUNT", "name": 5})));
+        assert!(!check(&json!({"count": "$envy://COUNT"})));
+        assert!(has_reference(&json!([{"a": "$secret://vault/1/a/b"}])));
+        assert!(!has_reference(&json!({"$env://A": "x"})));
     }
 
     #[test]

@@ -136,12 +136,15 @@ impl Workshop<'_, '_> {
         };
         let certificate = match (&tls.client_cert_id, &tls.client_cert, &tls.client_key) {
             (Some(id), ..) => {
-                let found = self.parts.clients.get(&id.0);
-                let found = found.ok_or_else(|| {
-                    let expected = "an ssl object of type client";
-                    Invalid::new("/tls/client_cert_id", id, expected)
-                })?;
-                Some((found.0.as_str(), found.1.as_str()))
+                match self.parts.clients.get(&id.0) {
+                    Some((cert, key)) => Some((cert.as_str(), key.as_str())),
+                    // The secrets that it refers to may still be on their way.
+                    None if self.dry && !self.parts.served.contains_key(&id.0) => None,
+                    None => {
+                        let expected = "an ssl object of type client";
+                        return Err(Invalid::new("/tls/client_cert_id", id, expected));
+                    }
+                }
             }
             (None, Some(cert), Some(key)) => Some((cert.as_str(), key.expose())),
             _ => None,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::sync::Notify;
 
@@ -88,6 +88,9 @@ impl Dns {
         let mut options = ResolverOpts::default();
         options.timeout = settings.timeout.max(Duration::from_secs(1));
         options.attempts = 2;
+        // A name with addresses of both kinds counts as its IPv4 ones, as in APISIX: a node that
+        // listens on IPv4 alone would get every second request twice.
+        options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
         // This room keeps its own times, and a negative answer must not outlive RETRY.
         options.cache_size = 0;
         if !settings.search {
@@ -232,5 +235,19 @@ impl Known {
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let answer = self.names.get(name);
         answer.map(|answer| answer.addresses.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_with_addresses_of_both_kinds_is_its_ipv4_ones() {
+        // Of /etc/hosts; the server is there so that nobody else is asked.
+        let servers = vec![SocketAddr::from(([127, 0, 0, 1], 1))];
+        let dns = Dns::new(Settings { servers, ..Settings::default() }).unwrap();
+        let answer = dns.ask("localhost").await.unwrap();
+        assert!(answer.addresses.iter().all(IpAddr::is_ipv4), "{:?}", answer.addresses);
     }
 }

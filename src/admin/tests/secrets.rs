@@ -54,6 +54,32 @@ async fn takes_references_as_they_are() {
     let body = json!({"cert": "$secret://vault/1/ssl/cert", "key": reference, "sni": "a.com"});
     rig.put("ssls/1", body).await.expect(201);
     assert_eq!(rig.stored("ssls/1").await["key"], reference);
+    // Also where the schema wants something else of the text, and beside what it refuses.
+    let route = |rewrite: Value| json!({"uri": "/", "plugins": {"proxy-rewrite": rewrite}});
+    rig.put("routes/1", route(json!({"host": "$env://HOST", "uri": "$env://URI"})))
+        .await
+        .expect(201);
+    let wrong = route(json!({"host": "$env://HOST", "uri": "no/slash"}));
+    rig.put("routes/1", wrong).await.refused(400, "plugins/proxy-rewrite/uri");
+}
+
+/// An upstream may name a certificate whose secrets nobody has read yet.
+#[tokio::test]
+async fn takes_a_client_certificate_that_waits_for_its_secrets() {
+    let rig = Rig::new().await;
+    let client = json!({"type": "client", "cert": "$secret://vault/1/ssl/cert",
+        "key": "$secret://vault/1/ssl/key"});
+    rig.put("ssls/1", client).await.expect(201);
+    let (cert, key) = certificate("a.com");
+    rig.put("ssls/2", json!({"cert": cert, "key": key, "sni": "a.com"})).await.expect(201);
+    let by = |id: &str| {
+        let mut upstream = upstream();
+        upstream["scheme"] = json!("https");
+        upstream["tls"] = json!({"client_cert_id": id});
+        upstream
+    };
+    rig.put("upstreams/1", by("1")).await.expect(201);
+    rig.put("upstreams/1", by("2")).await.refused(400, "an ssl object of type client");
 }
 
 #[tokio::test]
