@@ -23,7 +23,7 @@ impl Variables for Ctx {
             V::Args => self.query().map(Cow::Borrowed),
             V::IsArgs => borrowed(if self.query().is_some() { "?" } else { "" }),
             V::Arg(name) => argument(self.query()?, name),
-            V::Header(name) => field(&self.request.headers, name),
+            V::Header(name) => request_field(&self.request.headers, name),
             V::SentHeader(name) => field(&self.response.headers, name),
             V::Cookie(name) => cookie(&self.request.headers, name),
             V::Request => owned(format_args!(
@@ -129,6 +129,21 @@ fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> 
     }))
 }
 
+/// A header of the request by its variable's name, where `_` stands for `-` or, as in nginx, for
+/// itself.
+fn request_field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
+    field(headers, name).or_else(|| {
+        let name = name.as_str();
+        let is_meant = |sent: &&HeaderName| {
+            let sent = sent.as_str();
+            let mut pairs = sent.bytes().zip(name.bytes());
+            sent.len() == name.len() && pairs.all(|(s, n)| s == n || (s == b'_' && n == b'-'))
+        };
+        let sent = name.contains('-').then(|| headers.keys().find(is_meant))??;
+        field(headers, sent)
+    })
+}
+
 fn argument<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     let mut pairs = query.split('&');
     let value = pairs.find_map(|pair| {
@@ -208,6 +223,21 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_secs(1_795_485_600);
         assert_eq!(time_local(at), "24/Nov/2026:02:00:00 +0000");
         assert_eq!(time_iso8601(at), "2026-11-24T02:00:00+00:00");
+    }
+
+    #[test]
+    fn finds_headers_written_with_underscores() {
+        let mut headers = HeaderMap::new();
+        headers.insert("time_window", "2".parse().unwrap());
+        headers.insert("x_a-b", "3".parse().unwrap());
+        let get = |name: &'static str| request_field(&headers, &HeaderName::from_static(name));
+        assert_eq!(get("time-window").unwrap(), "2");
+        assert_eq!(get("x-a-b").unwrap(), "3");
+        assert!(get("x-a").is_none() && get("time-windows").is_none());
+        // Of the two spellings the usual one counts.
+        headers.insert("time-window", "4".parse().unwrap());
+        let name = HeaderName::from_static("time-window");
+        assert_eq!(request_field(&headers, &name).unwrap(), "4");
     }
 
     #[test]
