@@ -65,7 +65,7 @@ async fn asks_the_next_node_when_one_is_down_and_never_twice_what_may_harm() {
     gateway
         .put_route("2", json!({ "uri": "/harm", "plugins": rewrite, "upstream": upstream }))
         .await;
-    gateway.routed("/harm").await;
+    gateway.answers("/harm", 502).await;
     let (before, seen) = (dying.requests(), origin.requests());
     let post = gateway.client().post(gateway.http_url("/harm")).body("x");
     assert_eq!(post.send().await.unwrap().status(), 502);
@@ -117,7 +117,7 @@ async fn a_post_on_a_kept_connection_is_not_sent_twice() {
             "plugins": { "proxy-rewrite": { "uri": "/drop" } } }),
         )
         .await;
-    gateway.routed("/once").await;
+    gateway.answers("/once", 502).await;
     for _ in 0..20 {
         assert_eq!(gateway.get("/get").await.status(), 200);
     }

@@ -335,8 +335,14 @@ impl Gateway {
 
     /// Waits until GET `path` is answered 200.
     pub async fn served(&self, path: &str) {
-        super::eventually(&format!("{path} is served"), || async {
-            self.get(path).await.status() == 200
+        self.answers(path, 200).await;
+    }
+
+    /// Waits until `path` is answered with `status`: for a route that another one covers until
+    /// this one is there, for which [`Self::routed`] would not wait.
+    pub async fn answers(&self, path: &str, status: u16) {
+        super::eventually(&format!("{path} is answered with {status}"), || async {
+            self.get(path).await.status() == status
         })
         .await;
     }
