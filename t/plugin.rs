@@ -20,6 +20,17 @@ async fn put_jack(gateway: &Gateway) {
     gateway.put("/consumers", json!({ "username": "jack", "plugins": plugins })).await;
 }
 
+/// Puts a route that asks for a key, and waits until `one` opens it.
+async fn lets_jack_pass(gateway: &Gateway, origin: &Origin) {
+    let plugins = json!({ "key-auth": {} });
+    let route = json!({ "uri": "/headers", "plugins": plugins, "upstream": upstream(origin) });
+    gateway.put_route("1", route).await;
+    crate::support::eventually("jack may pass", || async {
+        keyed(gateway, "/headers", Some("one")).await.status() == 200
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn key_auth_lets_consumers_pass_and_tells_nodes_who_they_are() {
     let origin = Origin::start().await;
@@ -31,13 +42,7 @@ async fn key_auth_lets_consumers_pass_and_tells_nodes_who_they_are() {
             "labels": { "custom_id": "c-7" } }),
         )
         .await;
-    gateway
-        .put_route("1", json!({ "uri": "/headers", "plugins": { "key-auth": {} }, "upstream": upstream(&origin) }))
-        .await;
-    crate::support::eventually("jack may pass", || async {
-        keyed(&gateway, "/headers", Some("one")).await.status() == 200
-    })
-    .await;
+    lets_jack_pass(&gateway, &origin).await;
     let told: Value = keyed(&gateway, "/headers", Some("one")).await.json().await.unwrap();
     assert_eq!(told["headers"]["x-consumer-username"], "jack");
     assert_eq!(told["headers"]["x-consumer-custom-id"], "c-7");
@@ -219,13 +224,7 @@ async fn a_client_cannot_take_away_what_the_gateway_says_of_it() {
     let origin = Origin::start().await;
     let gateway = Gateway::start().await;
     put_jack(&gateway).await;
-    gateway
-        .put_route("1", json!({ "uri": "/headers", "plugins": { "key-auth": {} }, "upstream": upstream(&origin) }))
-        .await;
-    crate::support::eventually("jack may pass", || async {
-        keyed(&gateway, "/headers", Some("one")).await.status() == 200
-    })
-    .await;
+    lets_jack_pass(&gateway, &origin).await;
     let request = gateway.client().get(gateway.http_url("/headers")).header("apikey", "one");
     let request = request.header("connection", "close, x-consumer-username, X-Real-IP");
     let told: Value = request.send().await.unwrap().json().await.unwrap();

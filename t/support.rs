@@ -40,7 +40,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A server process of a test's own: killed when dropped.
+/// A server process of a test's own: killed, and waited for, when dropped.
 pub struct Server {
     child: Child,
     pub name: &'static str,
@@ -67,12 +67,6 @@ impl Server {
         assert!(status.success(), "could not signal {}", self.name);
     }
 
-    /// Kills at once and waits.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
     /// The exit status once the process has ended by itself, within [`PATIENCE`].
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         let end = Instant::now() + PATIENCE;
@@ -88,7 +82,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -136,9 +136,7 @@ impl Bao {
 
     /// Kills it. In memory, everything is lost.
     pub fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            server.kill();
-        }
+        self.server = None;
     }
 
     /// Starts it again on the same port and data, and unseals it.

@@ -181,9 +181,7 @@ impl Etcd {
 
     /// Kills the member.
     pub fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            server.kill();
-        }
+        self.server = None;
     }
 
     /// Starts it again on the same ports and data.

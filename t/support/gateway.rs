@@ -393,16 +393,10 @@ impl Gateway {
         self.server.as_mut().expect("the gateway was stopped before").ended().await
     }
 
-    pub fn kill(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            server.kill();
-        }
-    }
-
     /// Starts the process again, on the same ports, config and data; kills the old one first if
     /// it still runs.
     pub async fn restart(&mut self) {
-        self.kill();
+        self.server = None;
         self.launch().await;
     }
 
@@ -466,7 +460,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.kill();
+        self.server = None;
         if std::thread::panicking() {
             eprintln!("--- log of the gateway on port {}\n{}---", self.ports.http, self.logs());
         }
