@@ -19,8 +19,7 @@ impl Admin {
         body: Option<Value>,
     ) -> Answered {
         let kind = place.kind;
-        let id = place.id.as_deref();
-        let id = id.ok_or_else(|| Answer::bad(format!("missing {} id", place.noun())))?;
+        let id = place.one()?;
         let change = body.ok_or_else(|| Answer::bad("missing new configuration"))?;
         if place.rest.is_empty() && !change.is_object() {
             return Err(Answer::bad("invalid configuration"));

@@ -1,5 +1,6 @@
 //! Paths of the Admin API: what each asks for.
 
+use super::answer::Answer;
 use crate::resource::Kind;
 
 /// Kinds of APISIX that this version does not serve.
@@ -93,6 +94,15 @@ impl Place {
             id,
             rest: segments.iter().skip(1).map(|segment| (*segment).to_owned()).collect(),
         }
+    }
+
+    /// The id, where the call is of one resource.
+    ///
+    /// # Errors
+    /// 400 when there is none.
+    pub(super) fn one(&self) -> Result<&str, Answer> {
+        let missing = || Answer::bad(format!("missing {} id", self.noun()));
+        self.id.as_deref().ok_or_else(missing)
     }
 
     /// What the kind is called in messages.

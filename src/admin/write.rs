@@ -96,8 +96,7 @@ impl Admin {
     pub(super) async fn delete(&self, place: &Place, call: &Call<'_>) -> Answered {
         refuse_rest(place)?;
         let kind = place.kind;
-        let id = place.id.as_deref();
-        let id = id.ok_or_else(|| Answer::bad(format!("missing {} id", place.noun())))?;
+        let id = place.one()?;
         let key = format!("{}/{id}", kind.dir());
         if call.args.get("force") != Some("true") {
             self.check_unused(kind, id).await?;
