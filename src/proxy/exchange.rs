@@ -17,7 +17,7 @@ use super::connection::Downstream;
 use super::{Held, Worker, respond};
 use crate::context::{Ctx, Reply};
 use crate::plugin::Phase;
-use crate::plugin::chain::Chain;
+use crate::plugin::chain::{Chain, Step};
 use crate::snapshot::Route;
 
 /// An exchange and everything that it holds on to. Dropping it writes the log: whatever way it
@@ -134,16 +134,22 @@ impl Exchange {
 
     /// Lets the plugins look at the response head.
     pub(super) fn filter_head(&mut self) {
+        self.tell(Phase::HeaderFilter, Step::header_filter);
+    }
+
+    /// Tells every plugin of `phase`, one that may not answer: of the global rules, then of the
+    /// route and the consumer.
+    fn tell(&mut self, phase: Phase, tell: impl Fn(&Step, &mut Ctx)) {
         let Self { ctx, held, route, overlaid, .. } = self;
         let own = route.as_ref().map(|route| &route.chain);
-        for step in held.snapshot.globals.phase(Phase::HeaderFilter) {
+        for step in held.snapshot.globals.phase(phase) {
             if !step.yields_to(own) {
-                step.header_filter(ctx);
+                tell(step, ctx);
             }
         }
         if let Some(chain) = overlaid.as_ref().or(own) {
-            for step in chain.phase(Phase::HeaderFilter) {
-                step.header_filter(ctx);
+            for step in chain.phase(phase) {
+                tell(step, ctx);
             }
         }
     }
@@ -154,18 +160,8 @@ impl Exchange {
             // The client went away before there was an answer; nginx's word for it.
             self.ctx.response.status = respond::client_closed();
         }
-        let Self { ctx, held, route, overlaid, worker, .. } = self;
-        let own = route.as_ref().map(|route| &route.chain);
-        for step in held.snapshot.globals.phase(Phase::Log) {
-            if !step.yields_to(own) {
-                step.log(ctx);
-            }
-        }
-        if let Some(chain) = overlaid.as_ref().or(own) {
-            for step in chain.phase(Phase::Log) {
-                step.log(ctx);
-            }
-        }
+        self.tell(Phase::Log, |step, ctx| step.log(ctx));
+        let Self { ctx, worker, .. } = self;
         if let (Some(log), Some(line)) = (&worker.access_log, &worker.settings.access_line) {
             log.line(|out| line.write(ctx, out));
         }
