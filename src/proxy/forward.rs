@@ -225,11 +225,7 @@ async fn connect(
 }
 
 fn server_name(host: &HeaderValue) -> Option<ServerName<'static>> {
-    let host = host.to_str().ok()?;
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
+    let (name, _) = request::split_port(host.to_str().ok()?);
     ServerName::try_from(name.to_owned()).ok()
 }
 

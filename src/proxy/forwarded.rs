@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::request;
+
 pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -98,10 +100,8 @@ impl Trust {
 
 /// The port that a `Host` names.
 pub(super) fn port_of(host: &HeaderValue) -> Option<&str> {
-    let (before, port) = host.to_str().ok()?.rsplit_once(':')?;
-    // The colons of a bare IPv6 address are no port's.
-    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    (is_port && (!before.contains(':') || before.ends_with(']'))).then_some(port)
+    let (_, port) = request::split_port(host.to_str().ok()?);
+    (!port.is_empty()).then_some(port)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn host(parts: &Parts) -> Result<Option<Box<str>>, StatusCode> {
         (None, None) if parts.version == Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
         (None, None) => return Ok(None),
     };
-    let host = without_port(whole);
+    let (host, _) = split_port(whole);
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte);
     if !host.bytes().all(is_host) || host.contains("..") {
         return Err(StatusCode::BAD_REQUEST);
@@ -101,15 +101,17 @@ fn host(parts: &Parts) -> Result<Option<Box<str>>, StatusCode> {
     Ok((!host.is_empty()).then(|| host.into()))
 }
 
-fn without_port(host: &str) -> &str {
+/// A host and its port, which is empty where none is named.
+pub(super) fn split_port(host: &str) -> (&str, &str) {
     match host.rsplit_once(':') {
+        // The colons of a bare IPv6 address are no port's.
         Some((before, port))
             if port.bytes().all(|byte| byte.is_ascii_digit())
                 && (!before.contains(':') || before.ends_with(']')) =>
         {
-            before
+            (before, port)
         }
-        _ => host,
+        _ => (host, ""),
     }
 }
 
