@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
 pub use self::consumer::{Consumer, Consumers};
+use crate::clock;
 use crate::metrics::RouteLabels;
 
 /// One exchange.
@@ -232,7 +233,7 @@ impl Ctx {
 
     /// The time from the first byte of the request until now.
     pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        clock::now().saturating_duration_since(self.start)
     }
 }
 

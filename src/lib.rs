@@ -16,6 +16,8 @@
 //!
 //! | room | owns | may use |
 //! |---|---|---|
+//! | `allocator` | the binary's allocator | |
+//! | `clock` | the time as of this turn of a worker's loop | |
 //! | `config` | `conf/config.yaml` as one typed, checked value | |
 //! | `resource` | one file a kind: type, schema, defaults, references; the keyring for what is encrypted at rest | |
 //! | `serve` | HTTP for the node's own services: accept loop, TLS, one handler | |
@@ -26,17 +28,19 @@
 //! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource |
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
 //! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | |
-//! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1 |
-//! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics |
+//! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
+//! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics |
 //! | `router` | host and path tree, match order | resource |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check` | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics |
-//! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1 |
+//! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, serve |
 //! | `control` | control API, status and readiness | resource, store, secret, plugin, snapshot, serve |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 
+pub mod allocator;
+pub mod clock;
 pub mod config;
 pub mod resource;
 pub mod serve;

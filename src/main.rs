@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: sluice::allocator::Mimalloc = sluice::allocator::Mimalloc;
 
 fn main() -> ExitCode {
     sluice::cli::run()

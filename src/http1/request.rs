@@ -59,7 +59,8 @@ pub fn parse(input: &mut BytesMut) -> Result<Option<Head>, Refused> {
         Err(httparse::Error::TooManyHeaders) => return Err(Refused::HeadTooLong),
         Err(error) => return Err(fields::malformed(error).into()),
     };
-    let lines = fields::lines(input, request.headers);
+    let mut lines = fields::Lines::new();
+    fields::note(input, request.headers, &mut lines);
     let method = request.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let method = method.ok_or(Malformed("its method is not one"))?;
     let target = fields::range(input, request.path.unwrap_or_default().as_bytes());

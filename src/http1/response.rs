@@ -90,7 +90,8 @@ pub fn parse(input: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malfor
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(fields::malformed(error)),
     };
-    let lines = fields::lines(input, response.headers);
+    let mut lines = fields::Lines::new();
+    fields::note(input, response.headers, &mut lines);
     let status = response
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())

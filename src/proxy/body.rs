@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use super::exchange::Exchange;
 use super::upgrade::Tunnel;
+use crate::clock;
 use crate::http1::framing::{Framing, Piece};
 use crate::upstream::h1::{Connection, Sending};
 use crate::upstream::{Failure, Keepalive};
@@ -61,7 +62,7 @@ pub(super) fn whole(mut exchange: Box<Exchange>, mut from: Streaming, bytes: Byt
 
 /// A body that is still to come.
 pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
-    let stream = Stream { from, progress: Instant::now() };
+    let stream = Stream { from, progress: clock::now() };
     Body { source: Source::Streaming(Box::new(stream)), exchange: Some(exchange) }
 }
 
@@ -70,7 +71,7 @@ pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
 impl Streaming {
     /// The body is over: the connection goes back to the pool, if it can.
     fn finish(&mut self, exchange: &mut Exchange) {
-        let now = Instant::now();
+        let now = clock::now();
         if let Some(connection) = self.connection.take()
             && let Some(keepalive) = &self.keepalive
             && connection.has_sent(&self.sending)
@@ -170,7 +171,7 @@ impl Stream {
         };
         // What the client still sends goes on its way.
         match connection.poll_send(&mut from.sending, &mut exchange.body, cx) {
-            Ok(true) => self.progress = Instant::now(),
+            Ok(true) => self.progress = clock::now(),
             Ok(false) => {}
             Err(failure) => {
                 // The node must not take a part for the whole: its connection ends here.
@@ -186,7 +187,7 @@ impl Stream {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(piece))) => {
-                self.progress = Instant::now();
+                self.progress = clock::now();
                 let frame = match piece {
                     Piece::Data(data) => {
                         exchange.ctx.body_bytes_sent += data.len() as u64;

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::listener::Protocols;
 use super::roster::Slot;
 use super::{Worker, h1, h2};
+use crate::clock;
 use crate::context::Client;
 use crate::tls;
 use crate::tls::stream::Stream;
@@ -45,7 +46,7 @@ pub(super) enum End {
 
 /// Serves a connection in a task of its own on this thread.
 pub(super) fn spawn(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, protocols: Protocols) {
-    tokio::task::spawn_local(async move {
+    tokio::task::spawn_local(clock::timed(async move {
         let handled = worker.metrics.handled();
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let member = worker.roster.enter(handled, waker);
@@ -53,7 +54,7 @@ pub(super) fn spawn(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, pro
         if let Err(end) = served {
             tracing::debug!(%peer, reason = %end, "connection ended");
         }
-    });
+    }));
 }
 
 async fn serve(

@@ -2,7 +2,6 @@
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
@@ -14,6 +13,7 @@ use super::exchange::Exchange;
 use super::head::{self, Told};
 use super::upgrade::Tunnel;
 use super::{request, respond};
+use crate::clock;
 use crate::context::Attempt;
 use crate::http1::response::Head;
 use crate::upstream::h1::{Connection, Outbound, Sending};
@@ -74,7 +74,7 @@ async fn ask(exchange: &mut Exchange, plan: &Plan<'_>) -> Result<Answer, Failure
     let upstream = plan.upstream;
     exchange.ctx.outgoing.scheme = upstream.scheme.as_str();
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
-    let began = Instant::now();
+    let began = clock::now();
     let mut failure = Failure::NoNode;
     let mut left = None;
     loop {
@@ -93,8 +93,8 @@ async fn ask(exchange: &mut Exchange, plan: &Plan<'_>) -> Result<Answer, Failure
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        let too_late =
-            !upstream.retry_timeout.is_zero() && began.elapsed() > upstream.retry_timeout;
+        let too_late = !upstream.retry_timeout.is_zero()
+            && clock::now().saturating_duration_since(began) > upstream.retry_timeout;
         if *retries == 0 || too_late || !may_retry(exchange, plan, &failure) {
             return Err(failure);
         }
@@ -130,7 +130,7 @@ async fn attempt(
         Scheme::Http => endpoint.id,
         Scheme::Https => tls_pool_key(endpoint, &host),
     };
-    let began = Instant::now();
+    let began = clock::now();
     exchange.ctx.attempts.push(Attempt {
         addr: endpoint.addr,
         node: endpoint.label.clone(),
@@ -146,9 +146,12 @@ async fn attempt(
         let is_kept = kept.is_some();
         let connection = match kept {
             Some(connection) => connection,
-            None => match connect(plan, endpoint, &host, pool_key).await {
+            // Boxed apart: most exchanges need no new connection, and no room for opening one.
+            None => match Box::pin(connect(plan, endpoint, &host, pool_key)).await {
                 Ok(connection) => {
-                    note(exchange, |attempt| attempt.connect = Some(began.elapsed()));
+                    note(exchange, |attempt| {
+                        attempt.connect = Some(clock::now().saturating_duration_since(began))
+                    });
                     connection
                 }
                 Err(failure) => break Err(failure),
@@ -168,14 +171,14 @@ async fn attempt(
             let status = answer.head.status.as_u16();
             note(exchange, |attempt| {
                 attempt.status = Some(status);
-                attempt.header = Some(began.elapsed());
+                attempt.header = Some(clock::now().saturating_duration_since(began));
             });
         }
         Err(failure) => {
             let status = respond::status_of(failure).as_u16();
             note(exchange, |attempt| {
                 attempt.status = Some(status);
-                attempt.response = Some(began.elapsed());
+                attempt.response = Some(clock::now().saturating_duration_since(began));
             });
         }
     }

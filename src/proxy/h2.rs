@@ -21,6 +21,7 @@ use super::connection::{Downstream, End};
 use super::exchange::Incoming;
 use super::roster::Slot;
 use super::{Worker, pipeline};
+use crate::clock;
 use crate::http1::request::LONGEST_BYTES;
 use crate::tls::stream::Stream;
 use crate::upstream::Failure;
@@ -153,7 +154,7 @@ struct Local;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+        tokio::task::spawn_local(clock::timed(task));
     }
 }
 

@@ -37,15 +37,16 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
     out.put_slice(told.host);
     out.put_slice(b"\r\n");
     let headers = &ctx.request.headers;
+    let mut has_length = false;
     for (name, value) in headers {
+        has_length |= *name == header::CONTENT_LENGTH;
         let name = name.as_str();
-        if is_ours(name, told.trusted) {
-            continue;
+        if !is_ours(name, told.trusted) {
+            line(out, name, value.as_bytes());
         }
-        line(out, name, value.as_bytes());
     }
     match told.outbound {
-        Outbound::Empty if headers.contains_key(header::CONTENT_LENGTH) => {
+        Outbound::Empty if has_length => {
             line(out, "content-length", b"0");
         }
         Outbound::Empty => {}

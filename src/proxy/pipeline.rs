@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::time::Instant;
 
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -12,6 +11,7 @@ use super::body::Body;
 use super::connection::Downstream;
 use super::exchange::{Exchange, Incoming};
 use super::{Worker, forward, request, respond};
+use crate::clock;
 use crate::context::{self, Ctx, Outgoing, Reply};
 use crate::plugin::Phase;
 
@@ -99,7 +99,7 @@ fn begin(
         consumer: None,
         response: context::Response::default(),
         attempts: SmallVec::new(),
-        start: Instant::now(),
+        start: clock::now(),
         bytes_received: asked.head_bytes,
         body_bytes_sent: 0,
         metrics: worker.metrics.clone(),

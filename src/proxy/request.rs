@@ -2,7 +2,8 @@
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use smallvec::SmallVec;
 
 use super::Settings;
 use crate::context::Request;
@@ -16,6 +17,33 @@ pub(super) struct Asked {
     pub(super) refused: Option<StatusCode>,
     /// Bytes of the head as HTTP/1.1 writes it.
     pub(super) head_bytes: u64,
+}
+
+/// What one look over the fields tells, so that none is looked for that is not there.
+#[derive(Default)]
+struct Noted {
+    /// Whether there is a `Connection`.
+    names_options: bool,
+    cookies: usize,
+    /// Bytes of the fields as HTTP/1.1 writes them.
+    bytes: u64,
+}
+
+// === impl Noted ===
+
+impl Noted {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut noted = Self::default();
+        for (name, value) in headers {
+            noted.bytes += (name.as_str().len() + value.len() + 4) as u64;
+            if *name == header::CONNECTION {
+                noted.names_options = true;
+            } else if *name == header::COOKIE {
+                noted.cookies += 1;
+            }
+        }
+        noted
+    }
 }
 
 /// Reads a head. What is refused is read as far as it goes, so that the log can tell of it.
@@ -41,8 +69,13 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
         refused = refused.or(Some(StatusCode::BAD_REQUEST));
     }
-    drop_nominated(&mut parts.headers);
-    join_cookies(&mut parts.headers);
+    let noted = Noted::of(&parts.headers);
+    if noted.names_options {
+        drop_nominated(&mut parts.headers);
+    }
+    if noted.cookies > 1 {
+        join_cookies(&mut parts.headers);
+    }
     if !settings.underscores {
         drop_underscores(&mut parts.headers);
     }
@@ -62,7 +95,7 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     if content_length(&parts.headers).is_some_and(too_large) {
         refused = refused.or(Some(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let head_bytes = head_bytes(&parts);
+    let head_bytes = line_bytes(&parts) + noted.bytes;
     Asked {
         request: Request {
             method: parts.method,
@@ -118,26 +151,32 @@ pub(super) fn split_port(host: &str) -> (&str, &str) {
 /// Drops the fields that `Connection` names (RFC 9110, section 7.6.1): before any plugin sets one,
 /// so that a client cannot take away what the gateway says.
 fn drop_nominated(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
-        return;
-    }
-    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
-    let options = lists.flat_map(|list| list.split(',')).map(|option| option.trim().to_owned());
-    let named: Vec<String> = options.map(|option| option.to_ascii_lowercase()).collect();
+    /// These frame the message, or are the connection's and looked at later.
+    const STAY: [&[u8]; 8] = [
+        b"keep-alive",
+        b"close",
+        b"",
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"upgrade",
+        b"connection",
+    ];
+    let lists = headers.get_all(header::CONNECTION).iter();
+    let options = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    let goes = |option: &&[u8]| !STAY.iter().any(|stays| stays.eq_ignore_ascii_case(option));
+    let named: SmallVec<[HeaderName; 2]> = options
+        .map(<[u8]>::trim_ascii)
+        .filter(goes)
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect();
     for name in named {
-        // These frame the message, or are the connection's and looked at later.
-        let stays = ["", "host", "content-length", "transfer-encoding", "upgrade", "connection"];
-        if !stays.contains(&name.as_str()) {
-            headers.remove(name);
-        }
+        headers.remove(name);
     }
 }
 
 /// Joins the pieces of a cookie that HTTP/2 lets clients send apart (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
     let pieces = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let joined = pieces.collect::<Vec<_>>().join(&b"; "[..]);
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
@@ -157,11 +196,10 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn head_bytes(parts: &Parts) -> u64 {
+/// Bytes of the request line, and of the empty line that ends the head.
+fn line_bytes(parts: &Parts) -> u64 {
     let target = parts.uri.path_and_query().map_or(1, |target| PathAndQuery::as_str(target).len());
-    let line = parts.method.as_str().len() + target + 12;
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    (line + fields.sum::<usize>() + 2) as u64
+    (parts.method.as_str().len() + target + 14) as u64
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use http_body::Body;
 use tokio::time::Sleep;
 
 use super::{Failure, Timeouts};
+use crate::clock;
 use crate::http1::framing::{Framing, Next, Piece};
 use crate::http1::output::Output;
 use crate::http1::response::{self, Head};
@@ -102,10 +103,10 @@ impl Connection {
         B: Body<Data = Bytes> + Unpin,
     {
         self.served += 1;
-        let mut last_progress = Instant::now();
+        let mut last_progress = clock::now();
         poll_fn(|cx| {
             if self.poll_send(sending, body, cx)? {
-                last_progress = Instant::now();
+                last_progress = clock::now();
             }
             let sent = self.output.is_flushed() && sending.done;
             match self.poll_head(cx, no_response_body) {

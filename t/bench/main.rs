@@ -63,7 +63,7 @@ use self::table::{Report, say};
 
 /// As in the `sluice` binary, whose code W10 runs.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: sluice::allocator::Mimalloc = sluice::allocator::Mimalloc;
 
 /// Measures what a request costs.
 #[derive(Parser)]
