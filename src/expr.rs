@@ -16,4 +16,10 @@ pub use self::variable::Variable;
 pub trait Variables {
     /// The value of `name`, `None` when it has none here.
     fn get(&self, name: &Variable) -> Option<Cow<'_, str>>;
+
+    /// Appends the value of `name` if it is made up of characters that no log line escapes, such
+    /// as a number: it then needs no memory of its own. Whether it did; `get` is asked otherwise.
+    fn append(&self, _name: &Variable, _out: &mut String) -> bool {
+        false
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Version, header};
 use percent_encoding::percent_decode_str;
 
 use super::{Attempt, Ctx};
@@ -26,33 +26,21 @@ impl Variables for Ctx {
             V::Header(name) => request_field(&self.request.headers, name),
             V::SentHeader(name) => field(&self.response.headers, name),
             V::Cookie(name) => cookie(&self.request.headers, name),
-            V::Request => owned(format_args!(
-                "{} {} {:?}",
-                self.request.method,
-                self.get(&V::RequestUri)?,
-                self.request.version
-            )),
+            V::Request => {
+                let (method, target) = (self.request.method.as_str(), self.get(&V::RequestUri)?);
+                let protocol = protocol(self.request.version);
+                let mut line = String::with_capacity(method.len() + target.len() + 10);
+                for part in [method, " ", &target, " ", protocol] {
+                    line.push_str(part);
+                }
+                Some(Cow::Owned(line))
+            }
             V::RequestMethod => borrowed(self.request.method.as_str()),
-            V::RequestLength => owned(self.bytes_received),
-            V::RequestTime => seconds(self.elapsed()),
             V::Scheme => borrowed(self.client.scheme),
             V::Host => Some(lower_case(self.request.host.as_deref()?)),
             V::Hostname => std::env::var("HOSTNAME").ok().map(Cow::Owned),
             V::ServerName => borrowed("_"),
-            V::ServerAddr => owned(self.client.local.ip()),
-            V::ServerPort => owned(self.client.local.port()),
-            V::ServerProtocol => owned(format_args!("{:?}", self.request.version)),
-            V::RemoteAddr => owned(self.remote_ip()),
-            V::RemotePort => owned(self.remote.port()),
-            V::PeerAddr => owned(self.client.peer.ip()),
-            V::Status => owned(self.response.status.as_u16()),
-            V::BodyBytesSent => owned(self.body_bytes_sent),
-            V::BytesSent => owned(self.bytes_sent()),
-            V::UpstreamAddr => self.each_attempt(|attempt| Some(attempt.addr.to_string())),
-            V::UpstreamStatus => self.each_attempt(|attempt| Some(attempt.status?.to_string())),
-            V::UpstreamResponseTime => self.each_attempt(|attempt| text(attempt.response)),
-            V::UpstreamConnectTime => self.each_attempt(|attempt| text(attempt.connect)),
-            V::UpstreamHeaderTime => self.each_attempt(|attempt| text(attempt.header)),
+            V::ServerProtocol => borrowed(protocol(self.request.version)),
             V::UpstreamScheme => borrowed(self.outgoing.scheme),
             V::UpstreamHost => match &self.outgoing.host {
                 Some(host) => host.to_str().ok().map(Cow::Borrowed),
@@ -70,25 +58,75 @@ impl Variables for Ctx {
             V::ServiceName => filled(&self.route.service_name),
             V::ConsumerName => Some(Cow::Borrowed(&*self.consumer.as_ref()?.name)),
             V::BalancerIp => Some(Cow::Borrowed(&*self.attempts.last()?.node)),
-            V::BalancerPort => owned(self.attempts.last()?.addr.port()),
             V::RequestId => borrowed(self.request_id()),
-            V::TimeLocal => Some(Cow::Owned(this_second(&LOCAL, time_local))),
-            V::TimeIso8601 => Some(Cow::Owned(this_second(&ISO, time_iso8601))),
-            V::Msec => seconds(SystemTime::now().duration_since(UNIX_EPOCH).ok()?),
             V::Capture(group) => {
                 self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str()))
             }
             V::RemoteUser | V::Unknown(_) => None,
+            made_up => {
+                let mut text = String::new();
+                self.append(made_up, &mut text).then_some(Cow::Owned(text))
+            }
+        }
+    }
+
+    fn append(&self, name: &Variable, out: &mut String) -> bool {
+        use Variable as V;
+        match name {
+            V::RequestLength => put(self.bytes_received, out),
+            V::RequestTime => seconds(self.elapsed(), out),
+            V::ServerAddr => put(self.client.local.ip(), out),
+            V::ServerPort => put(self.client.local.port(), out),
+            V::RemoteAddr if self.remote == self.client.peer => {
+                out.push_str(&self.client.peer_ip);
+                true
+            }
+            V::RemoteAddr => put(self.remote_ip(), out),
+            V::RemotePort => put(self.remote.port(), out),
+            V::PeerAddr => put(self.client.peer.ip(), out),
+            V::Status => {
+                out.push_str(self.response.status.as_str());
+                true
+            }
+            V::BodyBytesSent => put(self.body_bytes_sent, out),
+            V::BytesSent => put(self.bytes_sent(), out),
+            V::UpstreamAddr => self.each_attempt(out, |attempt, out| put(attempt.addr, out)),
+            V::UpstreamStatus => self.each_attempt(out, |attempt, out| {
+                attempt.status.is_some_and(|status| put(status, out))
+            }),
+            V::UpstreamResponseTime => self.each_time(out, |attempt| attempt.response),
+            V::UpstreamConnectTime => self.each_time(out, |attempt| attempt.connect),
+            V::UpstreamHeaderTime => self.each_time(out, |attempt| attempt.header),
+            V::BalancerPort => {
+                self.attempts.last().is_some_and(|attempt| put(attempt.addr.port(), out))
+            }
+            V::TimeLocal => this_second(&LOCAL, time_local, out),
+            V::TimeIso8601 => this_second(&ISO, time_iso8601, out),
+            V::Msec => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH);
+                since.is_ok_and(|since| seconds(since, out))
+            }
+            _ => false,
         }
     }
 }
 
 impl Ctx {
-    fn each_attempt(&self, value: impl Fn(&Attempt) -> Option<String>) -> Option<Cow<'_, str>> {
-        let or_dash = |attempt| value(attempt).unwrap_or_else(|| "-".to_owned());
-        let mut values = self.attempts.iter().map(or_dash);
-        let first = values.next()?;
-        Some(Cow::Owned(values.fold(first, |all, one| all + ", " + &one)))
+    /// What `put` writes for each try, a dash where it writes nothing.
+    fn each_attempt(&self, out: &mut String, put: impl Fn(&Attempt, &mut String) -> bool) -> bool {
+        for (index, attempt) in self.attempts.iter().enumerate() {
+            if index > 0 {
+                out.push_str(", ");
+            }
+            if !put(attempt, out) {
+                out.push('-');
+            }
+        }
+        !self.attempts.is_empty()
+    }
+
+    fn each_time(&self, out: &mut String, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {
+        self.each_attempt(out, |attempt, out| time(attempt).is_some_and(|time| seconds(time, out)))
     }
 }
 
@@ -96,20 +134,30 @@ fn borrowed(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(text))
 }
 
-fn owned(value: impl Display) -> Option<Cow<'static, str>> {
-    Some(Cow::Owned(value.to_string()))
+/// Writes a value that there always is.
+fn put(value: impl Display, out: &mut String) -> bool {
+    // Writing to a string cannot fail.
+    write!(out, "{value}").is_ok()
+}
+
+/// As the request line has it.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
 }
 
 fn filled(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
-fn text(duration: Option<Duration>) -> Option<String> {
-    duration.map(|duration| format!("{:.3}", duration.as_secs_f64()))
-}
-
-fn seconds(duration: Duration) -> Option<Cow<'static, str>> {
-    text(Some(duration)).map(Cow::Owned)
+/// Seconds with three decimals.
+fn seconds(duration: Duration, out: &mut String) -> bool {
+    let millis = (duration.as_micros() + 500) / 1000;
+    put(format_args!("{}.{:03}", millis / 1000, millis % 1000), out)
 }
 
 fn lower_case(host: &str) -> Cow<'_, str> {
@@ -180,7 +228,8 @@ thread_local! {
 fn this_second(
     cache: &'static std::thread::LocalKey<Second>,
     write: fn(SystemTime) -> String,
-) -> String {
+    out: &mut String,
+) -> bool {
     let now = SystemTime::now();
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     cache.with_borrow_mut(|(at, text)| {
@@ -188,8 +237,9 @@ fn this_second(
             *at = second;
             *text = write(now);
         }
-        text.clone()
-    })
+        out.push_str(text);
+    });
+    true
 }
 
 /// `24/Nov/2026:02:00:00 +0000`: the local time of a gateway is UTC.
@@ -223,6 +273,16 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_secs(1_795_485_600);
         assert_eq!(time_local(at), "24/Nov/2026:02:00:00 +0000");
         assert_eq!(time_iso8601(at), "2026-11-24T02:00:00+00:00");
+    }
+
+    #[test]
+    fn writes_seconds_with_three_decimals() {
+        let text = |micros| {
+            let mut out = String::new();
+            seconds(Duration::from_micros(micros), &mut out);
+            out
+        };
+        assert_eq!([text(0), text(1_499), text(12_345_678)], ["0.000", "0.001", "12.346"]);
     }
 
     #[test]

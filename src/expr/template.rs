@@ -126,6 +126,7 @@ impl Template {
                 Part::Defaulted(name, default) => {
                     escape.write(&variables.get(name).unwrap_or(Cow::Borrowed(default)), out);
                 }
+                Part::Variable(name) if variables.append(name, out) => {}
                 Part::Variable(name) => match variables.get(name) {
                     Some(value) if !value.is_empty() => escape.write(&value, out),
                     _ if escape == Escape::Json => {}
@@ -168,14 +169,19 @@ impl Escape {
         match self {
             Self::None => out.push_str(value),
             Self::Default => {
-                for byte in value.bytes() {
-                    match byte {
-                        b'"' | b'\\' | 0..0x20 | 0x7f.. => {
-                            // Writing to a string cannot fail.
-                            let _ = write!(out, "\\x{byte:02X}");
-                        }
-                        plain => out.push(char::from(plain)),
+                let is_escaped = |byte: u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..);
+                let mut from = 0;
+                for (at, byte) in value.bytes().enumerate().filter(|(_, byte)| is_escaped(*byte)) {
+                    // What is between is ASCII; an empty stretch may stand within a character.
+                    if from < at {
+                        out.push_str(&value[from..at]);
                     }
+                    // Writing to a string cannot fail.
+                    let _ = write!(out, "\\x{byte:02X}");
+                    from = at + 1;
+                }
+                if from < value.len() {
+                    out.push_str(&value[from..]);
                 }
             }
             Self::Json => {
@@ -229,7 +235,16 @@ mod tests {
             template.render_line(&Fixed, escape, &mut out);
             out
         };
+        let escaped = |value: &str| {
+            let mut out = String::new();
+            Escape::Default.write(value, &mut out);
+            out
+        };
         assert_eq!(line(Escape::Default), "10.0.0.1 \"a\\x22b\\x0A\" -");
+        assert_eq!(
+            escaped("\u{e9}a\u{e9}\u{20ac}bc\\"),
+            "\\xC3\\xA9a\\xC3\\xA9\\xE2\\x82\\xACbc\\x5C"
+        );
         assert_eq!(line(Escape::Json), "10.0.0.1 \"a\\\"b\\n\" ");
     }
 }

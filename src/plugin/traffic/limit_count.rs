@@ -128,7 +128,6 @@ pub struct Metadata {
 /// The compiled plugin.
 pub struct LimitCount {
     limits: Vec<Limit>,
-    owner: OwnerName,
     sliding: bool,
     refusal: Reply,
     allow_degradation: bool,
@@ -137,6 +136,8 @@ pub struct LimitCount {
 }
 
 struct Limit {
+    /// Whose its counters are, but for the key.
+    owner: Owner,
     count: Quantity,
     window: Quantity,
     key: Key,
@@ -232,9 +233,9 @@ impl Spec for LimitCount {
             Some(message) => Reply::json(status, &json!({ "error_msg": message })),
             None => Reply::status(status),
         };
+        let counters = &build.shared.counters;
         Ok(Self {
-            limits: limits(&config, build)?,
-            owner,
+            limits: limits(&config, build, |index| counters.owner((&owner, index)))?,
             sliding: config.window_type == WindowType::Sliding,
             refusal,
             allow_degradation: config.allow_degradation,
@@ -247,8 +248,8 @@ impl Spec for LimitCount {
 impl Plugin for LimitCount {
     fn access<'a>(&'a self, ctx: &'a mut Ctx) -> Flow<'a> {
         let mut applied = 0;
-        for (index, limit) in self.limits.iter().enumerate() {
-            let Some(owner) = self.counter_of(index, limit, ctx) else {
+        for limit in &self.limits {
+            let Some(owner) = self.counter_of(limit, ctx) else {
                 continue;
             };
             let (Some(count), Some(window)) = (limit.count.of(ctx), limit.window.of(ctx)) else {
@@ -269,8 +270,8 @@ impl Plugin for LimitCount {
 
 impl LimitCount {
     /// The counter that this request counts for; `None` when the limit does not apply to it.
-    fn counter_of(&self, index: usize, limit: &Limit, ctx: &Ctx) -> Option<Owner> {
-        let owner = |key: &str| self.counters.owner((&self.owner, index, key));
+    fn counter_of(&self, limit: &Limit, ctx: &Ctx) -> Option<Owner> {
+        let owner = |key: &str| self.counters.owner((limit.owner.as_key(), key));
         let by_template = |template: &Template| {
             let mut key = String::new();
             let resolved = template.render(ctx, &mut key);
@@ -280,18 +281,18 @@ impl LimitCount {
             Key::Constant(key) => Some(owner(key)),
             Key::Conditional(template) => by_template(template),
             Key::Template(template) => {
-                Some(by_template(template).unwrap_or_else(|| self.by_address(index, ctx)))
+                Some(by_template(template).unwrap_or_else(|| self.by_address(limit, ctx)))
             }
-            Key::Variable(Variable::RemoteAddr) => Some(self.by_address(index, ctx)),
+            Key::Variable(Variable::RemoteAddr) => Some(self.by_address(limit, ctx)),
             Key::Variable(variable) => Some(match ctx.get(variable) {
                 Some(key) => owner(&key),
-                None => self.by_address(index, ctx),
+                None => self.by_address(limit, ctx),
             }),
         }
     }
 
-    fn by_address(&self, index: usize, ctx: &Ctx) -> Owner {
-        self.counters.owner((&self.owner, index, ctx.remote_ip()))
+    fn by_address(&self, limit: &Limit, ctx: &Ctx) -> Owner {
+        self.counters.owner((limit.owner.as_key(), ctx.remote_ip()))
     }
 
     fn count(&self, owner: Owner, limit: u64, window: Duration, ctx: &Ctx) -> Verdict {
@@ -389,7 +390,11 @@ impl Quantity {
     }
 }
 
-fn limits(config: &Config, build: &Build<'_>) -> Result<Vec<Limit>, Invalid> {
+fn limits(
+    config: &Config,
+    build: &Build<'_>,
+    owner: impl Fn(usize) -> Owner,
+) -> Result<Vec<Limit>, Invalid> {
     let metadata = build.metadata.cloned().unwrap_or_else(|| json!({}));
     let names: Metadata = serde_json::from_value(metadata)
         .map_err(|error| Invalid::new("", error, "header names in the plugin's metadata"))?;
@@ -400,6 +405,7 @@ fn limits(config: &Config, build: &Build<'_>) -> Result<Vec<Limit>, Invalid> {
             KeyType::VarCombination => Key::Template(Template::parse(&config.key)),
         };
         return Ok(vec![Limit {
+            owner: owner(0),
             count: Quantity::compile(count, "/count")?,
             window: Quantity::compile(window, "/time_window")?,
             key,
@@ -416,6 +422,7 @@ fn limits(config: &Config, build: &Build<'_>) -> Result<Vec<Limit>, Invalid> {
         let number = (index + 1).to_string();
         let prefix = rule.header_prefix.as_deref().unwrap_or(&number);
         limits.push(Limit {
+            owner: owner(index),
             count: Quantity::compile(&rule.count, &format!("/rules/{index}/count"))?,
             window: Quantity::compile(&rule.time_window, &format!("/rules/{index}/time_window"))?,
             key: Key::Conditional(Template::parse(&rule.key)),
