@@ -204,6 +204,7 @@ fn lacks(kind: Kind, method: &str) -> bool {
                 | Kind::Secret
                 | Kind::GlobalRule
                 | Kind::PluginConfig
+                | Kind::ConsumerGroup
                 | Kind::PluginMetadata
         ),
         "PATCH" => matches!(kind, Kind::Consumer | Kind::PluginMetadata),

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 pub use self::consumer::Consumer;
 pub use self::keyring::Keyring;
-pub use self::plugin_holder::{GlobalRule, PluginConfig, PluginMetadata};
+pub use self::plugin_holder::{ConsumerGroup, GlobalRule, PluginConfig, PluginMetadata};
 pub use self::route::Route;
 pub use self::secret::Vault;
 pub use self::service::Service;
@@ -42,6 +42,7 @@ pub enum Resource {
     PluginConfig(PluginConfig),
     PluginMetadata(PluginMetadata),
     GlobalRule(GlobalRule),
+    ConsumerGroup(ConsumerGroup),
     Consumer(Consumer),
     Route(Box<Route>),
 }
@@ -100,6 +101,7 @@ pub enum Kind {
     Service,
     PluginConfig,
     GlobalRule,
+    ConsumerGroup,
     Consumer,
     Route,
 }
@@ -108,7 +110,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which a full load compiles them (what is referred to first).
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Secret,
         Self::PluginMetadata,
         Self::Ssl,
@@ -116,6 +118,7 @@ impl Kind {
         Self::Service,
         Self::PluginConfig,
         Self::GlobalRule,
+        Self::ConsumerGroup,
         Self::Consumer,
         Self::Route,
     ];
@@ -130,6 +133,7 @@ impl Kind {
             Self::PluginConfig => "plugin_configs",
             Self::PluginMetadata => "plugin_metadata",
             Self::GlobalRule => "global_rules",
+            Self::ConsumerGroup => "consumer_groups",
             Self::Consumer => "consumers",
             Self::Route => "routes",
         }
@@ -220,6 +224,7 @@ pub fn read(kind: Kind, value: Value) -> Result<Resource, Vec<Invalid>> {
         Kind::PluginConfig => Resource::PluginConfig(typed(value)?),
         Kind::PluginMetadata => Resource::PluginMetadata(typed(value)?),
         Kind::GlobalRule => Resource::GlobalRule(typed(value)?),
+        Kind::ConsumerGroup => Resource::ConsumerGroup(typed(value)?),
         Kind::Consumer => Resource::Consumer(typed(value)?),
         Kind::Route => Resource::Route(typed(value)?),
     })
@@ -256,6 +261,7 @@ fn validator(kind: Kind) -> &'static Validator {
                 Kind::PluginConfig => schema::for_type::<PluginConfig>(),
                 Kind::PluginMetadata => schema::for_type::<PluginMetadata>(),
                 Kind::GlobalRule => schema::for_type::<GlobalRule>(),
+                Kind::ConsumerGroup => schema::for_type::<ConsumerGroup>(),
                 Kind::Consumer => schema::for_type::<Consumer>(),
                 Kind::Route => schema::for_type::<Route>(),
             })

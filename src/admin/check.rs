@@ -35,10 +35,6 @@ impl Admin {
                 None => missing.push(target.missing()),
             }
         }
-        if let (Kind::Consumer, Some(group)) = (kind, value.get("group_id")) {
-            let expected = "nothing: consumer groups are not served yet";
-            missing.push(Invalid::new("/group_id", group, expected));
-        }
         if !missing.is_empty() {
             return Err(Answer::invalid(&missing));
         }

@@ -4,8 +4,7 @@ use super::answer::Answer;
 use crate::resource::Kind;
 
 /// Kinds of APISIX that this version does not serve.
-const UNSERVED: [&str; 5] =
-    ["stream_routes", "protos", "consumer_groups", "credentials", "graphql_cost_decorations"];
+const UNSERVED: [&str; 4] = ["stream_routes", "protos", "credentials", "graphql_cost_decorations"];
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,6 +120,7 @@ pub(super) fn noun(kind: Kind) -> &'static str {
         Kind::Service => "service",
         Kind::PluginConfig => "plugin config",
         Kind::GlobalRule => "global rule",
+        Kind::ConsumerGroup => "consumer group",
         Kind::Consumer => "consumer",
         Kind::Route => "route",
     }

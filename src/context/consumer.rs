@@ -12,6 +12,8 @@ pub struct Consumer {
     pub username: HeaderValue,
     /// The value of `X-Consumer-Custom-ID`: the label `custom_id`.
     pub custom_id: Option<HeaderValue>,
+    /// Id of the consumer's group.
+    pub group_id: Option<Arc<str>>,
 }
 
 /// Every consumer, by name and by credential. Clones are cheap and share everything.
@@ -116,6 +118,7 @@ mod tests {
             name: name.into(),
             username: HeaderValue::from_str(name).unwrap(),
             custom_id: None,
+            group_id: None,
         })
     }
 

@@ -69,6 +69,7 @@ impl Variables for Ctx {
             V::ServiceId => filled(&self.route.service_id),
             V::ServiceName => filled(&self.route.service_name),
             V::ConsumerName => Some(Cow::Borrowed(&*self.consumer.as_ref()?.name)),
+            V::ConsumerGroupId => self.consumer.as_ref()?.group_id.as_deref().map(Cow::Borrowed),
             V::BalancerIp => Some(Cow::Borrowed(&*self.attempts.last()?.node)),
             V::BalancerPort => owned(self.attempts.last()?.addr.port()),
             V::RequestId => borrowed(self.request_id()),

@@ -91,6 +91,9 @@ impl Compiler {
             Resource::PluginConfig(config) => {
                 workshop.plugins(&source, &config.plugins, None).map(drop)
             }
+            Resource::ConsumerGroup(group) => {
+                workshop.plugins(&source, &group.plugins, None).map(drop)
+            }
             Resource::GlobalRule(rule) => workshop.plugins(&source, &rule.plugins, None).map(drop),
             Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
             Resource::Route(route) => workshop.route(&id, route).map(drop),

@@ -376,6 +376,7 @@ impl Compiler {
             Kind::Service => self.parts.services.contains_key(id),
             Kind::PluginConfig => self.parts.plugin_configs.contains_key(id),
             Kind::GlobalRule => self.parts.globals.contains_key(id),
+            Kind::ConsumerGroup => self.parts.consumer_groups.contains_key(id),
             Kind::Consumer => self.parts.consumers.contains_key(id),
             Kind::Route => self.parts.routes.contains_key(id),
         }
@@ -451,15 +452,19 @@ impl Compiler {
                 self.parts.globals.insert(id.clone(), plugins);
                 self.join_globals();
             }
+            Resource::ConsumerGroup(group) => {
+                let old = self.parts.consumer_groups.get(id);
+                let plugins = workshop.plugins(&source, &group.plugins, old)?;
+                self.parts.consumer_groups.insert(id.clone(), plugins);
+            }
             Resource::Consumer(consumer) => {
                 let part = workshop.consumer(id, consumer)?;
                 self.remove_consumer(id);
                 let consumers = &mut self.current.consumers;
                 consumers.insert(&part.consumer, &part.credentials);
-                let chain = Chain::merge([&part.plugins]);
-                if !chain.is_empty() {
+                if !part.chain.is_empty() {
                     let chains = &mut self.current.consumer_chains;
-                    chains.insert(part.consumer.name.clone(), chain);
+                    chains.insert(part.consumer.name.clone(), part.chain.clone());
                 }
                 self.parts.consumers.insert(id.clone(), part);
             }
@@ -501,6 +506,7 @@ impl Compiler {
                 self.parts.globals.remove(id);
                 self.join_globals();
             }
+            Kind::ConsumerGroup => drop(self.parts.consumer_groups.remove(id)),
             Kind::Consumer => self.remove_consumer(id),
             Kind::Route => self.remove_route(id),
         }

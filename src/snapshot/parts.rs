@@ -46,6 +46,7 @@ pub(super) struct Parts {
     pub(super) services: HashMap<Arc<str>, ServicePart>,
     pub(super) plugin_configs: HashMap<Arc<str>, Plugins>,
     pub(super) globals: BTreeMap<Arc<str>, Plugins>,
+    pub(super) consumer_groups: HashMap<Arc<str>, Plugins>,
     pub(super) consumers: HashMap<Arc<str>, ConsumerPart>,
     pub(super) routes: HashMap<Arc<str>, RoutePart>,
 }
@@ -58,7 +59,9 @@ pub(super) struct ServicePart {
 
 pub(super) struct ConsumerPart {
     pub(super) consumer: Arc<Consumer>,
-    pub(super) plugins: Plugins,
+    plugins: Plugins,
+    /// Its plugins over those of its group.
+    pub(super) chain: Chain,
     pub(super) credentials: Vec<(&'static str, Arc<str>)>,
 }
 
@@ -189,10 +192,13 @@ impl Workshop<'_, '_> {
     ) -> Result<ConsumerPart, Wrong> {
         let source = format!("consumers/{id}");
         // Serving it without what its group says would serve it without its limits.
-        if let Some(group) = &written.group_id {
-            let expected = "nothing: consumer groups are not there yet";
-            return Err(vec![Invalid::new("/group_id", group, expected)]);
-        }
+        let group = match &written.group_id {
+            None => None,
+            Some(group) => Some(self.parts.consumer_groups.get(&group.0).ok_or_else(|| {
+                let expected = "the id of a consumer group that is there";
+                vec![Invalid::new("/group_id", group, expected)]
+            })?),
+        };
         let resolved = self.resolver.plugins(&written.plugins);
         self.resolver.finish()?;
         let mut credentials = Vec::new();
@@ -232,7 +238,9 @@ impl Workshop<'_, '_> {
                 name,
                 username,
                 custom_id: written.labels.get("custom_id").and_then(|value| header(value)),
+                group_id: written.group_id.as_ref().map(|group| group.0.clone()),
             }),
+            chain: Chain::merge([&plugins].into_iter().chain(group)),
             plugins,
             credentials,
         })

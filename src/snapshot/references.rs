@@ -87,6 +87,9 @@ pub(super) fn targets(resource: &Resource) -> Vec<(Key, &'static str)> {
             let cert = service.upstream.as_ref().and_then(client_cert);
             add(Kind::Ssl, &cert, "/upstream/tls/client_cert_id");
         }
+        Resource::Consumer(consumer) => {
+            add(Kind::ConsumerGroup, &consumer.group_id, "/group_id");
+        }
         Resource::Upstream(upstream) => {
             add(Kind::Ssl, &client_cert(upstream), "/tls/client_cert_id");
         }
@@ -106,6 +109,7 @@ pub(super) fn plugins(resource: &Resource) -> Option<&Plugins> {
         Resource::Consumer(consumer) => Some(&consumer.plugins),
         Resource::GlobalRule(rule) => Some(&rule.plugins),
         Resource::PluginConfig(config) => Some(&config.plugins),
+        Resource::ConsumerGroup(group) => Some(&group.plugins),
         _ => None,
     }
 }

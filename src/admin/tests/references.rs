@@ -17,6 +17,7 @@ async fn refuses_what_points_nowhere() {
             "\"plugin_config_id\"",
         ),
         ("services/1", json!({"upstream_id": "9"}), "\"upstream_id\""),
+        ("consumers", json!({"username": "jack", "group_id": "9"}), "\"group_id\""),
         (
             "upstreams/1",
             json!({"nodes": {"a:1": 1}, "scheme": "https",
@@ -73,6 +74,13 @@ async fn keeps_what_is_in_use() {
     }
     rig.delete("upstreams/1?force=true").await.expect(200);
     rig.put("routes/1", route("/")).await.expect(200);
+    rig.put("consumer_groups/g", json!({"plugins": {}})).await.expect(201);
+    let member = json!({"username": "jack", "group_id": "g"});
+    rig.put("consumers", member).await.expect(201);
+    let said = "can not delete this consumer group, consumer [jack] is still using it now";
+    rig.delete("consumer_groups/g").await.refused(400, said);
+    rig.put("consumers", json!({"username": "jack"})).await.expect(200);
+    rig.delete("consumer_groups/g").await.expect(200);
     rig.delete("services/1").await.expect(200);
     rig.delete("plugin_configs/1").await.expect(200);
 }

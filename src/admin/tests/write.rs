@@ -18,6 +18,7 @@ async fn creates_replaces_reads_and_deletes_every_kind() {
         ("secrets/vault/1", json!({"uri": "http://127.0.0.1:1", "prefix": "p", "token": "t"})),
         ("global_rules/1", json!({"plugins": plugins})),
         ("plugin_configs/1", json!({"plugins": plugins})),
+        ("consumer_groups/1", json!({"plugins": plugins, "name": "g"})),
         ("plugin_metadata/limit-count", json!({"limit_header": "X-L"})),
     ] {
         let key = json!(format!("/apisix/{path}"));
@@ -78,6 +79,7 @@ async fn refuses_methods_as_apisix_does() {
         ("POST", "secrets/vault", "not supported `POST` method for secret"),
         ("POST", "global_rules", "not supported `POST` method for global rule"),
         ("POST", "plugin_configs", "not supported `POST` method for plugin config"),
+        ("POST", "consumer_groups", "not supported `POST` method for consumer group"),
         ("POST", "plugin_metadata", "not supported `POST` method for plugin_metadata"),
         ("PATCH", "consumers/jack", "not supported `PATCH` method for consumer"),
         ("PATCH", "plugin_metadata/x", "not supported `PATCH` method for plugin_metadata"),
@@ -165,8 +167,7 @@ async fn refuses_bodies_that_are_no_json_or_too_long() {
 #[tokio::test]
 async fn refuses_what_it_does_not_serve() {
     let rig = Rig::new().await;
-    for path in ["stream_routes/1", "protos/1", "consumer_groups/1", "consumers/jack/credentials/1"]
-    {
+    for path in ["stream_routes/1", "protos/1", "consumers/jack/credentials/1"] {
         for method in ["GET", "PUT", "DELETE"] {
             let got = rig.call(method, path, json!({})).await;
             got.refused(404, "does not serve it yet");
@@ -174,8 +175,6 @@ async fn refuses_what_it_does_not_serve() {
     }
     rig.put("routs/1", json!({})).await.refused(404, "Unsupported resource type: routs");
     rig.put("plugins/list", json!({})).await.refused(404, "not found");
-    let group = json!({"username": "jack", "group_id": "1"});
-    rig.put("consumers", group).await.refused(400, "consumer groups are not served yet");
     rig.put("routes/1", route("/")).await.expect(201);
     rig.delete("routes/1/upstream").await.refused(400, "only PATCH takes one");
     rig.put("routes/1/upstream", upstream()).await.refused(400, "only PATCH takes one");
