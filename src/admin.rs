@@ -201,13 +201,14 @@ fn lacks(kind: Kind, method: &str) -> bool {
         "POST" => matches!(
             kind,
             Kind::Consumer
+                | Kind::Credential
                 | Kind::Secret
                 | Kind::GlobalRule
                 | Kind::PluginConfig
                 | Kind::ConsumerGroup
                 | Kind::PluginMetadata
         ),
-        "PATCH" => matches!(kind, Kind::Consumer | Kind::PluginMetadata),
+        "PATCH" => matches!(kind, Kind::Consumer | Kind::Credential | Kind::PluginMetadata),
         _ => false,
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod fields;
 pub mod consumer;
+pub mod credential;
 pub mod hidden;
 pub mod keyring;
 pub mod plugin_holder;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::consumer::Consumer;
+pub use self::credential::Credential;
 pub use self::keyring::Keyring;
 pub use self::plugin_holder::{ConsumerGroup, GlobalRule, PluginConfig, PluginMetadata};
 pub use self::route::Route;
@@ -44,6 +46,7 @@ pub enum Resource {
     GlobalRule(GlobalRule),
     ConsumerGroup(ConsumerGroup),
     Consumer(Consumer),
+    Credential(Credential),
     Route(Box<Route>),
 }
 
@@ -103,6 +106,7 @@ pub enum Kind {
     GlobalRule,
     ConsumerGroup,
     Consumer,
+    Credential,
     Route,
 }
 
@@ -110,7 +114,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which a full load compiles them (what is referred to first).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Secret,
         Self::PluginMetadata,
         Self::Ssl,
@@ -120,10 +124,11 @@ impl Kind {
         Self::GlobalRule,
         Self::ConsumerGroup,
         Self::Consumer,
+        Self::Credential,
         Self::Route,
     ];
 
-    /// The folder of this kind under the store's prefix and in Admin API paths.
+    /// The folder of this kind under the store's prefix. Credentials lie below their consumers.
     pub const fn dir(self) -> &'static str {
         match self {
             Self::Secret => "secrets",
@@ -134,9 +139,22 @@ impl Kind {
             Self::PluginMetadata => "plugin_metadata",
             Self::GlobalRule => "global_rules",
             Self::ConsumerGroup => "consumer_groups",
-            Self::Consumer => "consumers",
+            Self::Consumer | Self::Credential => "consumers",
             Self::Route => "routes",
         }
+    }
+
+    /// What things of this kind are called together, in paths, counts and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Credential => "credentials",
+            other => other.dir(),
+        }
+    }
+
+    /// The kind called `name`.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The kind whose folder is `dir`, `None` for a folder that this version does not serve.
@@ -144,13 +162,16 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.dir() == dir)
     }
 
-    /// Splits a store key (`routes/1`, `secrets/vault/1`) into kind and id.
+    /// Splits a store key (`routes/1`, `secrets/vault/1`, `consumers/jack/credentials/1`) into
+    /// kind and id.
     ///
-    /// `None` for keys of other kinds and for keys below an id, such as
-    /// `consumers/jack/credentials/1`.
+    /// `None` for keys of other kinds and for other keys below an id.
     pub fn of_key(key: &str) -> Option<(Self, &str)> {
         let (dir, id) = key.split_once('/')?;
         let kind = Self::of_dir(dir)?;
+        if kind == Self::Consumer && credential::split(id).is_some() {
+            return Some((Self::Credential, id));
+        }
         let slashes = id.bytes().filter(|b| *b == b'/').count();
         let expected = usize::from(kind == Self::Secret);
         (slashes == expected && !id.is_empty()).then_some((kind, id))
@@ -226,6 +247,7 @@ pub fn read(kind: Kind, value: Value) -> Result<Resource, Vec<Invalid>> {
         Kind::GlobalRule => Resource::GlobalRule(typed(value)?),
         Kind::ConsumerGroup => Resource::ConsumerGroup(typed(value)?),
         Kind::Consumer => Resource::Consumer(typed(value)?),
+        Kind::Credential => Resource::Credential(typed(value)?),
         Kind::Route => Resource::Route(typed(value)?),
     })
 }
@@ -263,6 +285,7 @@ fn validator(kind: Kind) -> &'static Validator {
                 Kind::GlobalRule => schema::for_type::<GlobalRule>(),
                 Kind::ConsumerGroup => schema::for_type::<ConsumerGroup>(),
                 Kind::Consumer => schema::for_type::<Consumer>(),
+                Kind::Credential => schema::for_type::<Credential>(),
                 Kind::Route => schema::for_type::<Route>(),
             })
         })
@@ -358,6 +381,11 @@ mod tests {
             (Kind::Secret, json!({"uri": "127.0.0.1", "prefix": "p", "token": "t"}), "\"uri\""),
             (Kind::Consumer, json!({"username": "a b"}), "\"username\""),
             (Kind::GlobalRule, json!({"plugins": {}}), "\"id\""),
+            (
+                Kind::Credential,
+                json!({"plugins": {"key-auth": {"key": "k"}, "jwt-auth": {}}}),
+                "\"plugins\": expected at most 1 properties",
+            ),
             // What the type says, not what the field's docs say.
             (Kind::Service, json!({"id": -100}), "\"id\": expected 1 to 64 of a-z"),
             (
@@ -375,7 +403,11 @@ mod tests {
     fn splits_keys_of_the_store() {
         assert_eq!(Kind::of_key("routes/1"), Some((Kind::Route, "1")));
         assert_eq!(Kind::of_key("secrets/vault/1"), Some((Kind::Secret, "vault/1")));
-        assert_eq!(Kind::of_key("consumers/jack/credentials/1"), None);
+        let credential = Some((Kind::Credential, "jack/credentials/1"));
+        assert_eq!(Kind::of_key("consumers/jack/credentials/1"), credential);
+        for strange in ["consumers/jack/credentials/", "consumers/jack/credentials/1/2"] {
+            assert_eq!(Kind::of_key(strange), None);
+        }
         assert_eq!(Kind::of_key("protos/1"), None);
         assert_eq!(Kind::of_key("routes"), None);
     }

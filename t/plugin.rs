@@ -63,6 +63,27 @@ async fn key_auth_lets_consumers_pass_and_tells_nodes_who_they_are() {
     .await;
 }
 
+#[tokio::test]
+async fn a_credential_lets_its_consumer_pass_and_is_told_to_nodes() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    gateway.put("/consumers", json!({ "username": "jack" })).await;
+    let credential = json!({ "plugins": { "key-auth": { "key": "one" } } });
+    gateway.put("/consumers/jack/credentials/first", credential).await;
+    lets_jack_pass(&gateway, &origin).await;
+    let request = gateway.client().get(gateway.http_url("/headers")).header("apikey", "one");
+    let request = request.header("x-credential-identifier", "forged");
+    let told: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(told["headers"]["x-consumer-username"], "jack");
+    assert_eq!(told["headers"]["x-credential-identifier"], "first");
+    let path = "/consumers/jack/credentials/first";
+    assert_eq!(gateway.admin("DELETE", path, None).await.0, 200);
+    crate::support::eventually("jack is refused", || async {
+        keyed(&gateway, "/headers", Some("one")).await.status() == 401
+    })
+    .await;
+}
+
 /// Waits until a request of jack's is counted against `limit`.
 async fn jack_is_limited_to(gateway: &Gateway, limit: &str) {
     crate::support::eventually(&format!("jack is limited to {limit}"), || async {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Admin;
 use super::answer::Answer;
-use super::path::noun;
+use super::path::{noun, own_id};
 use super::read::id_text;
 use crate::resource::{Invalid, Kind};
 use crate::snapshot::check::references;
@@ -69,8 +69,8 @@ impl Admin {
 
     /// Whether `kind/id` may be deleted: nobody refers to it.
     pub(super) async fn check_unused(&self, kind: Kind, id: &str) -> Result<(), Answer> {
-        // Plugins do without their metadata.
-        if kind == Kind::PluginMetadata {
+        // Plugins do without their metadata; a consumer's credentials go with it.
+        if matches!(kind, Kind::PluginMetadata | Kind::Consumer) {
             return Ok(());
         }
         self.catch_up().await;
@@ -136,7 +136,7 @@ pub(super) fn refuse_times(value: &Value) -> Result<(), Answer> {
 /// 400: the body's `id` is another than the path's.
 pub(super) fn same_id(kind: Kind, id: &str, value: &Value) -> Result<(), Answer> {
     match value.get("id") {
-        Some(written) if id_text(written) != id => {
+        Some(written) if id_text(written) != own_id(kind, id) => {
             Err(Answer::bad(format!("wrong {} id", noun(kind))))
         }
         _ => Ok(()),

@@ -60,7 +60,7 @@ impl Admin {
 
 /// The schema of a kind, by its folder's name or as APISIX calls it: `route`, `plugin_config`.
 pub(super) fn schema_of(name: &str) -> Answered {
-    let is_called = |kind: &Kind| kind.dir() == name || noun(*kind).replace(' ', "_") == name;
+    let is_called = |kind: &Kind| kind.name() == name || noun(*kind).replace(' ', "_") == name;
     match Kind::ALL.into_iter().find(is_called) {
         Some(kind) => Ok(Answer::json(resource::schema(kind).clone())),
         None => Err(Answer::bad(format!("not found schema: {name}"))),
@@ -69,7 +69,7 @@ pub(super) fn schema_of(name: &str) -> Answered {
 
 /// Checks a body by the schema of a kind alone: neither references nor plugins are looked at.
 pub(super) fn validate(dir: &str, body: Option<Value>) -> Answered {
-    let Some(kind) = Kind::of_dir(dir) else {
+    let Some(kind) = Kind::of_name(dir) else {
         return Err(Answer::unknown_kind(dir));
     };
     let body = body.ok_or_else(|| Answer::bad("missing configurations"))?;

@@ -2,6 +2,7 @@
 //!
 //! Source: APISIX `admin/resource.lua`, `admin/v3_adapter.lua`.
 
+use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -38,13 +39,15 @@ impl Admin {
     async fn list(&self, place: &Place, args: &Args) -> Answered {
         let filter = Filter::of(place.kind, args)?;
         let page = page(args)?;
-        let prefix = match &place.manager {
-            Some(manager) => format!("{}/{manager}/", place.kind.dir()),
-            None => format!("{}/", place.kind.dir()),
-        };
-        let mut entries = self.store.list(&prefix).await?.entries;
-        // What lies below a resource, such as a consumer's credentials, is none itself.
-        entries.retain(|entry| Kind::of_key(&entry.key).is_some());
+        let mut entries = self.store.list(&place.prefix()).await?.entries;
+        // What lies below a resource, such as a consumer's credentials, is of another kind.
+        let is_one = |kind: Kind| kind == place.kind;
+        entries.retain(|entry| Kind::of_key(&entry.key).is_some_and(|(kind, _)| is_one(kind)));
+        if let (Kind::Credential, Some(consumer), true) =
+            (place.kind, &place.parent, entries.is_empty())
+        {
+            self.must_have_consumer(consumer).await?;
+        }
         if page.is_some() {
             entries.sort_by_key(|entry| entry.create_revision);
         }
@@ -56,6 +59,14 @@ impl Admin {
             list = list.drain(from..total.min(from + size)).collect();
         }
         Ok(Answer::json(json!({ "list": list, "total": total })))
+    }
+
+    /// # Errors
+    /// 404: there is no such consumer.
+    pub(super) async fn must_have_consumer(&self, name: &str) -> Result<(), Answer> {
+        let key = format!("{}/{name}", Kind::Consumer.dir());
+        let found = self.store.get(&key).await?;
+        found.map(drop).ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "consumer not found"))
     }
 
     /// An entry as answers show it: plugins decrypted, private keys of ssl objects left out. What

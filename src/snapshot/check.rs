@@ -27,12 +27,12 @@ pub struct Target {
 /// Everything that the schema refuses.
 pub fn references(kind: Kind, id: &str, value: &Value) -> Result<Vec<Target>, Vec<Invalid>> {
     let resource = resource::decode(kind, id, value.clone())?;
-    Ok(must_exist(&resource).collect())
+    Ok(must_exist(id, &resource).collect())
 }
 
-fn must_exist(resource: &Resource) -> impl Iterator<Item = Target> {
+fn must_exist(id: &str, resource: &Resource) -> impl Iterator<Item = Target> {
     // Metadata may be there or not.
-    let must = targets(resource).into_iter();
+    let must = targets(id, resource).into_iter();
     let must = must.filter(|((kind, _), _)| *kind != Kind::PluginMetadata);
     must.map(|((kind, id), path)| Target { kind, id, path })
 }
@@ -65,7 +65,7 @@ impl Compiler {
         let mut value = value.clone();
         self.open_keys(kind, &mut value);
         let resource = resource::decode(kind, id, value)?;
-        let missing = must_exist(&resource)
+        let missing = must_exist(id, &resource)
             .filter(|target| !self.latest.contains_key(&(target.kind, target.id.clone())));
         let missing: Vec<Invalid> = missing.map(|target| target.missing()).collect();
         if !missing.is_empty() {
@@ -95,6 +95,7 @@ impl Compiler {
                 workshop.plugins(&source, &group.plugins, None).map(drop)
             }
             Resource::GlobalRule(rule) => workshop.plugins(&source, &rule.plugins, None).map(drop),
+            Resource::Credential(credential) => workshop.credential(&id, credential).map(drop),
             Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
             Resource::Route(route) => workshop.route(&id, route).map(drop),
         }
@@ -175,7 +176,7 @@ fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option
             continue;
         };
         let fields = match (&entry.consumer, kind) {
-            (Some(consumer), Kind::Consumer) => consumer.encrypted,
+            (Some(consumer), Kind::Consumer | Kind::Credential) => consumer.encrypted,
             _ => entry.encrypted,
         };
         for field in fields {

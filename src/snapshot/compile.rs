@@ -133,7 +133,7 @@ impl Compiler {
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for (kind, _) in self.latest.keys() {
-            *counts.entry(kind.dir()).or_default() += 1;
+            *counts.entry(kind.name()).or_default() += 1;
         }
         counts
     }
@@ -230,7 +230,7 @@ impl Compiler {
     fn compile(&mut self, mut dirty: BTreeMap<Key, Why>) {
         let mut frees_credentials = false;
         while let Some((key, why)) = dirty.pop_first() {
-            frees_credentials |= key.0 == Kind::Consumer;
+            frees_credentials |= matches!(key.0, Kind::Consumer | Kind::Credential);
             let resource = match why {
                 Why::Changed(None) => {
                     self.good.remove(&key);
@@ -307,9 +307,10 @@ impl Compiler {
         read.and_then(|resource| self.take(key, &resource, true)).is_ok()
     }
 
-    /// A consumer that was refused because another had its credential may have it now.
+    /// A consumer or a credential that was refused because another had the same may have it now.
     fn retry_consumers(&mut self) {
-        let refused = self.rejected.keys().filter(|key| key.0 == Kind::Consumer);
+        let known_by = |key: &&Key| matches!(key.0, Kind::Consumer | Kind::Credential);
+        let refused = self.rejected.keys().filter(known_by);
         let refused: Vec<Key> =
             refused.filter(|key| !self.unreadable.contains(*key)).cloned().collect();
         for key in refused {
@@ -336,7 +337,7 @@ impl Compiler {
     /// Notes what a resource refers to, and compiles it. With `also`, or when an older version
     /// goes on being served, that is besides what it referred to before.
     fn take(&mut self, key: &Key, resource: &Resource, also: bool) -> Result<(), Vec<Invalid>> {
-        let targets = targets(resource).into_iter().map(|(target, _)| target).collect();
+        let targets = targets(&key.1, resource).into_iter().map(|(target, _)| target).collect();
         let secrets = self.secrets.clone();
         let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
         let outcome = self.put(key, resource, &mut resolver);
@@ -378,6 +379,7 @@ impl Compiler {
             Kind::GlobalRule => self.parts.globals.contains_key(id),
             Kind::ConsumerGroup => self.parts.consumer_groups.contains_key(id),
             Kind::Consumer => self.parts.consumers.contains_key(id),
+            Kind::Credential => self.parts.credentials.contains_key(id),
             Kind::Route => self.parts.routes.contains_key(id),
         }
     }
@@ -468,6 +470,12 @@ impl Compiler {
                 }
                 self.parts.consumers.insert(id.clone(), part);
             }
+            Resource::Credential(credential) => {
+                let part = workshop.credential(id, credential)?;
+                self.remove_credential(id);
+                self.current.consumers.insert(&part.consumer, &part.credentials);
+                self.parts.credentials.insert(id.clone(), part);
+            }
             Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
             Resource::Route(route) => {
                 let part = workshop.route(id, route)?;
@@ -507,7 +515,11 @@ impl Compiler {
                 self.join_globals();
             }
             Kind::ConsumerGroup => drop(self.parts.consumer_groups.remove(id)),
-            Kind::Consumer => self.remove_consumer(id),
+            Kind::Consumer => {
+                self.remove_consumer(id);
+                self.remove_credentials_of(id);
+            }
+            Kind::Credential => self.remove_credential(id),
             Kind::Route => self.remove_route(id),
         }
     }
@@ -531,8 +543,24 @@ impl Compiler {
 
     fn remove_consumer(&mut self, id: &str) {
         if let Some(part) = self.parts.consumers.remove(id) {
-            self.current.consumers.remove(id, &part.credentials);
+            self.current.consumers.remove(&part.consumer, &part.credentials);
             self.current.consumer_chains.remove(id);
+        }
+    }
+
+    /// Nobody may be taken for a consumer that is gone, also when its credentials are still stored.
+    fn remove_credentials_of(&mut self, consumer: &str) {
+        let start: Arc<str> = resource::credential::store_id(consumer, "").into();
+        let after = self.parts.credentials.range(start.clone()..).map(|(id, _)| id);
+        let theirs: Vec<_> = after.take_while(|id| id.starts_with(&*start)).cloned().collect();
+        for id in theirs {
+            self.remove_credential(&id);
+        }
+    }
+
+    fn remove_credential(&mut self, id: &str) {
+        if let Some(part) = self.parts.credentials.remove(id) {
+            self.current.consumers.remove(&part.consumer, &part.credentials);
         }
     }
 

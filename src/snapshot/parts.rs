@@ -48,6 +48,8 @@ pub(super) struct Parts {
     pub(super) globals: BTreeMap<Arc<str>, Plugins>,
     pub(super) consumer_groups: HashMap<Arc<str>, Plugins>,
     pub(super) consumers: HashMap<Arc<str>, ConsumerPart>,
+    /// By id in the store, so that those of one consumer stand together.
+    pub(super) credentials: BTreeMap<Arc<str>, CredentialPart>,
     pub(super) routes: HashMap<Arc<str>, RoutePart>,
 }
 
@@ -62,8 +64,17 @@ pub(super) struct ConsumerPart {
     plugins: Plugins,
     /// Its plugins over those of its group.
     pub(super) chain: Chain,
-    pub(super) credentials: Vec<(&'static str, Arc<str>)>,
+    pub(super) credentials: Credentials,
 }
+
+pub(super) struct CredentialPart {
+    /// The consumer as this credential makes it known.
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) credentials: Credentials,
+}
+
+/// Credentials, each a plugin's name and the value that a request shows.
+type Credentials = Vec<(&'static str, Arc<str>)>;
 
 pub(super) struct RoutePart {
     pub(super) matcher: Matcher,
@@ -199,12 +210,77 @@ impl Workshop<'_, '_> {
                 vec![Invalid::new("/group_id", group, expected)]
             })?),
         };
-        let resolved = self.resolver.plugins(&written.plugins);
+        let (credentials, others) = self.credentials(&written.plugins)?;
+        let old = self.parts.consumers.get(id);
+        let plugins = self.plugins(&source, &others, old.map(|old| &old.plugins))?;
+        // A consumer may take over what one of its own credentials has.
+        self.refuse_shared(&credentials, |owner| *owner.name == *id)?;
+        let header = |text: &str| HeaderValue::try_from(text).ok();
+        let username = header(&written.username).ok_or_else(|| {
+            vec![Invalid::new("/username", &written.username, "text that fits a header")]
+        })?;
+        // The name's identity keys metric series, so it stays.
+        let name = old.map_or_else(|| id.into(), |old| old.consumer.name.clone());
+        Ok(ConsumerPart {
+            consumer: Arc::new(Consumer {
+                name,
+                username,
+                custom_id: written.labels.get("custom_id").and_then(|value| header(value)),
+                credential_id: None,
+                group_id: written.group_id.as_ref().map(|group| group.0.clone()),
+            }),
+            chain: Chain::merge([&plugins].into_iter().chain(group)),
+            plugins,
+            credentials,
+        })
+    }
+
+    /// Compiles the credential with `id` in the store: `jack/credentials/1`.
+    pub(super) fn credential(
+        &mut self,
+        id: &str,
+        written: &resource::Credential,
+    ) -> Result<CredentialPart, Wrong> {
+        let consumer = resource::credential::split(id)
+            .and_then(|(name, own)| Some((self.parts.consumers.get(name)?, own)));
+        let (consumer, own) = consumer.ok_or_else(|| {
+            vec![Invalid::new("/id", id, "the name of a consumer that is there, and an id")]
+        })?;
+        let (credentials, others) = self.credentials(&written.plugins)?;
+        let refused = others.into_keys().map(|name| {
+            let expected = "a plugin that authenticates: a credential has no others";
+            Invalid::new(format!("/plugins/{name}"), name, expected)
+        });
+        let refused: Wrong = refused.collect();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let own = HeaderValue::try_from(own)
+            .map_err(|_| vec![Invalid::new("/id", own, "text that fits a header")])?;
+        self.refuse_shared(&credentials, |owner| {
+            owner.name == consumer.consumer.name && owner.credential_id.as_ref() == Some(&own)
+        })?;
+        let consumer = Consumer {
+            name: consumer.consumer.name.clone(),
+            username: consumer.consumer.username.clone(),
+            custom_id: consumer.consumer.custom_id.clone(),
+            group_id: consumer.consumer.group_id.clone(),
+            credential_id: Some(own),
+        };
+        Ok(CredentialPart { consumer: Arc::new(consumer), credentials })
+    }
+
+    /// The credentials among a consumer's plugins, and the plugins that are none.
+    fn credentials(
+        &mut self,
+        written: &resource::fields::Plugins,
+    ) -> Result<(Credentials, resource::fields::Plugins), Wrong> {
+        let resolved = self.resolver.plugins(written);
         self.resolver.finish()?;
         let mut credentials = Vec::new();
         let mut others = resource::fields::Plugins::new();
         let mut wrong = Vec::new();
-        for (name, config) in &written.plugins {
+        for (name, config) in written {
             let Some(entry) = registry::find(name) else {
                 wrong.push(chain::unknown(name));
                 continue;
@@ -221,41 +297,22 @@ impl Workshop<'_, '_> {
                 }
             }
         }
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        let old = self.parts.consumers.get(id);
-        let plugins = self.plugins(&source, &others, old.map(|old| &old.plugins))?;
-        self.refuse_shared_credentials(id, &credentials)?;
-        let header = |text: &str| HeaderValue::try_from(text).ok();
-        let username = header(&written.username).ok_or_else(|| {
-            vec![Invalid::new("/username", &written.username, "text that fits a header")]
-        })?;
-        // The name's identity keys metric series, so it stays.
-        let name = old.map_or_else(|| id.into(), |old| old.consumer.name.clone());
-        Ok(ConsumerPart {
-            consumer: Arc::new(Consumer {
-                name,
-                username,
-                custom_id: written.labels.get("custom_id").and_then(|value| header(value)),
-                group_id: written.group_id.as_ref().map(|group| group.0.clone()),
-            }),
-            chain: Chain::merge([&plugins].into_iter().chain(group)),
-            plugins,
-            credentials,
-        })
+        if wrong.is_empty() { Ok((credentials, others)) } else { Err(wrong) }
     }
 
     /// Two consumers with one key would make either of them the other.
-    fn refuse_shared_credentials(
+    fn refuse_shared(
         &self,
-        id: &str,
         credentials: &[(&'static str, Arc<str>)],
+        is_own: impl Fn(&Consumer) -> bool,
     ) -> Result<(), Wrong> {
         for (plugin, value) in credentials {
             let owner = self.consumers.by_credential(plugin, value);
-            if let Some(owner) = owner.filter(|owner| *owner.name != *id) {
-                let expected = format!("a credential that consumer {} does not have", owner.name);
+            if let Some(owner) = owner.filter(|owner| !is_own(owner)) {
+                let of = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
+                let of = of.map(|id| format!("credential {id} of ")).unwrap_or_default();
+                let expected =
+                    format!("a credential that {of}consumer {} does not have", owner.name);
                 let path = format!("/plugins/{plugin}");
                 return Err(vec![Invalid::new(path, "a credential (not shown)", expected)]);
             }

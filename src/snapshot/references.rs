@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::resource::fields::Plugins;
-use crate::resource::{Invalid, Kind, Resource};
+use crate::resource::{Id, Invalid, Kind, Resource, credential};
 use crate::secret::{Lookup, Reference, Secrets};
 
 /// A resource's place: kind and id.
@@ -63,10 +63,10 @@ impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
     }
 }
 
-/// The resources that `resource` refers to, each with the property that does.
-pub(super) fn targets(resource: &Resource) -> Vec<(Key, &'static str)> {
+/// The resources that `resource`, stored under `id`, refers to, each with the property that does.
+pub(super) fn targets(id: &str, resource: &Resource) -> Vec<(Key, &'static str)> {
     let mut targets = Vec::new();
-    let mut add = |kind: Kind, id: &Option<crate::resource::Id>, path: &'static str| {
+    let mut add = |kind: Kind, id: &Option<Id>, path: &'static str| {
         if let Some(id) = id {
             targets.push(((kind, id.0.clone()), path));
         }
@@ -90,6 +90,10 @@ pub(super) fn targets(resource: &Resource) -> Vec<(Key, &'static str)> {
         Resource::Consumer(consumer) => {
             add(Kind::ConsumerGroup, &consumer.group_id, "/group_id");
         }
+        Resource::Credential(_) => {
+            let consumer = credential::split(id).map(|(consumer, _)| Id(consumer.into()));
+            add(Kind::Consumer, &consumer, "/id");
+        }
         Resource::Upstream(upstream) => {
             add(Kind::Ssl, &client_cert(upstream), "/tls/client_cert_id");
         }
@@ -107,6 +111,7 @@ pub(super) fn plugins(resource: &Resource) -> Option<&Plugins> {
         Resource::Route(route) => Some(&route.plugins),
         Resource::Service(service) => Some(&service.plugins),
         Resource::Consumer(consumer) => Some(&consumer.plugins),
+        Resource::Credential(credential) => Some(&credential.plugins),
         Resource::GlobalRule(rule) => Some(&rule.plugins),
         Resource::PluginConfig(config) => Some(&config.plugins),
         Resource::ConsumerGroup(group) => Some(&group.plugins),

@@ -18,9 +18,7 @@ async fn lists_nothing_and_everything_of_a_kind() {
         assert_eq!(rig.get(dir).await.expect(200), json!({"list": [], "total": 0}));
     }
     rig.put("consumers", json!({"username": "jack"})).await.expect(201);
-    let credential = json!({"plugins": {}}).to_string().into();
-    let any = crate::store::Expect::Any;
-    rig.store.put("consumers/jack/credentials/1", credential, any, None).await.unwrap();
+    rig.put("consumers/jack/credentials/1", json!({"plugins": {}})).await.expect(201);
     let got = rig.get("consumers").await.expect(200);
     assert_eq!(got["total"], 1);
     let item = &got["list"][0];
