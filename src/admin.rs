@@ -208,7 +208,14 @@ fn lacks(kind: Kind, method: &str) -> bool {
                 | Kind::ConsumerGroup
                 | Kind::PluginMetadata
         ),
-        "PATCH" => matches!(kind, Kind::Consumer | Kind::Credential | Kind::PluginMetadata),
+        "PATCH" => matches!(
+            kind,
+            Kind::Consumer
+                | Kind::Credential
+                | Kind::PluginMetadata
+                | Kind::Proto
+                | Kind::StreamRoute
+        ),
         _ => false,
     }
 }

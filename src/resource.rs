@@ -9,11 +9,13 @@ pub mod credential;
 pub mod hidden;
 pub mod keyring;
 pub mod plugin_holder;
+pub mod proto;
 pub mod route;
 pub mod schema;
 pub mod secret;
 pub mod service;
 pub mod ssl;
+pub mod stream_route;
 pub mod upstream;
 
 use std::fmt;
@@ -27,17 +29,20 @@ pub use self::consumer::Consumer;
 pub use self::credential::Credential;
 pub use self::keyring::Keyring;
 pub use self::plugin_holder::{ConsumerGroup, GlobalRule, PluginConfig, PluginMetadata};
+pub use self::proto::Proto;
 pub use self::route::Route;
-pub use self::secret::Vault;
+pub use self::secret::Secret;
 pub use self::service::Service;
 pub use self::ssl::Ssl;
+pub use self::stream_route::StreamRoute;
 pub use self::upstream::Upstream;
 use schema::Validator;
 
 /// A decoded resource.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resource {
-    Secret(Vault),
+    Secret(Secret),
+    Proto(Proto),
     Ssl(Ssl),
     Upstream(Box<Upstream>),
     Service(Box<Service>),
@@ -48,6 +53,7 @@ pub enum Resource {
     Consumer(Consumer),
     Credential(Credential),
     Route(Box<Route>),
+    StreamRoute(Box<StreamRoute>),
 }
 
 /// One thing a user wrote that cannot be used, named so that the user can mend it.
@@ -98,6 +104,7 @@ impl std::error::Error for Invalid {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Secret,
+    Proto,
     PluginMetadata,
     Ssl,
     Upstream,
@@ -108,14 +115,16 @@ pub enum Kind {
     Consumer,
     Credential,
     Route,
+    StreamRoute,
 }
 
 // === impl Kind ===
 
 impl Kind {
     /// Every kind, in the order in which a full load compiles them (what is referred to first).
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Secret,
+        Self::Proto,
         Self::PluginMetadata,
         Self::Ssl,
         Self::Upstream,
@@ -126,12 +135,14 @@ impl Kind {
         Self::Consumer,
         Self::Credential,
         Self::Route,
+        Self::StreamRoute,
     ];
 
     /// The folder of this kind under the store's prefix. Credentials lie below their consumers.
     pub const fn dir(self) -> &'static str {
         match self {
             Self::Secret => "secrets",
+            Self::Proto => "protos",
             Self::Ssl => "ssls",
             Self::Upstream => "upstreams",
             Self::Service => "services",
@@ -141,6 +152,7 @@ impl Kind {
             Self::ConsumerGroup => "consumer_groups",
             Self::Consumer | Self::Credential => "consumers",
             Self::Route => "routes",
+            Self::StreamRoute => "stream_routes",
         }
     }
 
@@ -229,16 +241,17 @@ pub fn parse(value: &[u8]) -> Result<Value, Invalid> {
 /// Everything the schema refuses.
 pub fn decode(kind: Kind, id: &str, value: Value) -> Result<Resource, Vec<Invalid>> {
     validate(kind, id, &value)?;
-    read(kind, value)
+    read(kind, id, value)
 }
 
 /// The same for a value that the schema has admitted before.
 ///
 /// # Errors
 /// What the schema admits and the type does not hold: the two disagree.
-pub fn read(kind: Kind, value: Value) -> Result<Resource, Vec<Invalid>> {
+pub fn read(kind: Kind, id: &str, value: Value) -> Result<Resource, Vec<Invalid>> {
     Ok(match kind {
-        Kind::Secret => Resource::Secret(typed(value)?),
+        Kind::Secret => Resource::Secret(secret::read(id, value)?),
+        Kind::Proto => Resource::Proto(typed(value)?),
         Kind::Ssl => Resource::Ssl(typed(value)?),
         Kind::Upstream => Resource::Upstream(typed(value)?),
         Kind::Service => Resource::Service(typed(value)?),
@@ -249,6 +262,7 @@ pub fn read(kind: Kind, value: Value) -> Result<Resource, Vec<Invalid>> {
         Kind::Consumer => Resource::Consumer(typed(value)?),
         Kind::Credential => Resource::Credential(typed(value)?),
         Kind::Route => Resource::Route(typed(value)?),
+        Kind::StreamRoute => Resource::StreamRoute(typed(value)?),
     })
 }
 
@@ -258,11 +272,7 @@ pub fn read(kind: Kind, value: Value) -> Result<Resource, Vec<Invalid>> {
 /// Everything that is wrong with it.
 pub fn validate(kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
     if kind == Kind::Secret {
-        let manager = id.split('/').next().unwrap_or_default();
-        if manager != Vault::MANAGER {
-            let expected = "vault: the other secret managers are not there yet";
-            return Err(vec![Invalid::new("/id", manager, expected)]);
-        }
+        return secret::validate(id, value);
     }
     validator(kind).check(value)
 }
@@ -276,7 +286,8 @@ fn validator(kind: Kind) -> &'static Validator {
     static VALIDATORS: LazyLock<[Validator; Kind::ALL.len()]> = LazyLock::new(|| {
         Kind::ALL.map(|kind| {
             Validator::new(match kind {
-                Kind::Secret => schema::for_type::<Vault>(),
+                Kind::Secret => schema::for_type::<secret::Vault>(),
+                Kind::Proto => schema::for_type::<Proto>(),
                 Kind::Ssl => schema::for_type::<Ssl>(),
                 Kind::Upstream => schema::for_type::<Upstream>(),
                 Kind::Service => schema::for_type::<Service>(),
@@ -287,6 +298,7 @@ fn validator(kind: Kind) -> &'static Validator {
                 Kind::Consumer => schema::for_type::<Consumer>(),
                 Kind::Credential => schema::for_type::<Credential>(),
                 Kind::Route => schema::for_type::<Route>(),
+                Kind::StreamRoute => schema::for_type::<StreamRoute>(),
             })
         })
     });
@@ -355,6 +367,13 @@ mod tests {
             (Kind::GlobalRule, json!({"id": "1", "plugins": {"prometheus": {}}})),
             (Kind::PluginConfig, json!({"id": 1, "plugins": {}, "desc": "x"})),
             (Kind::PluginMetadata, json!({"log_format": {}})),
+            (Kind::Proto, json!({"content": "syntax = \"proto3\";"})),
+            (
+                Kind::StreamRoute,
+                json!({"server_port": 9100, "remote_addr": "127.0.0.0/8", "sni": "*.a.com",
+                "upstream": upstream, "protocol": {"name": "redis", "logger": [{"name": "syslog",
+                "conf": {}}]}}),
+            ),
         ] {
             assert_eq!(check(kind, value.clone()), Vec::<String>::new(), "{kind:?} {value}");
         }
@@ -381,6 +400,9 @@ mod tests {
             (Kind::Secret, json!({"uri": "127.0.0.1", "prefix": "p", "token": "t"}), "\"uri\""),
             (Kind::Consumer, json!({"username": "a b"}), "\"username\""),
             (Kind::GlobalRule, json!({"plugins": {}}), "\"id\""),
+            (Kind::Proto, json!({"content": ""}), "\"content\": expected at least 1"),
+            (Kind::StreamRoute, json!({"server_port": 0}), "\"server_port\": expected at least 1"),
+            (Kind::StreamRoute, json!({"uri": "/"}), "\"uri\""),
             (
                 Kind::Credential,
                 json!({"plugins": {"key-auth": {"key": "k"}, "jwt-auth": {}}}),
@@ -408,7 +430,7 @@ mod tests {
         for strange in ["consumers/jack/credentials/", "consumers/jack/credentials/1/2"] {
             assert_eq!(Kind::of_key(strange), None);
         }
-        assert_eq!(Kind::of_key("protos/1"), None);
+        assert_eq!(Kind::of_key("nothings/1"), None);
         assert_eq!(Kind::of_key("routes"), None);
     }
 }

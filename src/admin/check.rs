@@ -86,12 +86,18 @@ impl Admin {
             let still = self.compiler.lock().users_of(kind, id).contains(&user);
             if let (true, Some((user, user_id))) = (still, Kind::of_key(&user)) {
                 let this = match kind {
-                    Kind::Service => "service directly".to_owned(),
-                    _ => noun(kind).to_owned(),
+                    Kind::Service => "service directly",
+                    Kind::StreamRoute => {
+                        return Err(Answer::bad(format!(
+                            "can not delete this stream route directly, stream route [{user_id}] \
+                             is still using it as superior_id"
+                        )));
+                    }
+                    _ => noun(kind),
                 };
+                let user = noun(user).replace(' ', "_");
                 return Err(Answer::bad(format!(
-                    "can not delete this {this}, {} [{user_id}] is still using it now",
-                    noun(user)
+                    "can not delete this {this}, {user} [{user_id}] is still using it now"
                 )));
             }
         }

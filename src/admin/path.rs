@@ -4,7 +4,7 @@ use super::answer::Answer;
 use crate::resource::{Kind, credential};
 
 /// Kinds of APISIX that this version does not serve.
-const UNSERVED: [&str; 3] = ["stream_routes", "protos", "graphql_cost_decorations"];
+const UNSERVED: [&str; 1] = ["graphql_cost_decorations"];
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -153,6 +153,8 @@ pub(super) fn noun(kind: Kind) -> &'static str {
         Kind::Consumer => "consumer",
         Kind::Credential => "credential",
         Kind::Route => "route",
+        Kind::StreamRoute => "stream route",
+        Kind::Proto => "proto",
     }
 }
 
@@ -196,7 +198,10 @@ mod tests {
             ("/other", Target::Elsewhere),
             ("/apisix/adminx/routes", Target::Elsewhere),
             ("/apisix/admin/routs/1", Target::Unknown(text("routs"))),
-            ("/apisix/admin/stream_routes/1", Target::Unserved(text("stream_routes"))),
+            (
+                "/apisix/admin/services/1/graphql_cost_decorations",
+                Target::Unserved(text("graphql_cost_decorations")),
+            ),
             ("/apisix/admin/plugins/list", Target::PluginNames),
             ("/apisix/admin/plugins", Target::Plugins(None)),
             ("/apisix/admin/plugins/key-auth", Target::Plugins(Some(text("key-auth")))),

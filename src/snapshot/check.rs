@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::compile::{Compiler, check_metadata};
 use super::parts::Workshop;
-use super::references::{Resolver, targets};
+use super::references::{MAY_BE_ABSENT, Resolver, targets};
 use crate::plugin::registry;
 use crate::resource::{self, Invalid, Kind, Resource};
 use crate::secret::Reference;
@@ -31,9 +31,8 @@ pub fn references(kind: Kind, id: &str, value: &Value) -> Result<Vec<Target>, Ve
 }
 
 fn must_exist(id: &str, resource: &Resource) -> impl Iterator<Item = Target> {
-    // Metadata may be there or not.
     let must = targets(id, resource).into_iter();
-    let must = must.filter(|((kind, _), _)| *kind != Kind::PluginMetadata);
+    let must = must.filter(|(_, path)| *path != MAY_BE_ABSENT);
     must.map(|((kind, id), path)| Target { kind, id, path })
 }
 
@@ -83,7 +82,8 @@ impl Compiler {
         let source = format!("{}/{id}", kind.dir());
         let id: Arc<str> = id.into();
         match &resource {
-            Resource::Secret(_) => Ok(()),
+            Resource::Secret(_) | Resource::Proto(_) => Ok(()),
+            Resource::StreamRoute(route) => workshop.stream_route(&id, route).map(drop),
             Resource::PluginMetadata(metadata) => check_metadata(&id, &metadata.0.clone().into()),
             Resource::Ssl(ssl) => workshop.ssl(&id, ssl).map(drop),
             Resource::Upstream(upstream) => workshop.upstream(&source, upstream, None).map(drop),
@@ -128,7 +128,15 @@ impl Compiler {
     pub fn hide(&self, kind: Kind, value: &mut Value) {
         const HIDDEN: &str = "(hidden)";
         each_encrypted(kind, value, |_| Some(HIDDEN.to_owned()));
-        for key in ["/tls/client_key", "/upstream/tls/client_key", "/key", "/token"] {
+        for key in [
+            "/tls/client_key",
+            "/upstream/tls/client_key",
+            "/key",
+            "/token",
+            "/secret_access_key",
+            "/session_token",
+            "/auth_config/private_key",
+        ] {
             if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
                 let is_reference = slot.as_str().and_then(Reference::parse).is_some();
                 // `key` of an upstream is what chash hashes.
@@ -156,7 +164,9 @@ fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) 
     let upstream = match kind {
         Kind::Ssl => return change(value),
         Kind::Upstream => value.pointer_mut("/tls/client_key"),
-        Kind::Route | Kind::Service => value.pointer_mut("/upstream/tls/client_key"),
+        Kind::Route | Kind::Service | Kind::StreamRoute => {
+            value.pointer_mut("/upstream/tls/client_key")
+        }
         _ => None,
     };
     if let Some(slot) = upstream {

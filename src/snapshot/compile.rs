@@ -14,7 +14,7 @@ use super::parts::{Parts, SslPart, Workshop};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::Chain;
-use crate::resource::{self, Invalid, Keyring, Kind, Resource};
+use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
@@ -262,7 +262,7 @@ impl Compiler {
                 Why::Touched => match self.latest.get(&key) {
                     Some(bytes) => self
                         .open_stored(key.0, bytes)
-                        .and_then(|value| resource::read(key.0, value)),
+                        .and_then(|value| resource::read(key.0, &key.1, value)),
                     None => continue,
                 },
             };
@@ -279,7 +279,9 @@ impl Compiler {
                     let after = self.parts.upstreams.get(&key.1);
                     let same = before.zip(after).is_some_and(|(old, new)| Arc::ptr_eq(&old, new));
                     if key.0 != Kind::Upstream || !same {
-                        touch(&mut dirty, self.users.of(&key));
+                        // Stream routes may name each other in a circle; nothing is compiled of it.
+                        let users = self.users.of(&key).filter(|user| user.0 != key.0);
+                        touch(&mut dirty, users);
                     }
                 }
                 Err(reasons) => {
@@ -302,7 +304,7 @@ impl Compiler {
             return false;
         };
         let value = self.open_stored(key.0, &good);
-        let read = value.and_then(|value| resource::read(key.0, value));
+        let read = value.and_then(|value| resource::read(key.0, &key.1, value));
         // If not even that can be, it is served as it was.
         read.and_then(|resource| self.take(key, &resource, true)).is_ok()
     }
@@ -318,7 +320,7 @@ impl Compiler {
                 continue;
             };
             let value = self.open_stored(key.0, bytes);
-            let read = value.and_then(|value| resource::read(key.0, value));
+            let read = value.and_then(|value| resource::read(key.0, &key.1, value));
             if read.and_then(|resource| self.take(&key, &resource, false)).is_ok() {
                 self.good.remove(&key);
                 self.rejected.remove(&key);
@@ -370,7 +372,7 @@ impl Compiler {
 
     fn is_served(&self, (kind, id): &Key) -> bool {
         match kind {
-            Kind::Secret => false,
+            Kind::Secret | Kind::Proto => false,
             Kind::PluginMetadata => self.parts.metadata.contains_key(id),
             Kind::Ssl => self.parts.served.contains_key(id) || self.parts.clients.contains_key(id),
             Kind::Upstream => self.parts.upstreams.contains_key(id),
@@ -381,6 +383,7 @@ impl Compiler {
             Kind::Consumer => self.parts.consumers.contains_key(id),
             Kind::Credential => self.parts.credentials.contains_key(id),
             Kind::Route => self.parts.routes.contains_key(id),
+            Kind::StreamRoute => self.parts.stream_routes.contains_key(id),
         }
     }
 
@@ -401,7 +404,10 @@ impl Compiler {
             dry: self.dry,
         };
         match resource {
-            Resource::Secret(vault) => self.secrets.set_manager(id, vault),
+            Resource::Secret(Secret::Vault(vault)) => self.secrets.set_manager(id, vault),
+            // References to them say that they cannot be read.
+            Resource::Secret(Secret::Aws(_) | Secret::Gcp(_)) => {}
+            Resource::Proto(_) => say_not_acted_on(&source),
             Resource::PluginMetadata(metadata) => {
                 let value = metadata.0.clone().into();
                 check_metadata(id, &value)?;
@@ -476,6 +482,11 @@ impl Compiler {
                 self.current.consumers.insert(&part.consumer, &part.credentials);
                 self.parts.credentials.insert(id.clone(), part);
             }
+            Resource::StreamRoute(route) => {
+                let protocol = workshop.stream_route(id, route)?;
+                say_not_acted_on(&source);
+                self.parts.stream_routes.insert(id.clone(), protocol);
+            }
             Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
             Resource::Route(route) => {
                 let part = workshop.route(id, route)?;
@@ -502,6 +513,8 @@ impl Compiler {
         }
         match kind {
             Kind::Secret => self.secrets.remove_manager(id),
+            Kind::Proto => {}
+            Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
             Kind::Ssl => {
                 self.remove_ssl(id);
@@ -586,6 +599,10 @@ fn touch<'k>(dirty: &mut BTreeMap<Key, Why>, users: impl Iterator<Item = &'k Key
     for user in users {
         dirty.entry(user.clone()).or_insert(Why::Touched);
     }
+}
+
+fn say_not_acted_on(resource: &str) {
+    tracing::warn!(resource, "stored, but this version does not act on resources of its kind yet");
 }
 
 pub(super) fn check_metadata(id: &str, value: &serde_json::Value) -> Result<(), Vec<Invalid>> {

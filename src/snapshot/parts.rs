@@ -51,6 +51,8 @@ pub(super) struct Parts {
     /// By id in the store, so that those of one consumer stand together.
     pub(super) credentials: BTreeMap<Arc<str>, CredentialPart>,
     pub(super) routes: HashMap<Arc<str>, RoutePart>,
+    /// The protocol of each stream route, as far as it names one.
+    pub(super) stream_routes: HashMap<Arc<str>, Option<String>>,
 }
 
 pub(super) struct ServicePart {
@@ -396,6 +398,38 @@ impl Workshop<'_, '_> {
         Ok(RoutePart { matcher, route: Arc::new(route), plugins })
     }
 
+    /// Checks a stream route, which nothing serves yet; gives its protocol.
+    pub(super) fn stream_route(
+        &self,
+        id: &Arc<str>,
+        written: &resource::StreamRoute,
+    ) -> Result<Option<String>, Wrong> {
+        let mut wrong: Wrong = written.plugins.keys().map(|name| chain::unknown(name)).collect();
+        for (text, path) in
+            [(&written.remote_addr, "/remote_addr"), (&written.server_addr, "/server_addr")]
+        {
+            wrong.extend(text.as_ref().and_then(|text| network(text, path).err()));
+        }
+        if let Some(protocol) = &written.protocol
+            && let Some(superior) = &protocol.superior_id
+        {
+            let path = "/protocol/superior_id";
+            let of = self.parts.stream_routes.get(&superior.0).and_then(Option::as_ref);
+            if superior.0 == *id {
+                let expected = "another stream route: it can not set itself as superior_id";
+                wrong.push(Invalid::new(path, superior, expected));
+            } else if let Some(of) = of.filter(|of| **of != protocol.name) {
+                let expected = format!("a stream route of protocol {}, not {of}", protocol.name);
+                wrong.push(Invalid::new(path, superior, expected));
+            }
+        }
+        if wrong.is_empty() {
+            Ok(written.protocol.as_ref().map(|protocol| protocol.name.clone()))
+        } else {
+            Err(wrong)
+        }
+    }
+
     pub(super) fn ssl(&mut self, id: &Arc<str>, written: &resource::Ssl) -> Result<SslPart, Wrong> {
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
@@ -501,12 +535,14 @@ fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Ti
 }
 
 fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
-    let network = |text: &String| {
-        let parsed = text.parse().ok();
-        let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        parsed.ok_or_else(|| vec![Invalid::new("/remote_addr", text, "an IP address or a CIDR")])
-    };
-    written.client_addresses().map(network).collect()
+    let all = written.client_addresses().map(|text| network(text, "/remote_addr"));
+    all.collect::<Result<_, _>>().map_err(|invalid| vec![invalid])
+}
+
+fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
+    let parsed = text.parse().ok();
+    let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    parsed.ok_or_else(|| Invalid::new(path, text, "an IP address or a CIDR"))
 }
 
 fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {

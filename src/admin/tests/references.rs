@@ -86,6 +86,56 @@ async fn keeps_what_is_in_use() {
 }
 
 #[tokio::test]
+async fn looks_into_stream_routes_and_plugins_too() {
+    let rig = Rig::new().await;
+    for (body, said) in [
+        (json!({"upstream_id": "9"}), "\"upstream_id\""),
+        (json!({"service_id": 9}), "\"service_id\""),
+        (json!({"protocol": {"name": "redis", "superior_id": "9"}}), "protocol/superior_id"),
+        (json!({"plugins": {"mqtt-proxy": {}}}), "unknown plugin [mqtt-proxy]"),
+        (json!({"remote_addr": "127.0.0.0/99"}), "\"remote_addr\""),
+    ] {
+        rig.put("stream_routes/1", body).await.refused(400, said);
+    }
+    rig.put("upstreams/1", upstream()).await.expect(201);
+    rig.put("services/1", json!({})).await.expect(201);
+    let redis = |more: serde_json::Value| {
+        let mut protocol = json!({"name": "redis"});
+        protocol.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"upstream_id": "1", "service_id": "1", "protocol": protocol})
+    };
+    rig.put("stream_routes/1", redis(json!({}))).await.expect(201);
+    rig.put("stream_routes/1", redis(json!({"superior_id": "1"})))
+        .await
+        .refused(400, "can not set itself as superior_id");
+    rig.put("stream_routes/2", redis(json!({"superior_id": 1, "name": "dubbo"})))
+        .await
+        .refused(400, "a stream route of protocol dubbo, not redis");
+    rig.put("stream_routes/2", json!({"protocol": {"name": "redis", "superior_id": 1}}))
+        .await
+        .expect(201);
+    // In a circle, which ends.
+    rig.put("stream_routes/1", redis(json!({"superior_id": "2"}))).await.expect(200);
+    for (path, user) in [
+        ("upstreams/1", "stream_route [1] is still using it now"),
+        ("services/1", "stream_route [1] is still using it now"),
+        ("stream_routes/1", "stream route [2] is still using it as superior_id"),
+    ] {
+        rig.delete(path).await.refused(400, user);
+    }
+    rig.delete("stream_routes/1?force=true").await.expect(200);
+    rig.delete("services/1").await.expect(200);
+    // Plugins that this version does not have name things that others on the store need.
+    let split = json!({"rules": [{"weighted_upstreams": [{"upstream_id": 1, "weight": 1}]}]});
+    let plugins = json!({"traffic-split": split, "grpc-transcode": {"proto_id": "1"}});
+    let theirs = json!({"uri": "/", "plugins": plugins}).to_string().into();
+    rig.store.put("routes/theirs", theirs, Expect::Absent, None).await.unwrap();
+    rig.put("protos/1", json!({"content": "x"})).await.expect(201);
+    rig.delete("upstreams/1").await.refused(400, "route [theirs] is still using it now");
+    rig.delete("protos/1").await.refused(400, "route [theirs] is still using it now");
+}
+
+#[tokio::test]
 async fn gives_a_plugin_to_one_global_rule_and_a_key_to_one_consumer() {
     let rig = Rig::new().await;
     let rule = json!({"plugins": {"prometheus": {}}});
