@@ -17,7 +17,7 @@ use crate::plugin::registry;
 use crate::plugin::{Build, Shared};
 use crate::resource::{self, Invalid};
 use crate::router::{Matcher, Methods};
-use crate::tls::{Served, ServerSpec};
+use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
 
 /// What is the same for every compile.
@@ -434,12 +434,8 @@ impl Workshop<'_, '_> {
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
-            let place = |field: &str| match index {
-                0 => format!("/{field}"),
-                more => format!("/{field}s/{}", more - 1),
-            };
-            let cert = self.resolver.text(cert, &place("cert"));
-            let key = self.resolver.text(key.expose(), &place("key"));
+            let cert = self.resolver.text(cert, &pair_path("cert", index));
+            let key = self.resolver.text(key.expose(), &pair_path("key", index));
             resolved.extend(cert.zip(key));
         }
         let client_ca = written.client.as_ref();
@@ -468,24 +464,44 @@ impl Workshop<'_, '_> {
             client_ca: client_ca.as_deref(),
             http2: self.settings.http2,
         };
-        let served = Served::new(&spec).map_err(|error| {
-            use crate::tls::TlsError as E;
-            let (path, value, expected) = match &error {
-                E::Certificate(reason) => ("/cert", "a certificate (not shown)", reason.clone()),
-                E::Key(reason) => ("/key", "a key (not shown)", reason.clone()),
-                E::Mismatch => {
-                    let expected =
-                        "the private key of the certificate in cert; this one does not match";
-                    ("/key", "a key (not shown)", expected.to_owned())
-                }
-                E::Authorities(reason) => ("/client/ca", "authorities", reason.clone()),
-                E::Protocols(reason) => ("/ssl_protocols", "protocols", reason.clone()),
-                E::Rustls(error) => ("", "the ssl object", error.to_string()),
-            };
-            vec![Invalid::new(path, value, expected)]
-        })?;
+        let served = Served::new(&spec).map_err(|error| vec![tls_problem(&error)])?;
         let names = written.all_snis().cloned().collect();
         Ok(SslPart::Server(names, Arc::new(served)))
+    }
+}
+
+/// Where `field` of one of an ssl object's pairs is written: `/cert`, then `/certs/0`.
+fn pair_path(field: &str, index: usize) -> String {
+    match index {
+        0 => format!("/{field}"),
+        more => format!("/{field}s/{}", more - 1),
+    }
+}
+
+fn tls_problem(error: &TlsError) -> Invalid {
+    let (index, error) = match error {
+        TlsError::Pair { index, error } => (*index, &**error),
+        other => (0, other),
+    };
+    let cert = || pair_path("cert", index);
+    let key = || pair_path("key", index);
+    match error {
+        TlsError::Certificate(reason) => {
+            Invalid::new(cert(), "a certificate (not shown)", reason.clone())
+        }
+        TlsError::Key(reason) => Invalid::new(key(), "a key (not shown)", reason.clone()),
+        TlsError::Mismatch => {
+            let of = cert();
+            let of = of.trim_start_matches('/');
+            let expected =
+                format!("the private key of the certificate in {of}; this one does not match");
+            Invalid::new(key(), "a key (not shown)", expected)
+        }
+        TlsError::Authorities(reason) => Invalid::new("/client/ca", "authorities", reason.clone()),
+        TlsError::Protocols(reason) => Invalid::new("/ssl_protocols", "protocols", reason.clone()),
+        TlsError::Pair { .. } | TlsError::Rustls(_) => {
+            Invalid::new("", "the ssl object", error.to_string())
+        }
     }
 }
 
