@@ -4,6 +4,7 @@
 //! and its defaults. Plugin configs stay JSON here: this room knows no plugin.
 
 pub mod fields;
+pub mod checks;
 pub mod consumer;
 pub mod credential;
 pub mod hidden;
@@ -350,7 +351,14 @@ mod tests {
                 Kind::Upstream,
                 json!({"nodes": [{"host": "a", "port": 80, "weight": 1}],
                 "timeout": {"connect": 0.5, "send": 1, "read": 1}, "scheme": "https",
-                "keepalive_pool": {"size": 4}, "checks": {"active": {"http_path": "/"}}}),
+                "keepalive_pool": {"size": 4}, "checks": {
+                    "active": {"type": "https", "timeout": 1.5, "concurrency": 10,
+                        "host": "a.com", "port": 8443, "http_path": "/", "req_headers": ["A: b"],
+                        "https_verify_certificate": false,
+                        "healthy": {"interval": 2, "http_statuses": [200], "successes": 1},
+                        "unhealthy": {"interval": 1, "http_failures": 2, "timeouts": 1}},
+                    "passive": {"type": "http", "healthy": {"successes": 0},
+                        "unhealthy": {"tcp_failures": 0, "http_statuses": [500]}}}}),
             ),
             (Kind::Consumer, json!({"username": "jack", "plugins": {"key-auth": {"key": "k"}}})),
             (
@@ -395,6 +403,22 @@ mod tests {
                 "upstream/nodes",
             ),
             (Kind::Upstream, json!({}), "nodes, or service_name"),
+            (
+                Kind::Upstream,
+                json!({"nodes": {}, "checks": {"active": {"healthy": {"successes": 0}}}}),
+                "\"checks/active/healthy/successes\": expected at least 1, got 0",
+            ),
+            (
+                Kind::Service,
+                json!({"upstream": {"nodes": {}, "checks": {"passive": {}}}}),
+                "\"upstream/checks/active\"",
+            ),
+            (
+                Kind::Upstream,
+                json!({"nodes": {}, "checks": {"active": {"http_method": "FETCH",
+                "unhealthy": {"http_statuses": [200, 600]}}}}),
+                "\"checks/active/unhealthy/http_statuses/1\": expected at most 599, got 600",
+            ),
             (Kind::Ssl, json!({"cert": "x", "key": "y".repeat(64), "sni": "a"}), "\"cert\""),
             (Kind::Ssl, json!({"cert": "c".repeat(128), "key": "k".repeat(64)}), "sni and snis"),
             (Kind::Secret, json!({"uri": "127.0.0.1", "prefix": "p", "token": "t"}), "\"uri\""),
