@@ -19,6 +19,10 @@ pub(super) enum Target {
     Schema(String),
     /// `schema/validate/{resource}`.
     Validate(String),
+    /// `plugins/reload`.
+    Reload,
+    /// `configs/validate`.
+    ValidateConfigs,
     /// A resource, or all of a kind.
     Resource(Place),
     /// A kind that this version does not serve.
@@ -56,6 +60,8 @@ impl Target {
         };
         match (*first, more) {
             ("plugins", ["list"]) => Self::PluginNames,
+            ("plugins", ["reload"]) => Self::Reload,
+            ("configs", ["validate"]) => Self::ValidateConfigs,
             ("plugins", names) | ("schema", ["plugins", names @ ..]) => {
                 Self::Plugins(names.first().map(|name| (*name).to_owned()))
             }

@@ -2,7 +2,7 @@
 //!
 //! Source: APISIX `admin/plugins.lua`, `admin/schema.lua`, `docs/en/latest/admin-api.md#plugin`.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::Admin;
@@ -65,6 +65,17 @@ pub(super) fn schema_of(name: &str) -> Answered {
         Some(kind) => Ok(Answer::json(resource::schema(kind).clone())),
         None => Err(Answer::bad(format!("not found schema: {name}"))),
     }
+}
+
+/// Answers a wish to load the plugins again. There is nothing to do: they are part of the program,
+/// and which of them may be used is read at the start.
+pub(super) fn reload(method: &Method) -> Answered {
+    if method == Method::PUT {
+        return Ok(Answer::text("done").with_status(StatusCode::OK));
+    }
+    let message =
+        format!("please use PUT method to reload the plugins, {method} method is not allowed.");
+    Err(Answer::error(StatusCode::METHOD_NOT_ALLOWED, message))
 }
 
 /// Checks a body by the schema of a kind alone: neither references nor plugins are looked at.

@@ -1,6 +1,7 @@
 //! The Admin API against the embedded store and a compiler that follows it.
 
 mod auth;
+mod configs;
 mod credentials;
 mod patch;
 mod plugins;

@@ -70,6 +70,27 @@ impl Compiler {
         if !missing.is_empty() {
             return Err(missing);
         }
+        self.check_resource(kind, id, &resource)
+    }
+
+    /// As [`Compiler::check`], but for what `value` refers to: that may come with it.
+    ///
+    /// # Errors
+    /// Everything else that is wrong with it.
+    pub fn check_alone(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+        let mut value = value.clone();
+        self.open_keys(kind, &mut value);
+        let mut resource = resource::decode(kind, id, value)?;
+        forget_references(&mut resource);
+        self.check_resource(kind, id, &resource)
+    }
+
+    fn check_resource(
+        &self,
+        kind: Kind,
+        id: &str,
+        resource: &Resource,
+    ) -> Result<(), Vec<Invalid>> {
         let mut resolver = Resolver::new(None);
         let mut workshop = Workshop {
             settings: &self.settings,
@@ -81,7 +102,7 @@ impl Compiler {
         };
         let source = format!("{}/{id}", kind.dir());
         let id: Arc<str> = id.into();
-        match &resource {
+        match resource {
             Resource::Secret(_) | Resource::Proto(_) => Ok(()),
             Resource::StreamRoute(route) => workshop.stream_route(&id, route).map(drop),
             Resource::PluginMetadata(metadata) => check_metadata(&id, &metadata.0.clone().into()),
@@ -95,6 +116,10 @@ impl Compiler {
                 workshop.plugins(&source, &group.plugins, None).map(drop)
             }
             Resource::GlobalRule(rule) => workshop.plugins(&source, &rule.plugins, None).map(drop),
+            // Whose it is has been looked at, where that was asked.
+            Resource::Credential(credential) if !self.parts.has_consumer_of(&id) => {
+                workshop.credential_values(credential).map(drop)
+            }
             Resource::Credential(credential) => workshop.credential(&id, credential).map(drop),
             Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
             Resource::Route(route) => workshop.route(&id, route).map(drop),
@@ -156,6 +181,39 @@ impl Compiler {
         let target = (kind, Arc::from(id));
         let users = self.users.of(&target);
         users.map(|(kind, id)| format!("{}/{id}", kind.dir())).collect()
+    }
+}
+
+/// Takes away what a resource refers to by id.
+fn forget_references(resource: &mut Resource) {
+    let forget_certificate = |upstream: &mut Option<resource::Upstream>| {
+        if let Some(tls) = upstream.as_mut().and_then(|upstream| upstream.tls.as_mut()) {
+            tls.client_cert_id = None;
+        }
+    };
+    match resource {
+        Resource::Route(route) => {
+            (route.upstream_id, route.service_id, route.plugin_config_id) = (None, None, None);
+            forget_certificate(&mut route.upstream);
+        }
+        Resource::StreamRoute(route) => {
+            (route.upstream_id, route.service_id) = (None, None);
+            if let Some(protocol) = &mut route.protocol {
+                protocol.superior_id = None;
+            }
+            forget_certificate(&mut route.upstream);
+        }
+        Resource::Service(service) => {
+            service.upstream_id = None;
+            forget_certificate(&mut service.upstream);
+        }
+        Resource::Upstream(upstream) => {
+            if let Some(tls) = &mut upstream.tls {
+                tls.client_cert_id = None;
+            }
+        }
+        Resource::Consumer(consumer) => consumer.group_id = None,
+        _ => {}
     }
 }
 

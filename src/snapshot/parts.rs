@@ -98,6 +98,16 @@ pub(super) struct Workshop<'w, 's> {
 
 type Wrong = Vec<Invalid>;
 
+// === impl Parts ===
+
+impl Parts {
+    /// Whether the consumer is there that the credential with `id` in the store is of.
+    pub(super) fn has_consumer_of(&self, id: &str) -> bool {
+        let consumer = resource::credential::split(id).map(|(consumer, _)| consumer);
+        consumer.is_some_and(|consumer| self.consumers.contains_key(consumer))
+    }
+}
+
 // === impl Workshop ===
 
 impl Workshop<'_, '_> {
@@ -248,15 +258,7 @@ impl Workshop<'_, '_> {
         let (consumer, own) = consumer.ok_or_else(|| {
             vec![Invalid::new("/id", id, "the name of a consumer that is there, and an id")]
         })?;
-        let (credentials, others) = self.credentials(&written.plugins)?;
-        let refused = others.into_keys().map(|name| {
-            let expected = "a plugin that authenticates: a credential has no others";
-            Invalid::new(format!("/plugins/{name}"), name, expected)
-        });
-        let refused: Wrong = refused.collect();
-        if !refused.is_empty() {
-            return Err(refused);
-        }
+        let credentials = self.credential_values(written)?;
         let own = HeaderValue::try_from(own)
             .map_err(|_| vec![Invalid::new("/id", own, "text that fits a header")])?;
         self.refuse_shared(&credentials, |owner| {
@@ -270,6 +272,20 @@ impl Workshop<'_, '_> {
             credential_id: Some(own),
         };
         Ok(CredentialPart { consumer: Arc::new(consumer), credentials })
+    }
+
+    /// What a request shows of a credential, which has no other plugins.
+    pub(super) fn credential_values(
+        &mut self,
+        written: &resource::Credential,
+    ) -> Result<Credentials, Wrong> {
+        let (credentials, others) = self.credentials(&written.plugins)?;
+        let refused = others.into_keys().map(|name| {
+            let expected = "a plugin that authenticates: a credential has no others";
+            Invalid::new(format!("/plugins/{name}"), name, expected)
+        });
+        let refused: Wrong = refused.collect();
+        if refused.is_empty() { Ok(credentials) } else { Err(refused) }
     }
 
     /// The credentials among a consumer's plugins, and the plugins that are none.
