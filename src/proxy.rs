@@ -12,6 +12,7 @@ mod roster;
 mod request;
 mod path;
 mod forwarded;
+mod overlays;
 mod pipeline;
 mod exchange;
 mod forward;
@@ -96,6 +97,7 @@ struct Current {
 struct Held {
     snapshot: Arc<Snapshot>,
     consumers: Rc<Consumers>,
+    overlays: overlays::Overlays,
 }
 
 // === impl AccessLine ===
@@ -227,6 +229,10 @@ impl Worker {
 
 impl Held {
     fn new(snapshot: Arc<Snapshot>) -> Rc<Self> {
-        Rc::new(Self { consumers: Rc::new(snapshot.consumers.clone()), snapshot })
+        Rc::new(Self {
+            consumers: Rc::new(snapshot.consumers.clone()),
+            overlays: overlays::Overlays::default(),
+            snapshot,
+        })
     }
 }
