@@ -90,5 +90,11 @@ async fn filters_by_name_label_uri_and_reference() {
     ] {
         assert_eq!(ids(&rig, &format!("routes?{query}")).await, found, "{query}");
     }
+    rig.put("stream_routes/1", json!({"upstream_id": "1"})).await.expect(201);
+    rig.put("stream_routes/2", json!({"service_id": "1"})).await.expect(201);
+    assert_eq!(ids(&rig, "stream_routes?filter=service_id%3D1").await, ["2"]);
+    // `total` is of what was found, a page of it.
+    let got = rig.get("routes?name=o&page=2&page_size=10").await.expect(200);
+    assert_eq!(got, json!({"list": [], "total": 2}));
     rig.get("routes?name=(").await.refused(400, "invalid argument name");
 }
