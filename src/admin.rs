@@ -9,6 +9,7 @@
 mod answer;
 mod auth;
 mod check;
+mod configs;
 mod patch;
 mod path;
 mod plugins;
@@ -163,6 +164,9 @@ impl Admin {
             Target::Unserved(kind) => return Err(Answer::unserved_kind(kind)),
             _ => {}
         }
+        if target == Target::Reload {
+            return plugins::reload(method);
+        }
         let body = request::body(&head.headers, body).await?;
         let call = Call {
             caller,
@@ -177,6 +181,7 @@ impl Admin {
             (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), &args),
             (Target::Schema(name), "GET") => plugins::schema_of(&name),
             (Target::Validate(kind), "POST") => plugins::validate(&kind, body),
+            (Target::ValidateConfigs, "POST") => self.validate_configs(body),
             (Target::Resource(place), method) => {
                 if lacks(place.kind, method) {
                     return Err(not_supported(&place, method));
@@ -201,12 +206,21 @@ fn lacks(kind: Kind, method: &str) -> bool {
         "POST" => matches!(
             kind,
             Kind::Consumer
+                | Kind::Credential
                 | Kind::Secret
                 | Kind::GlobalRule
                 | Kind::PluginConfig
+                | Kind::ConsumerGroup
                 | Kind::PluginMetadata
         ),
-        "PATCH" => matches!(kind, Kind::Consumer | Kind::PluginMetadata),
+        "PATCH" => matches!(
+            kind,
+            Kind::Consumer
+                | Kind::Credential
+                | Kind::PluginMetadata
+                | Kind::Proto
+                | Kind::StreamRoute
+        ),
         _ => false,
     }
 }

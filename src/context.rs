@@ -176,11 +176,15 @@ impl Ctx {
     pub fn attach(&mut self, consumer: Arc<Consumer>) {
         let headers = &mut self.request.headers;
         headers.insert("x-consumer-username", consumer.username.clone());
-        match &consumer.custom_id {
-            Some(custom_id) => headers.insert("x-consumer-custom-id", custom_id.clone()),
-            None => headers.remove("x-consumer-custom-id"),
-        };
-        headers.remove("x-credential-identifier");
+        for (name, value) in [
+            ("x-consumer-custom-id", &consumer.custom_id),
+            ("x-credential-identifier", &consumer.credential_id),
+        ] {
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(name),
+            };
+        }
         self.consumer = Some(consumer);
     }
 

@@ -14,6 +14,7 @@ mod roster;
 mod request;
 mod path;
 mod forwarded;
+mod overlays;
 mod pipeline;
 mod exchange;
 mod forward;
@@ -101,6 +102,7 @@ struct Current {
 struct Held {
     snapshot: Arc<Snapshot>,
     consumers: Rc<Consumers>,
+    overlays: overlays::Overlays,
 }
 
 // === impl AccessLine ===
@@ -245,6 +247,10 @@ fn date() -> [u8; 29] {
 
 impl Held {
     fn new(snapshot: Arc<Snapshot>) -> Rc<Self> {
-        Rc::new(Self { consumers: Rc::new(snapshot.consumers.clone()), snapshot })
+        Rc::new(Self {
+            consumers: Rc::new(snapshot.consumers.clone()),
+            overlays: overlays::Overlays::default(),
+            snapshot,
+        })
     }
 }

@@ -26,6 +26,8 @@ pub struct Secret(Arc<str>);
 pub enum SecretError {
     #[error("no secret manager {0} is configured")]
     NoManager(String),
+    #[error("{0}: this version cannot read from AWS and Google Cloud yet, only from Vault")]
+    Unsupported(String),
     #[error("environment variable {0} is not set")]
     NoVariable(String),
     #[error("{place} holds no field {field}")]
@@ -65,7 +67,10 @@ impl SecretError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
-            Self::NoManager(_) | Self::NoVariable(_) | Self::NoField { .. } => false,
+            Self::NoManager(_)
+            | Self::Unsupported(_)
+            | Self::NoVariable(_)
+            | Self::NoField { .. } => false,
         }
     }
 }

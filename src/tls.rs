@@ -29,6 +29,8 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Why certificates cannot be served or used. Never holds key material.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    #[error("certificate {index}: {error}")]
+    Pair { index: usize, error: Box<TlsError> },
     #[error("certificate: {0}")]
     Certificate(String),
     #[error("private key: {0}")]

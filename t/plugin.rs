@@ -64,6 +64,60 @@ async fn key_auth_lets_consumers_pass_and_tells_nodes_who_they_are() {
 }
 
 #[tokio::test]
+async fn a_credential_lets_its_consumer_pass_and_is_told_to_nodes() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    gateway.put("/consumers", json!({ "username": "jack" })).await;
+    let credential = json!({ "plugins": { "key-auth": { "key": "one" } } });
+    gateway.put("/consumers/jack/credentials/first", credential).await;
+    lets_jack_pass(&gateway, &origin).await;
+    let request = gateway.client().get(gateway.http_url("/headers")).header("apikey", "one");
+    let request = request.header("x-credential-identifier", "forged");
+    let told: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(told["headers"]["x-consumer-username"], "jack");
+    assert_eq!(told["headers"]["x-credential-identifier"], "first");
+    let path = "/consumers/jack/credentials/first";
+    assert_eq!(gateway.admin("DELETE", path, None).await.0, 200);
+    crate::support::eventually("jack is refused", || async {
+        keyed(&gateway, "/headers", Some("one")).await.status() == 401
+    })
+    .await;
+}
+
+/// Waits until a request of jack's is counted against `limit`.
+async fn jack_is_limited_to(gateway: &Gateway, limit: &str) {
+    crate::support::eventually(&format!("jack is limited to {limit}"), || async {
+        let response = keyed(gateway, "/headers", Some("one")).await;
+        response.headers().get("x-ratelimit-limit").is_some_and(|told| told == limit)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_consumer_groups_plugins_go_before_the_routes_and_after_the_consumers() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    let limit = |count: u32| json!({ "count": count, "time_window": 600, "key": "remote_addr" });
+    let group = |count: u32| json!({ "plugins": { "limit-count": limit(count) } });
+    let jack = |plugins: Value| json!({ "username": "jack", "group_id": "g", "plugins": plugins });
+    gateway.put("/consumer_groups/g", group(2000)).await;
+    gateway.put("/consumers", jack(json!({ "key-auth": { "key": "one" } }))).await;
+    let rewrite = json!({ "headers": { "set": { "X-Group": "$consumer_group_id" } } });
+    let plugins = json!({ "key-auth": {}, "limit-count": limit(1000), "proxy-rewrite": rewrite });
+    let route = json!({ "uri": "/headers", "plugins": plugins, "upstream": upstream(&origin) });
+    gateway.put_route("1", route).await;
+    jack_is_limited_to(&gateway, "2000").await;
+    let told: Value = keyed(&gateway, "/headers", Some("one")).await.json().await.unwrap();
+    assert_eq!(told["headers"]["x-group"], "g");
+    // A change of the group reaches those who are in it.
+    gateway.put("/consumer_groups/g", group(3000)).await;
+    jack_is_limited_to(&gateway, "3000").await;
+    let own = json!({ "key-auth": { "key": "one" }, "limit-count": limit(4000) });
+    gateway.put("/consumers", jack(own)).await;
+    jack_is_limited_to(&gateway, "4000").await;
+}
+
+#[tokio::test]
 async fn limit_count_counts_and_keeps_its_count_over_other_changes() {
     let origin = Origin::start().await;
     let gateway = Gateway::start().await;

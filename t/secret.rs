@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::resource::Vault;
+use sluice::resource::secret::Vault;
 use sluice::secret::{Lookup, Reference, SecretError, Secrets, Settings};
 use tokio::sync::mpsc::UnboundedReceiver;
 

@@ -53,6 +53,11 @@ impl Answer {
         Self { body: Body::Text(text), ..Self::empty(StatusCode::BAD_REQUEST) }
     }
 
+    /// The same with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// `status` with `{"error_msg": message}`.
     pub(super) fn error(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, ..Self::json(json!({ "error_msg": message.into() })) }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Admin;
 use super::answer::Answer;
-use super::path::noun;
+use super::path::{noun, own_id};
 use super::read::id_text;
 use crate::resource::{Invalid, Kind};
 use crate::snapshot::check::references;
@@ -34,10 +34,6 @@ impl Admin {
                 Some(entry) => newest = newest.max(entry.mod_revision),
                 None => missing.push(target.missing()),
             }
-        }
-        if let (Kind::Consumer, Some(group)) = (kind, value.get("group_id")) {
-            let expected = "nothing: consumer groups are not served yet";
-            missing.push(Invalid::new("/group_id", group, expected));
         }
         if !missing.is_empty() {
             return Err(Answer::invalid(&missing));
@@ -73,8 +69,8 @@ impl Admin {
 
     /// Whether `kind/id` may be deleted: nobody refers to it.
     pub(super) async fn check_unused(&self, kind: Kind, id: &str) -> Result<(), Answer> {
-        // Plugins do without their metadata.
-        if kind == Kind::PluginMetadata {
+        // Plugins do without their metadata; a consumer's credentials go with it.
+        if matches!(kind, Kind::PluginMetadata | Kind::Consumer) {
             return Ok(());
         }
         self.catch_up().await;
@@ -90,12 +86,18 @@ impl Admin {
             let still = self.compiler.lock().users_of(kind, id).contains(&user);
             if let (true, Some((user, user_id))) = (still, Kind::of_key(&user)) {
                 let this = match kind {
-                    Kind::Service => "service directly".to_owned(),
-                    _ => noun(kind).to_owned(),
+                    Kind::Service => "service directly",
+                    Kind::StreamRoute => {
+                        return Err(Answer::bad(format!(
+                            "can not delete this stream route directly, stream route [{user_id}] \
+                             is still using it as superior_id"
+                        )));
+                    }
+                    _ => noun(kind),
                 };
+                let user = noun(user).replace(' ', "_");
                 return Err(Answer::bad(format!(
-                    "can not delete this {this}, {} [{user_id}] is still using it now",
-                    noun(user)
+                    "can not delete this {this}, {user} [{user_id}] is still using it now"
                 )));
             }
         }
@@ -140,7 +142,7 @@ pub(super) fn refuse_times(value: &Value) -> Result<(), Answer> {
 /// 400: the body's `id` is another than the path's.
 pub(super) fn same_id(kind: Kind, id: &str, value: &Value) -> Result<(), Answer> {
     match value.get("id") {
-        Some(written) if id_text(written) != id => {
+        Some(written) if id_text(written) != own_id(kind, id) => {
             Err(Answer::bad(format!("wrong {} id", noun(kind))))
         }
         _ => Ok(()),

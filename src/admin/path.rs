@@ -1,11 +1,10 @@
 //! Paths of the Admin API: what each asks for.
 
 use super::answer::Answer;
-use crate::resource::Kind;
+use crate::resource::{Kind, credential};
 
 /// Kinds of APISIX that this version does not serve.
-const UNSERVED: [&str; 5] =
-    ["stream_routes", "protos", "consumer_groups", "credentials", "graphql_cost_decorations"];
+const UNSERVED: [&str; 1] = ["graphql_cost_decorations"];
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +19,10 @@ pub(super) enum Target {
     Schema(String),
     /// `schema/validate/{resource}`.
     Validate(String),
+    /// `plugins/reload`.
+    Reload,
+    /// `configs/validate`.
+    ValidateConfigs,
     /// A resource, or all of a kind.
     Resource(Place),
     /// A kind that this version does not serve.
@@ -34,9 +37,9 @@ pub(super) enum Target {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) kind: Kind,
-    /// Of a secret: the manager.
-    pub(super) manager: Option<String>,
-    /// As in the store; a secret's begins with its manager.
+    /// What it lies below: a secret's manager, a credential's consumer.
+    pub(super) parent: Option<String>,
+    /// As in the store, with the parent before it where there is one.
     pub(super) id: Option<String>,
     /// What follows: the property that PATCH changes.
     pub(super) rest: Vec<String>,
@@ -57,6 +60,8 @@ impl Target {
         };
         match (*first, more) {
             ("plugins", ["list"]) => Self::PluginNames,
+            ("plugins", ["reload"]) => Self::Reload,
+            ("configs", ["validate"]) => Self::ValidateConfigs,
             ("plugins", names) | ("schema", ["plugins", names @ ..]) => {
                 Self::Plugins(names.first().map(|name| (*name).to_owned()))
             }
@@ -64,7 +69,10 @@ impl Target {
             ("schema", names) => {
                 Self::Schema(names.first().copied().unwrap_or_default().to_owned())
             }
-            ("consumers" | "services", [_, sub, ..]) if UNSERVED.contains(sub) => {
+            ("consumers", [consumer, "credentials", more @ ..]) => {
+                Self::Resource(Place::below(Kind::Credential, consumer, more))
+            }
+            ("services", [_, sub, ..]) if UNSERVED.contains(sub) => {
                 Self::Unserved((*sub).to_owned())
             }
             (kind, _) if UNSERVED.contains(&kind) => Self::Unserved(kind.to_owned()),
@@ -80,20 +88,38 @@ impl Target {
 
 impl Place {
     fn of(kind: Kind, segments: &[&str]) -> Self {
-        let (manager, segments) = match (kind, segments) {
-            (Kind::Secret, [manager, more @ ..]) => (Some(*manager), more),
-            (_, segments) => (None, segments),
-        };
-        let id = segments.first().map(|id| match manager {
-            Some(manager) => format!("{manager}/{id}"),
-            None => (*id).to_owned(),
-        });
-        Self {
-            kind,
-            manager: manager.map(str::to_owned),
-            id,
-            rest: segments.iter().skip(1).map(|segment| (*segment).to_owned()).collect(),
+        match (kind, segments) {
+            (Kind::Secret, [manager, more @ ..]) => Self::below(kind, manager, more),
+            (_, segments) => Self { kind, parent: None, id: None, rest: Vec::new() }.at(segments),
         }
+    }
+
+    fn below(kind: Kind, parent: &str, segments: &[&str]) -> Self {
+        let parent = Some(parent.to_owned());
+        Self { kind, parent, id: None, rest: Vec::new() }.at(segments)
+    }
+
+    /// Takes the id and what follows it from the end of a path.
+    fn at(mut self, segments: &[&str]) -> Self {
+        if let [id, rest @ ..] = segments {
+            self.id = Some(self.store_id(id));
+            self.rest = rest.iter().map(|segment| (*segment).to_owned()).collect();
+        }
+        self
+    }
+
+    /// The id in the store of the resource that is called `own` at this place.
+    pub(super) fn store_id(&self, own: &str) -> String {
+        match (self.kind, &self.parent) {
+            (Kind::Credential, Some(consumer)) => credential::store_id(consumer, own),
+            (_, Some(parent)) => format!("{parent}/{own}"),
+            (_, None) => own.to_owned(),
+        }
+    }
+
+    /// What the keys of all that stand at this place begin with.
+    pub(super) fn prefix(&self) -> String {
+        format!("{}/{}", self.kind.dir(), self.store_id(""))
     }
 
     /// The id, where the call is of one resource.
@@ -111,6 +137,14 @@ impl Place {
     }
 }
 
+/// The id that the body has of what is stored under `id`: a credential's is without its consumer.
+pub(super) fn own_id(kind: Kind, id: &str) -> &str {
+    match kind {
+        Kind::Credential => credential::split(id).map_or(id, |(_, own)| own),
+        _ => id,
+    }
+}
+
 /// What a kind is called in messages.
 pub(super) fn noun(kind: Kind) -> &'static str {
     match kind {
@@ -121,8 +155,12 @@ pub(super) fn noun(kind: Kind) -> &'static str {
         Kind::Service => "service",
         Kind::PluginConfig => "plugin config",
         Kind::GlobalRule => "global rule",
+        Kind::ConsumerGroup => "consumer group",
         Kind::Consumer => "consumer",
+        Kind::Credential => "credential",
         Kind::Route => "route",
+        Kind::StreamRoute => "stream route",
+        Kind::Proto => "proto",
     }
 }
 
@@ -152,6 +190,9 @@ mod tests {
         check("/apisix/admin/secrets/vault", Kind::Secret, None, &[]);
         check("/apisix/admin/secrets/vault/1/token", Kind::Secret, Some("vault/1"), &["token"]);
         check("/apisix/admin/consumers/jack", Kind::Consumer, Some("jack"), &[]);
+        let credential = "/apisix/admin/consumers/jack/credentials/1";
+        check(credential, Kind::Credential, Some("jack/credentials/1"), &[]);
+        check("/apisix/admin/consumers/jack/credentials", Kind::Credential, None, &[]);
     }
 
     #[test]
@@ -163,8 +204,10 @@ mod tests {
             ("/other", Target::Elsewhere),
             ("/apisix/adminx/routes", Target::Elsewhere),
             ("/apisix/admin/routs/1", Target::Unknown(text("routs"))),
-            ("/apisix/admin/stream_routes/1", Target::Unserved(text("stream_routes"))),
-            ("/apisix/admin/consumers/a/credentials/b", Target::Unserved(text("credentials"))),
+            (
+                "/apisix/admin/services/1/graphql_cost_decorations",
+                Target::Unserved(text("graphql_cost_decorations")),
+            ),
             ("/apisix/admin/plugins/list", Target::PluginNames),
             ("/apisix/admin/plugins", Target::Plugins(None)),
             ("/apisix/admin/plugins/key-auth", Target::Plugins(Some(text("key-auth")))),

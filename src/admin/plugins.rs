@@ -2,7 +2,7 @@
 //!
 //! Source: APISIX `admin/plugins.lua`, `admin/schema.lua`, `docs/en/latest/admin-api.md#plugin`.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::Admin;
@@ -60,16 +60,27 @@ impl Admin {
 
 /// The schema of a kind, by its folder's name or as APISIX calls it: `route`, `plugin_config`.
 pub(super) fn schema_of(name: &str) -> Answered {
-    let is_called = |kind: &Kind| kind.dir() == name || noun(*kind).replace(' ', "_") == name;
+    let is_called = |kind: &Kind| kind.name() == name || noun(*kind).replace(' ', "_") == name;
     match Kind::ALL.into_iter().find(is_called) {
         Some(kind) => Ok(Answer::json(resource::schema(kind).clone())),
         None => Err(Answer::bad(format!("not found schema: {name}"))),
     }
 }
 
+/// Answers a wish to load the plugins again. There is nothing to do: they are part of the program,
+/// and which of them may be used is read at the start.
+pub(super) fn reload(method: &Method) -> Answered {
+    if method == Method::PUT {
+        return Ok(Answer::text("done").with_status(StatusCode::OK));
+    }
+    let message =
+        format!("please use PUT method to reload the plugins, {method} method is not allowed.");
+    Err(Answer::error(StatusCode::METHOD_NOT_ALLOWED, message))
+}
+
 /// Checks a body by the schema of a kind alone: neither references nor plugins are looked at.
 pub(super) fn validate(dir: &str, body: Option<Value>) -> Answered {
-    let Some(kind) = Kind::of_dir(dir) else {
+    let Some(kind) = Kind::of_name(dir) else {
         return Err(Answer::unknown_kind(dir));
     };
     let body = body.ok_or_else(|| Answer::bad("missing configurations"))?;

@@ -2,6 +2,7 @@
 //!
 //! Source: APISIX `admin/resource.lua`, `admin/v3_adapter.lua`.
 
+use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -38,24 +39,41 @@ impl Admin {
     async fn list(&self, place: &Place, args: &Args) -> Answered {
         let filter = Filter::of(place.kind, args)?;
         let page = page(args)?;
-        let prefix = match &place.manager {
-            Some(manager) => format!("{}/{manager}/", place.kind.dir()),
-            None => format!("{}/", place.kind.dir()),
-        };
-        let mut entries = self.store.list(&prefix).await?.entries;
-        // What lies below a resource, such as a consumer's credentials, is none itself.
-        entries.retain(|entry| Kind::of_key(&entry.key).is_some());
+        let mut entries = self.store.list(&place.prefix()).await?.entries;
+        // What lies below a resource, such as a consumer's credentials, is of another kind.
+        let is_one = |kind: Kind| kind == place.kind;
+        entries.retain(|entry| Kind::of_key(&entry.key).is_some_and(|(kind, _)| is_one(kind)));
+        if let (Kind::Credential, Some(consumer), true) =
+            (place.kind, &place.parent, entries.is_empty())
+        {
+            self.must_have_consumer(consumer).await?;
+        }
         if page.is_some() {
             entries.sort_by_key(|entry| entry.create_revision);
         }
-        let all = entries.iter().map(|entry| self.shown(place.kind, entry));
-        let mut list: Vec<Value> = all.filter(|shown| filter.admits(&shown["value"])).collect();
-        let total = list.len();
+        if !filter.admits_all() {
+            entries.retain(|entry| {
+                let value: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+                filter.admits(&value)
+            });
+        }
+        let total = entries.len();
         if let Some((page, size)) = page {
             let from = (page - 1).saturating_mul(size).min(total);
-            list = list.drain(from..total.min(from + size)).collect();
+            entries.truncate(from.saturating_add(size));
+            entries.drain(..from);
         }
+        // Decoded and decrypted is only what is shown.
+        let list: Vec<Value> = entries.iter().map(|entry| self.shown(place.kind, entry)).collect();
         Ok(Answer::json(json!({ "list": list, "total": total })))
+    }
+
+    /// # Errors
+    /// 404: there is no such consumer.
+    pub(super) async fn must_have_consumer(&self, name: &str) -> Result<(), Answer> {
+        let key = format!("{}/{name}", Kind::Consumer.dir());
+        let found = self.store.get(&key).await?;
+        found.map(drop).ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "consumer not found"))
     }
 
     /// An entry as answers show it: plugins decrypted, private keys of ssl objects left out. What
@@ -93,7 +111,9 @@ impl<'a> Filter<'a> {
         let fields = Args::parse(args.get("filter").unwrap_or_default());
         let mut wanted = Vec::new();
         for (field, value) in fields.iter() {
-            if kind == Kind::Route && ["service_id", "upstream_id"].contains(&field) {
+            if matches!(kind, Kind::Route | Kind::StreamRoute)
+                && ["service_id", "upstream_id"].contains(&field)
+            {
                 wanted.retain(|(known, _)| known != field);
                 wanted.push((field.to_owned(), value.to_owned()));
             } else {
@@ -107,6 +127,11 @@ impl<'a> Filter<'a> {
             label: args.get("label"),
             fields: wanted,
         })
+    }
+
+    /// Whether nothing is asked for, so that nobody needs to look at values.
+    fn admits_all(&self) -> bool {
+        self.name.is_none() && self.uri.is_none() && self.label.is_none() && self.fields.is_empty()
     }
 
     fn admits(&self, value: &Value) -> bool {

@@ -107,7 +107,7 @@ impl Condition {
     }
 }
 
-/// Reads a body of JSON; `None` when there is none.
+/// Reads a body of JSON, or of YAML where it says so; `None` when there is none.
 ///
 /// # Errors
 /// 400: too long, broken off, or no JSON. The body is not repeated: it may hold keys.
@@ -148,12 +148,23 @@ where
     if bytes.is_empty() {
         return Ok(None);
     }
+    let is_yaml = |kind: &str| kind.starts_with("application/yaml");
+    if headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(is_yaml) {
+        return yaml(&bytes).map(Some);
+    }
     let strict = serde_json::from_slice(&bytes);
     let value = strict.or_else(|error| serde_json::from_slice(&escaped(&bytes)).map_err(|_| error));
     value.map(Some).map_err(|error| {
         // The error's own text may quote what it found.
         unusable(&format!("expected JSON at line {}, column {}", error.line(), error.column()))
     })
+}
+
+fn yaml(bytes: &[u8]) -> Result<Value, Answer> {
+    // Neither a snippet nor the error's own text is repeated: they may quote a key.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let text = std::str::from_utf8(bytes).map_err(|error| unusable(&error))?;
+    serde_saphyr::from_str_with_options(text, options).map_err(|_| unusable(&"expected YAML"))
 }
 
 /// The same JSON with the line feeds and other control characters inside its strings escaped.

@@ -1,6 +1,8 @@
 //! The Admin API against the embedded store and a compiler that follows it.
 
 mod auth;
+mod configs;
+mod credentials;
 mod patch;
 mod plugins;
 mod races;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered};
 use super::check::{refuse_times, same_id};
-use super::path::Place;
+use super::path::{Place, own_id};
 use super::read::id_text;
 use super::{Admin, Call};
 use crate::resource::{Invalid, Kind};
@@ -39,6 +39,9 @@ impl Admin {
         let id = settle_id(place, &mut value)?;
         if kind != Kind::PluginMetadata {
             refuse_times(&value)?;
+        }
+        if let (Kind::Credential, Some(consumer)) = (kind, &place.parent) {
+            self.must_have_consumer(consumer).await?;
         }
         self.check(kind, &id, &value).await?;
         if kind == Kind::PluginMetadata {
@@ -181,12 +184,12 @@ fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answer> {
         kind => match &place.id {
             Some(id) => {
                 same_id(kind, id, value)?;
-                value["id"] = json!(id);
+                value["id"] = json!(own_id(kind, id));
                 Ok(id.clone())
             }
             None if kind == Kind::Secret => Err(missing()),
             // A number stays one, as in APISIX.
-            None => value.get("id").map(id_text).ok_or_else(missing),
+            None => value.get("id").map(|own| place.store_id(&id_text(own))).ok_or_else(missing),
         },
     }
 }

@@ -12,6 +12,10 @@ pub struct Consumer {
     pub username: HeaderValue,
     /// The value of `X-Consumer-Custom-ID`: the label `custom_id`.
     pub custom_id: Option<HeaderValue>,
+    /// Id of the consumer's group.
+    pub group_id: Option<Arc<str>>,
+    /// The value of `X-Credential-Identifier`: set when it is known by a credential of its own.
+    pub credential_id: Option<HeaderValue>,
 }
 
 /// Every consumer, by name and by credential. Clones are cheap and share everything.
@@ -48,21 +52,26 @@ impl Consumers {
         self.by_credential.get(&(plugin, value) as &dyn AsCredential)
     }
 
-    /// Adds a consumer with its credentials, each a plugin's name and the credential's value.
+    /// Adds a consumer with its credentials, each a plugin's name and the credential's value; or,
+    /// where it is known by a credential of its own, that one alone.
     pub fn insert(&mut self, consumer: &Arc<Consumer>, credentials: &[(&'static str, Arc<str>)]) {
-        self.by_name.insert(consumer.name.clone(), consumer.clone());
+        if consumer.credential_id.is_none() {
+            self.by_name.insert(consumer.name.clone(), consumer.clone());
+        }
         for (plugin, value) in credentials {
             let credential = Credential { plugin, value: value.clone() };
             self.by_credential.insert(credential, consumer.clone());
         }
     }
 
-    /// Takes a consumer out. A credential that meanwhile belongs to another one stays.
-    pub fn remove(&mut self, name: &str, credentials: &[(&'static str, Arc<str>)]) {
-        self.by_name.remove(name);
+    /// Takes out what was added. A credential that meanwhile belongs to another one stays.
+    pub fn remove(&mut self, consumer: &Arc<Consumer>, credentials: &[(&'static str, Arc<str>)]) {
+        if consumer.credential_id.is_none() {
+            self.by_name.remove(&consumer.name);
+        }
         for (plugin, value) in credentials {
             let owner = self.by_credential(plugin, value);
-            if owner.is_some_and(|owner| &*owner.name == name) {
+            if owner.is_some_and(|owner| Arc::ptr_eq(owner, consumer)) {
                 self.by_credential.remove(&(*plugin, &**value) as &dyn AsCredential);
             }
         }
@@ -116,6 +125,8 @@ mod tests {
             name: name.into(),
             username: HeaderValue::from_str(name).unwrap(),
             custom_id: None,
+            group_id: None,
+            credential_id: None,
         })
     }
 
@@ -133,9 +144,10 @@ mod tests {
     fn removing_a_consumer_leaves_a_credential_that_another_took_over() {
         let mut consumers = Consumers::default();
         let key: [(&'static str, Arc<str>); 1] = [("key-auth", "k1".into())];
-        consumers.insert(&consumer("jack"), &key);
+        let jack = consumer("jack");
+        consumers.insert(&jack, &key);
         consumers.insert(&consumer("rose"), &key);
-        consumers.remove("jack", &key);
+        consumers.remove(&jack, &key);
         assert!(consumers.by_name("jack").is_none());
         assert_eq!(&*consumers.by_credential("key-auth", "k1").unwrap().name, "rose");
     }

@@ -57,6 +57,7 @@ impl Variables for Ctx {
             V::ServiceId => filled(&self.route.service_id),
             V::ServiceName => filled(&self.route.service_name),
             V::ConsumerName => Some(Cow::Borrowed(&*self.consumer.as_ref()?.name)),
+            V::ConsumerGroupId => self.consumer.as_ref()?.group_id.as_deref().map(Cow::Borrowed),
             V::BalancerIp => Some(Cow::Borrowed(&*self.attempts.last()?.node)),
             V::RequestId => borrowed(self.request_id()),
             V::Capture(group) => {

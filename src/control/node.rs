@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Control;
-use crate::resource::Invalid;
+use crate::resource::{Invalid, Kind};
 use crate::secret::Status;
 
 // === impl Control ===
@@ -21,6 +21,8 @@ impl Control {
             "ready": *parts.ready.borrow(),
             "revision": parts.published.load().revision,
             "resources": compiler.counts(),
+            // Stored for other gateways and for the tools; this version does nothing by them.
+            "not_acted_on": [Kind::StreamRoute.name(), Kind::Proto.name()],
             "rejected": compiler.rejected().count(),
             "ignored": compiler.ignored().collect::<Vec<_>>(),
         })

@@ -83,7 +83,7 @@ fn unavailable(reason: &str) -> Answer {
 pub(super) fn schemas() -> Value {
     let singular = |kind: Kind| match kind {
         Kind::PluginMetadata => kind.dir(),
-        kind => kind.dir().trim_end_matches('s'),
+        kind => kind.name().trim_end_matches('s'),
     };
     let main: Map<String, Value> = Kind::ALL
         .into_iter()

@@ -99,7 +99,7 @@ async fn tells_what_is_rejected_and_why() {
     let bench = bench(&[
         ("routes/good", json!({ "uri": "/a", "plugins": {} })),
         ("routes/bad", json!({ "uri": 5, "plugins": {} })),
-        ("protos/1", json!({})),
+        ("nothings/1", json!({})),
     ])
     .await;
     let (_, rejected) = check(&bench, "/v1/rejected").await;
@@ -109,7 +109,8 @@ async fn tells_what_is_rejected_and_why() {
     let (_, status) = check(&bench, "/v1/status").await;
     assert_eq!(status["resources"]["routes"], 1);
     assert_eq!((&status["rejected"], &status["ready"]), (&json!(1), &json!(false)));
-    assert_eq!(status["ignored"], json!(["protos/1"]));
+    assert_eq!(status["not_acted_on"], json!(["stream_routes", "protos"]));
+    assert_eq!(status["ignored"], json!(["nothings/1"]));
     drop(bench.compiler);
 }
 
@@ -171,9 +172,13 @@ async fn tells_of_secrets_and_certificates_without_keys() {
     let issued = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
     let (cert, key) = (issued.cert.pem(), issued.signing_key.serialize_pem());
     let reference = "$secret://vault/none/ssl/cert";
+    let rewrite = json!({ "proxy-rewrite": { "host": "$secret://aws/1/hosts/a" } });
+    let aws = json!({ "uri": "/", "plugins": rewrite });
     let bench = bench(&[
         ("ssls/1", json!({ "sni": "a.com", "cert": cert, "key": key })),
         ("ssls/2", json!({ "sni": "b.com", "cert": reference, "key": reference })),
+        ("secrets/aws/1", json!({ "access_key_id": "a", "secret_access_key": "planted" })),
+        ("routes/aws", aws),
     ])
     .await;
     let (_, told) = check(&bench, "/v1/certificates").await;
@@ -183,11 +188,17 @@ async fn tells_of_secrets_and_certificates_without_keys() {
     assert!(told[0]["not_before"].as_i64() < told[0]["not_after"].as_i64());
     assert_eq!(told.as_array().unwrap().len(), 1);
     assert!(!told.to_string().contains("PRIVATE"), "{told}");
+    let (_, told) = check(&bench, "/v1/rejected").await;
+    let why = told.as_array().unwrap().iter().find(|told| told["key"] == "routes/aws").unwrap();
+    let why = why["reasons"][0]["message"].as_str().unwrap();
+    assert!(why.contains("aws/1: this version cannot read from AWS"), "{why}");
     let (_, told) = check(&bench, "/v1/secrets").await;
+    let told: Vec<&Value> =
+        told.as_array().unwrap().iter().filter(|told| told["manager"] != "aws/1").collect();
     assert_eq!((&told[0]["manager"], &told[0]["path"]), (&json!("vault/none"), &json!("ssl")));
     assert_eq!((&told[0]["state"], &told[0]["references"]), (&json!("failed"), &json!(1)));
     assert_eq!(told[0]["age_seconds"], Value::Null);
-    assert!(told[0]["last_error"].as_str().unwrap().contains("vault/none"), "{told}");
+    assert!(told[0]["last_error"].as_str().unwrap().contains("vault/none"), "{told:?}");
 }
 
 #[tokio::test]

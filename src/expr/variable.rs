@@ -64,6 +64,7 @@ pub enum Variable {
     ServiceId,
     ServiceName,
     ConsumerName,
+    ConsumerGroupId,
     BalancerIp,
     BalancerPort,
     /// `apisix_request_id`, `request_id`: 32 hexadecimal digits that are this exchange's own.
@@ -123,6 +124,7 @@ impl Variable {
             "service_id" => Self::ServiceId,
             "service_name" => Self::ServiceName,
             "consumer_name" => Self::ConsumerName,
+            "consumer_group_id" => Self::ConsumerGroupId,
             "balancer_ip" => Self::BalancerIp,
             "balancer_port" => Self::BalancerPort,
             "apisix_request_id" | "request_id" => Self::RequestId,

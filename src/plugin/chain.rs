@@ -44,6 +44,13 @@ pub struct Chain {
     by_phase: Arc<[Box<[Arc<Step>]>; 5]>,
 }
 
+/// A route's chain with a consumer's plugins laid over it: the consumer's win by name.
+pub struct Overlay {
+    pub chain: Chain,
+    /// What the rewrite phase of the route alone has not run: the consumer is only known after it.
+    pub late: Box<[Arc<Step>]>,
+}
+
 /// The part of a plugin's config that is the same for every plugin.
 ///
 /// Source: APISIX, "plugin common configurations" in `terminology/plugin.md`.
@@ -244,14 +251,17 @@ impl Chain {
         self.steps.is_empty()
     }
 
-    /// The chain of a route once a consumer is known: the consumer's plugins win by name.
-    ///
-    /// Costs allocations, so it is only asked when the consumer has plugins of its own to run.
+    /// This chain of a route once a consumer is known who has plugins to run.
     #[must_use]
-    pub fn overlaid(&self, consumer: &Self) -> Self {
+    pub fn overlaid(&self, consumer: &Self) -> Overlay {
         let hidden = |step: &&Arc<Step>| !consumer.steps.iter().any(|own| own.name == step.name);
         let kept = self.steps.iter().filter(hidden);
-        Self::new(consumer.steps.iter().chain(kept).cloned().collect())
+        let ran = self.phase(Phase::Rewrite);
+        let is_late = |step: &&Arc<Step>| !ran.iter().any(|other| other.name == step.name);
+        Overlay {
+            chain: Self::new(consumer.steps.iter().chain(kept).cloned().collect()),
+            late: consumer.phase(Phase::Rewrite).iter().filter(is_late).cloned().collect(),
+        }
     }
 }
 

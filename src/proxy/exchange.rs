@@ -17,7 +17,7 @@ use super::h1::Wire;
 use super::{Held, Worker, respond};
 use crate::context::{Ctx, Reply};
 use crate::plugin::Phase;
-use crate::plugin::chain::{Chain, Step};
+use crate::plugin::chain::{Overlay, Step};
 use crate::snapshot::Route;
 
 /// An exchange and everything that it holds on to. Dropping it writes the log: whatever way it
@@ -30,7 +30,7 @@ pub(super) struct Exchange {
     pub(super) held: Rc<Held>,
     pub(super) route: Option<Arc<Route>>,
     /// The route's chain with the consumer's plugins laid over it, where the consumer has some.
-    overlaid: Option<Chain>,
+    overlaid: Option<Rc<Overlay>>,
     pub(super) worker: Rc<Worker>,
     pub(super) downstream: Rc<Downstream>,
 }
@@ -114,7 +114,8 @@ impl Exchange {
     /// Runs `phase` of the route, and of the consumer where there is one.
     pub(super) async fn run_route(&mut self, phase: Phase) -> Option<Box<Reply>> {
         let Self { ctx, route, overlaid, .. } = self;
-        let chain = overlaid.as_ref().or(route.as_ref().map(|route| &route.chain))?;
+        let overlaid = overlaid.as_ref().map(|overlay| &overlay.chain);
+        let chain = overlaid.or(route.as_ref().map(|route| &route.chain))?;
         for step in chain.phase(phase) {
             if let Some(reply) = step.run(phase, ctx).await {
                 return Some(reply);
@@ -127,13 +128,11 @@ impl Exchange {
     /// rewrite phase of what came with the consumer.
     pub(super) async fn overlay_consumer(&mut self) -> Option<Box<Reply>> {
         let consumer = self.ctx.consumer.as_ref()?;
-        let own = self.held.snapshot.consumer_chains.get(&consumer.name)?.clone();
+        let own = self.held.snapshot.consumer_chains.get(&consumer.name)?;
         let chain = &self.route.as_ref()?.chain;
-        let ran = |name: &str| chain.phase(Phase::Rewrite).iter().any(|step| step.name == name);
-        let fresh: Vec<_> =
-            own.phase(Phase::Rewrite).iter().filter(|step| !ran(step.name)).cloned().collect();
-        self.overlaid = Some(chain.overlaid(&own));
-        for step in fresh {
+        let overlay = self.held.overlays.get(chain, &consumer.name, own);
+        self.overlaid = Some(overlay.clone());
+        for step in &overlay.late {
             if let Some(reply) = step.run(Phase::Rewrite, &mut self.ctx).await {
                 return Some(reply);
             }
@@ -156,7 +155,7 @@ impl Exchange {
                 tell(step, ctx);
             }
         }
-        if let Some(chain) = overlaid.as_ref().or(own) {
+        if let Some(chain) = overlaid.as_ref().map(|overlay| &overlay.chain).or(own) {
             for step in chain.phase(phase) {
                 tell(step, ctx);
             }

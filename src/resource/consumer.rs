@@ -28,7 +28,7 @@ pub struct Consumer {
     pub create_time: Option<i64>,
     /// Seconds since 1970 of the last write.
     pub update_time: Option<i64>,
-    /// Id of a consumer group.
+    /// Id of a consumer group, whose plugins run where the consumer has none of its own.
     pub group_id: Option<Id>,
     /// Credentials and plugins by name.
     #[schemars(schema_with = "fields::plugins_schema")]

@@ -101,6 +101,15 @@ pub(crate) fn labels_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Methods of HTTP that routes and health checks know.
+const METHODS: [&str; 10] =
+    ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"];
+
+/// Schema of a method.
+pub(crate) fn method_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": METHODS})
+}
+
 /// Schema of a host that may be a wildcard.
 pub(crate) fn host_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": HOST})

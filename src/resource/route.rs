@@ -101,12 +101,9 @@ pub struct Route {
     pub status: Status,
 }
 
-fn methods_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array", "uniqueItems": true,
-        "items": {"type": "string", "enum": [
-            "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"]}
-    })
+fn methods_schema(generator: &mut SchemaGenerator) -> Schema {
+    let method = fields::method_schema(generator);
+    json_schema!({"type": "array", "uniqueItems": true, "items": method})
 }
 
 // === impl Route ===

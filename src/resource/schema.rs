@@ -138,6 +138,8 @@ impl Validator {
             Kind::MaxLength { limit } => format!("at most {limit} characters"),
             Kind::MinItems { limit } => format!("at least {limit} items"),
             Kind::MinProperties { limit } => format!("at least {limit} properties"),
+            Kind::MaxProperties { limit } => format!("at most {limit} properties"),
+            Kind::MaxItems { limit } => format!("at most {limit} items"),
             Kind::Pattern { pattern } => format!("text that matches {pattern}"),
             _ => self.described(error).unwrap_or_else(|| error.masked().to_string()),
         };

@@ -2,10 +2,23 @@
 //!
 //! Source: APISIX `docs/en/latest/admin-api.md#secret`, `docs/en/latest/terminology/secret.md`.
 
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::hidden::Hidden;
+use super::schema::{self, Validator};
+use super::{Invalid, typed};
+
+/// A secret manager, by the first part of its id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Secret {
+    Vault(Vault),
+    Aws(Aws),
+    Gcp(Gcp),
+}
 
 /// A Vault (or OpenBao) and where in it to look.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -40,11 +53,119 @@ pub struct Vault {
     pub update_time: Option<i64>,
 }
 
-// === impl Vault ===
+/// AWS Secrets Manager. Stored and checked; this version cannot read from it yet.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+pub struct Aws {
+    /// `aws/` and the id.
+    pub id: Option<String>,
+    /// Id of the access key.
+    pub access_key_id: String,
+    /// The access key, or an `$env://` reference to it.
+    pub secret_access_key: Hidden,
+    /// Token of a temporary session.
+    pub session_token: Option<Hidden>,
+    /// Region of the secrets.
+    #[serde(default = "region")]
+    pub region: String,
+    /// Address of the service, where it is not AWS's own.
+    #[schemars(regex(pattern = r"^[^/]+://([\da-zA-Z.\-]+|\[[\da-fA-F:]+\])(:\d+)?"))]
+    pub endpoint_url: Option<String>,
+    /// Seconds since 1970 of the first write.
+    pub create_time: Option<i64>,
+    /// Seconds since 1970 of the last write.
+    pub update_time: Option<i64>,
+}
 
-impl Vault {
-    /// The managers that references may name.
-    pub const MANAGER: &'static str = "vault";
+/// Google Cloud Secret Manager. Stored and checked; this version cannot read from it yet.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[schemars(extend("allOf" = [{"description": "exactly one of auth_config and auth_file", "oneOf": [
+    {"required": ["auth_config"]}, {"required": ["auth_file"]}]}]))]
+pub struct Gcp {
+    /// `gcp/` and the id.
+    pub id: Option<String>,
+    /// The service account, in place.
+    pub auth_config: Option<GcpAccount>,
+    /// File that holds the service account.
+    pub auth_file: Option<String>,
+    /// Whether the server's certificate is verified.
+    #[serde(default = "yes")]
+    pub ssl_verify: bool,
+    /// Seconds since 1970 of the first write.
+    pub create_time: Option<i64>,
+    /// Seconds since 1970 of the last write.
+    pub update_time: Option<i64>,
+}
+
+/// A service account of Google Cloud.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+pub struct GcpAccount {
+    /// Its address.
+    pub client_email: String,
+    /// Its key, PEM, or an `$env://` reference to it.
+    pub private_key: Hidden,
+    /// The project that holds the secrets.
+    pub project_id: String,
+    /// Where tokens are got.
+    #[serde(default = "token_uri")]
+    pub token_uri: String,
+    /// What tokens are asked for.
+    #[serde(default = "scope")]
+    pub scope: Vec<String>,
+    /// Address of the service.
+    #[serde(default = "entries_uri")]
+    pub entries_uri: String,
+}
+
+fn region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn token_uri() -> String {
+    "https://oauth2.googleapis.com/token".to_owned()
+}
+
+fn scope() -> Vec<String> {
+    vec!["https://www.googleapis.com/auth/cloud-platform".to_owned()]
+}
+
+fn entries_uri() -> String {
+    "https://secretmanager.googleapis.com/v1".to_owned()
+}
+
+/// The manager that the id names: `vault` of `vault/1`.
+fn manager(id: &str) -> &str {
+    id.split('/').next().unwrap_or_default()
+}
+
+/// Checks `value` by the schema of the manager that `id` names.
+///
+/// # Errors
+/// Everything that is wrong with it, or that there is no such manager.
+pub(super) fn validate(id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+    static VALIDATORS: LazyLock<[(&str, Validator); 3]> = LazyLock::new(|| {
+        [
+            ("vault", Validator::new(schema::for_type::<Vault>())),
+            ("aws", Validator::new(schema::for_type::<Aws>())),
+            ("gcp", Validator::new(schema::for_type::<Gcp>())),
+        ]
+    });
+    let named = VALIDATORS.iter().find(|(name, _)| *name == manager(id));
+    let (_, validator) = named.ok_or_else(|| vec![unknown(id)])?;
+    validator.check(value)
+}
+
+/// Reads what [`validate`] has admitted.
+pub(super) fn read(id: &str, value: Value) -> Result<Secret, Vec<Invalid>> {
+    match manager(id) {
+        "vault" => typed(value).map(Secret::Vault),
+        "aws" => typed(value).map(Secret::Aws),
+        "gcp" => typed(value).map(Secret::Gcp),
+        _ => Err(vec![unknown(id)]),
+    }
+}
+
+fn unknown(id: &str) -> Invalid {
+    Invalid::new("/id", format!("invalid secret manager: {}", manager(id)), "vault, aws or gcp")
 }
 
 const fn timeout() -> f64 {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::Id;
+use super::checks::Checks;
 use super::fields::{self, HOST, Labels, Timeout};
 use super::hidden::Hidden;
 
@@ -54,7 +55,7 @@ pub struct Upstream {
     #[serde(rename = "type", default = "roundrobin")]
     pub type_: String,
     /// Health checks.
-    pub checks: Option<Value>,
+    pub checks: Option<Checks>,
     /// What `chash` hashes.
     #[serde(default = "vars")]
     #[schemars(schema_with = "hash_on_schema")]

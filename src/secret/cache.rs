@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::vault::{Fields, Vault};
 use super::{Reference, Secret, SecretError};
-use crate::resource::Vault as WrittenVault;
+use crate::resource::secret::Vault as WrittenVault;
 
 /// The first retry after a manager did not answer, or was not able to; doubled up to the negative
 /// TTL.
@@ -216,7 +216,11 @@ impl Inner {
         match vault {
             None => {
                 entry.pending = false;
-                entry.error = Some(SecretError::NoManager(source.manager.to_string()));
+                let manager = source.manager.to_string();
+                entry.error = Some(match manager.split('/').next() {
+                    Some("aws" | "gcp") => SecretError::Unsupported(manager),
+                    _ => SecretError::NoManager(manager),
+                });
             }
             Some(vault) => {
                 entry.pending = entry.fields.is_none();

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::cache::{Lookup, env};
 use super::{Reference, SecretError};
-use crate::resource::Vault as Written;
+use crate::resource::secret::Vault as Written;
 
 /// The fields that stand at one path.
 pub(super) type Fields = BTreeMap<String, String>;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::compile::{Compiler, check_metadata};
 use super::parts::Workshop;
-use super::references::{Resolver, targets};
+use super::references::{MAY_BE_ABSENT, Resolver, targets};
 use crate::plugin::registry;
 use crate::resource::{self, Invalid, Kind, Resource};
 use crate::secret::Reference;
@@ -27,13 +27,12 @@ pub struct Target {
 /// Everything that the schema refuses.
 pub fn references(kind: Kind, id: &str, value: &Value) -> Result<Vec<Target>, Vec<Invalid>> {
     let resource = resource::decode(kind, id, value.clone())?;
-    Ok(must_exist(&resource).collect())
+    Ok(must_exist(id, &resource).collect())
 }
 
-fn must_exist(resource: &Resource) -> impl Iterator<Item = Target> {
-    // Metadata may be there or not.
-    let must = targets(resource).into_iter();
-    let must = must.filter(|((kind, _), _)| *kind != Kind::PluginMetadata);
+fn must_exist(id: &str, resource: &Resource) -> impl Iterator<Item = Target> {
+    let must = targets(id, resource).into_iter();
+    let must = must.filter(|(_, path)| *path != MAY_BE_ABSENT);
     must.map(|((kind, id), path)| Target { kind, id, path })
 }
 
@@ -65,12 +64,33 @@ impl Compiler {
         let mut value = value.clone();
         self.open_keys(kind, &mut value);
         let resource = resource::decode(kind, id, value)?;
-        let missing = must_exist(&resource)
+        let missing = must_exist(id, &resource)
             .filter(|target| !self.latest.contains_key(&(target.kind, target.id.clone())));
         let missing: Vec<Invalid> = missing.map(|target| target.missing()).collect();
         if !missing.is_empty() {
             return Err(missing);
         }
+        self.check_resource(kind, id, &resource)
+    }
+
+    /// As [`Compiler::check`], but for what `value` refers to: that may come with it.
+    ///
+    /// # Errors
+    /// Everything else that is wrong with it.
+    pub fn check_alone(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+        let mut value = value.clone();
+        self.open_keys(kind, &mut value);
+        let mut resource = resource::decode(kind, id, value)?;
+        forget_references(&mut resource);
+        self.check_resource(kind, id, &resource)
+    }
+
+    fn check_resource(
+        &self,
+        kind: Kind,
+        id: &str,
+        resource: &Resource,
+    ) -> Result<(), Vec<Invalid>> {
         let mut resolver = Resolver::new(None);
         let mut workshop = Workshop {
             settings: &self.settings,
@@ -82,8 +102,9 @@ impl Compiler {
         };
         let source = format!("{}/{id}", kind.dir());
         let id: Arc<str> = id.into();
-        match &resource {
-            Resource::Secret(_) => Ok(()),
+        match resource {
+            Resource::Secret(_) | Resource::Proto(_) => Ok(()),
+            Resource::StreamRoute(route) => workshop.stream_route(&id, route).map(drop),
             Resource::PluginMetadata(metadata) => check_metadata(&id, &metadata.0.clone().into()),
             Resource::Ssl(ssl) => workshop.ssl(&id, ssl).map(drop),
             Resource::Upstream(upstream) => workshop.upstream(&source, upstream, None).map(drop),
@@ -91,7 +112,15 @@ impl Compiler {
             Resource::PluginConfig(config) => {
                 workshop.plugins(&source, &config.plugins, None).map(drop)
             }
+            Resource::ConsumerGroup(group) => {
+                workshop.plugins(&source, &group.plugins, None).map(drop)
+            }
             Resource::GlobalRule(rule) => workshop.plugins(&source, &rule.plugins, None).map(drop),
+            // Whose it is has been looked at, where that was asked.
+            Resource::Credential(credential) if !self.parts.has_consumer_of(&id) => {
+                workshop.credential_values(credential).map(drop)
+            }
+            Resource::Credential(credential) => workshop.credential(&id, credential).map(drop),
             Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
             Resource::Route(route) => workshop.route(&id, route).map(drop),
         }
@@ -124,7 +153,15 @@ impl Compiler {
     pub fn hide(&self, kind: Kind, value: &mut Value) {
         const HIDDEN: &str = "(hidden)";
         each_encrypted(kind, value, |_| Some(HIDDEN.to_owned()));
-        for key in ["/tls/client_key", "/upstream/tls/client_key", "/key", "/token"] {
+        for key in [
+            "/tls/client_key",
+            "/upstream/tls/client_key",
+            "/key",
+            "/token",
+            "/secret_access_key",
+            "/session_token",
+            "/auth_config/private_key",
+        ] {
             if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
                 let is_reference = slot.as_str().and_then(Reference::parse).is_some();
                 // `key` of an upstream is what chash hashes.
@@ -147,12 +184,47 @@ impl Compiler {
     }
 }
 
+/// Takes away what a resource refers to by id.
+fn forget_references(resource: &mut Resource) {
+    let forget_certificate = |upstream: &mut Option<resource::Upstream>| {
+        if let Some(tls) = upstream.as_mut().and_then(|upstream| upstream.tls.as_mut()) {
+            tls.client_cert_id = None;
+        }
+    };
+    match resource {
+        Resource::Route(route) => {
+            (route.upstream_id, route.service_id, route.plugin_config_id) = (None, None, None);
+            forget_certificate(&mut route.upstream);
+        }
+        Resource::StreamRoute(route) => {
+            (route.upstream_id, route.service_id) = (None, None);
+            if let Some(protocol) = &mut route.protocol {
+                protocol.superior_id = None;
+            }
+            forget_certificate(&mut route.upstream);
+        }
+        Resource::Service(service) => {
+            service.upstream_id = None;
+            forget_certificate(&mut service.upstream);
+        }
+        Resource::Upstream(upstream) => {
+            if let Some(tls) = &mut upstream.tls {
+                tls.client_cert_id = None;
+            }
+        }
+        Resource::Consumer(consumer) => consumer.group_id = None,
+        _ => {}
+    }
+}
+
 /// Shows each private key of `value` to `change`, as the `key` of an object.
 fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) {
     let upstream = match kind {
         Kind::Ssl => return change(value),
         Kind::Upstream => value.pointer_mut("/tls/client_key"),
-        Kind::Route | Kind::Service => value.pointer_mut("/upstream/tls/client_key"),
+        Kind::Route | Kind::Service | Kind::StreamRoute => {
+            value.pointer_mut("/upstream/tls/client_key")
+        }
         _ => None,
     };
     if let Some(slot) = upstream {
@@ -172,7 +244,7 @@ fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option
             continue;
         };
         let fields = match (&entry.consumer, kind) {
-            (Some(consumer), Kind::Consumer) => consumer.encrypted,
+            (Some(consumer), Kind::Consumer | Kind::Credential) => consumer.encrypted,
             _ => entry.encrypted,
         };
         for field in fields {

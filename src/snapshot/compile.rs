@@ -14,7 +14,7 @@ use super::parts::{Parts, SslPart, Workshop};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::Chain;
-use crate::resource::{self, Invalid, Keyring, Kind, Resource};
+use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
@@ -133,7 +133,7 @@ impl Compiler {
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for (kind, _) in self.latest.keys() {
-            *counts.entry(kind.dir()).or_default() += 1;
+            *counts.entry(kind.name()).or_default() += 1;
         }
         counts
     }
@@ -230,7 +230,7 @@ impl Compiler {
     fn compile(&mut self, mut dirty: BTreeMap<Key, Why>) {
         let mut frees_credentials = false;
         while let Some((key, why)) = dirty.pop_first() {
-            frees_credentials |= key.0 == Kind::Consumer;
+            frees_credentials |= matches!(key.0, Kind::Consumer | Kind::Credential);
             let resource = match why {
                 Why::Changed(None) => {
                     self.good.remove(&key);
@@ -262,7 +262,7 @@ impl Compiler {
                 Why::Touched => match self.latest.get(&key) {
                     Some(bytes) => self
                         .open_stored(key.0, bytes)
-                        .and_then(|value| resource::read(key.0, value)),
+                        .and_then(|value| resource::read(key.0, &key.1, value)),
                     None => continue,
                 },
             };
@@ -279,7 +279,9 @@ impl Compiler {
                     let after = self.parts.upstreams.get(&key.1);
                     let same = before.zip(after).is_some_and(|(old, new)| Arc::ptr_eq(&old, new));
                     if key.0 != Kind::Upstream || !same {
-                        touch(&mut dirty, self.users.of(&key));
+                        // Stream routes may name each other in a circle; nothing is compiled of it.
+                        let users = self.users.of(&key).filter(|user| user.0 != key.0);
+                        touch(&mut dirty, users);
                     }
                 }
                 Err(reasons) => {
@@ -302,14 +304,15 @@ impl Compiler {
             return false;
         };
         let value = self.open_stored(key.0, &good);
-        let read = value.and_then(|value| resource::read(key.0, value));
+        let read = value.and_then(|value| resource::read(key.0, &key.1, value));
         // If not even that can be, it is served as it was.
         read.and_then(|resource| self.take(key, &resource, true)).is_ok()
     }
 
-    /// A consumer that was refused because another had its credential may have it now.
+    /// A consumer or a credential that was refused because another had the same may have it now.
     fn retry_consumers(&mut self) {
-        let refused = self.rejected.keys().filter(|key| key.0 == Kind::Consumer);
+        let known_by = |key: &&Key| matches!(key.0, Kind::Consumer | Kind::Credential);
+        let refused = self.rejected.keys().filter(known_by);
         let refused: Vec<Key> =
             refused.filter(|key| !self.unreadable.contains(*key)).cloned().collect();
         for key in refused {
@@ -317,7 +320,7 @@ impl Compiler {
                 continue;
             };
             let value = self.open_stored(key.0, bytes);
-            let read = value.and_then(|value| resource::read(key.0, value));
+            let read = value.and_then(|value| resource::read(key.0, &key.1, value));
             if read.and_then(|resource| self.take(&key, &resource, false)).is_ok() {
                 self.good.remove(&key);
                 self.rejected.remove(&key);
@@ -336,7 +339,7 @@ impl Compiler {
     /// Notes what a resource refers to, and compiles it. With `also`, or when an older version
     /// goes on being served, that is besides what it referred to before.
     fn take(&mut self, key: &Key, resource: &Resource, also: bool) -> Result<(), Vec<Invalid>> {
-        let targets = targets(resource).into_iter().map(|(target, _)| target).collect();
+        let targets = targets(&key.1, resource).into_iter().map(|(target, _)| target).collect();
         let secrets = self.secrets.clone();
         let mut resolver = Resolver::new((!self.dry).then_some(&secrets));
         let outcome = self.put(key, resource, &mut resolver);
@@ -369,15 +372,18 @@ impl Compiler {
 
     fn is_served(&self, (kind, id): &Key) -> bool {
         match kind {
-            Kind::Secret => false,
+            Kind::Secret | Kind::Proto => false,
             Kind::PluginMetadata => self.parts.metadata.contains_key(id),
             Kind::Ssl => self.parts.served.contains_key(id) || self.parts.clients.contains_key(id),
             Kind::Upstream => self.parts.upstreams.contains_key(id),
             Kind::Service => self.parts.services.contains_key(id),
             Kind::PluginConfig => self.parts.plugin_configs.contains_key(id),
             Kind::GlobalRule => self.parts.globals.contains_key(id),
+            Kind::ConsumerGroup => self.parts.consumer_groups.contains_key(id),
             Kind::Consumer => self.parts.consumers.contains_key(id),
+            Kind::Credential => self.parts.credentials.contains_key(id),
             Kind::Route => self.parts.routes.contains_key(id),
+            Kind::StreamRoute => self.parts.stream_routes.contains_key(id),
         }
     }
 
@@ -398,7 +404,10 @@ impl Compiler {
             dry: self.dry,
         };
         match resource {
-            Resource::Secret(vault) => self.secrets.set_manager(id, vault),
+            Resource::Secret(Secret::Vault(vault)) => self.secrets.set_manager(id, vault),
+            // References to them say that they cannot be read.
+            Resource::Secret(Secret::Aws(_) | Secret::Gcp(_)) => {}
+            Resource::Proto(_) => say_not_acted_on(&source),
             Resource::PluginMetadata(metadata) => {
                 let value = metadata.0.clone().into();
                 check_metadata(id, &value)?;
@@ -451,17 +460,32 @@ impl Compiler {
                 self.parts.globals.insert(id.clone(), plugins);
                 self.join_globals();
             }
+            Resource::ConsumerGroup(group) => {
+                let old = self.parts.consumer_groups.get(id);
+                let plugins = workshop.plugins(&source, &group.plugins, old)?;
+                self.parts.consumer_groups.insert(id.clone(), plugins);
+            }
             Resource::Consumer(consumer) => {
                 let part = workshop.consumer(id, consumer)?;
                 self.remove_consumer(id);
                 let consumers = &mut self.current.consumers;
                 consumers.insert(&part.consumer, &part.credentials);
-                let chain = Chain::merge([&part.plugins]);
-                if !chain.is_empty() {
+                if !part.chain.is_empty() {
                     let chains = &mut self.current.consumer_chains;
-                    chains.insert(part.consumer.name.clone(), chain);
+                    chains.insert(part.consumer.name.clone(), part.chain.clone());
                 }
                 self.parts.consumers.insert(id.clone(), part);
+            }
+            Resource::Credential(credential) => {
+                let part = workshop.credential(id, credential)?;
+                self.remove_credential(id);
+                self.current.consumers.insert(&part.consumer, &part.credentials);
+                self.parts.credentials.insert(id.clone(), part);
+            }
+            Resource::StreamRoute(route) => {
+                let protocol = workshop.stream_route(id, route)?;
+                say_not_acted_on(&source);
+                self.parts.stream_routes.insert(id.clone(), protocol);
             }
             Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
             Resource::Route(route) => {
@@ -489,6 +513,8 @@ impl Compiler {
         }
         match kind {
             Kind::Secret => self.secrets.remove_manager(id),
+            Kind::Proto => {}
+            Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
             Kind::Ssl => {
                 self.remove_ssl(id);
@@ -501,7 +527,12 @@ impl Compiler {
                 self.parts.globals.remove(id);
                 self.join_globals();
             }
-            Kind::Consumer => self.remove_consumer(id),
+            Kind::ConsumerGroup => drop(self.parts.consumer_groups.remove(id)),
+            Kind::Consumer => {
+                self.remove_consumer(id);
+                self.remove_credentials_of(id);
+            }
+            Kind::Credential => self.remove_credential(id),
             Kind::Route => self.remove_route(id),
         }
     }
@@ -525,8 +556,24 @@ impl Compiler {
 
     fn remove_consumer(&mut self, id: &str) {
         if let Some(part) = self.parts.consumers.remove(id) {
-            self.current.consumers.remove(id, &part.credentials);
+            self.current.consumers.remove(&part.consumer, &part.credentials);
             self.current.consumer_chains.remove(id);
+        }
+    }
+
+    /// Nobody may be taken for a consumer that is gone, also when its credentials are still stored.
+    fn remove_credentials_of(&mut self, consumer: &str) {
+        let start: Arc<str> = resource::credential::store_id(consumer, "").into();
+        let after = self.parts.credentials.range(start.clone()..).map(|(id, _)| id);
+        let theirs: Vec<_> = after.take_while(|id| id.starts_with(&*start)).cloned().collect();
+        for id in theirs {
+            self.remove_credential(&id);
+        }
+    }
+
+    fn remove_credential(&mut self, id: &str) {
+        if let Some(part) = self.parts.credentials.remove(id) {
+            self.current.consumers.remove(&part.consumer, &part.credentials);
         }
     }
 
@@ -552,6 +599,10 @@ fn touch<'k>(dirty: &mut BTreeMap<Key, Why>, users: impl Iterator<Item = &'k Key
     for user in users {
         dirty.entry(user.clone()).or_insert(Why::Touched);
     }
+}
+
+fn say_not_acted_on(resource: &str) {
+    tracing::warn!(resource, "stored, but this version does not act on resources of its kind yet");
 }
 
 pub(super) fn check_metadata(id: &str, value: &serde_json::Value) -> Result<(), Vec<Invalid>> {

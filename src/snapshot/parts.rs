@@ -17,7 +17,7 @@ use crate::plugin::registry;
 use crate::plugin::{Build, Shared};
 use crate::resource::{self, Invalid};
 use crate::router::{Matcher, Methods};
-use crate::tls::{Served, ServerSpec};
+use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
 
 /// What is the same for every compile.
@@ -46,8 +46,13 @@ pub(super) struct Parts {
     pub(super) services: HashMap<Arc<str>, ServicePart>,
     pub(super) plugin_configs: HashMap<Arc<str>, Plugins>,
     pub(super) globals: BTreeMap<Arc<str>, Plugins>,
+    pub(super) consumer_groups: HashMap<Arc<str>, Plugins>,
     pub(super) consumers: HashMap<Arc<str>, ConsumerPart>,
+    /// By id in the store, so that those of one consumer stand together.
+    pub(super) credentials: BTreeMap<Arc<str>, CredentialPart>,
     pub(super) routes: HashMap<Arc<str>, RoutePart>,
+    /// The protocol of each stream route, as far as it names one.
+    pub(super) stream_routes: HashMap<Arc<str>, Option<String>>,
 }
 
 pub(super) struct ServicePart {
@@ -58,9 +63,20 @@ pub(super) struct ServicePart {
 
 pub(super) struct ConsumerPart {
     pub(super) consumer: Arc<Consumer>,
-    pub(super) plugins: Plugins,
-    pub(super) credentials: Vec<(&'static str, Arc<str>)>,
+    plugins: Plugins,
+    /// Its plugins over those of its group.
+    pub(super) chain: Chain,
+    pub(super) credentials: Credentials,
 }
+
+pub(super) struct CredentialPart {
+    /// The consumer as this credential makes it known.
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) credentials: Credentials,
+}
+
+/// Credentials, each a plugin's name and the value that a request shows.
+type Credentials = Vec<(&'static str, Arc<str>)>;
 
 pub(super) struct RoutePart {
     pub(super) matcher: Matcher,
@@ -81,6 +97,16 @@ pub(super) struct Workshop<'w, 's> {
 }
 
 type Wrong = Vec<Invalid>;
+
+// === impl Parts ===
+
+impl Parts {
+    /// Whether the consumer is there that the credential with `id` in the store is of.
+    pub(super) fn has_consumer_of(&self, id: &str) -> bool {
+        let consumer = resource::credential::split(id).map(|(consumer, _)| consumer);
+        consumer.is_some_and(|consumer| self.consumers.contains_key(consumer))
+    }
+}
 
 // === impl Workshop ===
 
@@ -189,16 +215,90 @@ impl Workshop<'_, '_> {
     ) -> Result<ConsumerPart, Wrong> {
         let source = format!("consumers/{id}");
         // Serving it without what its group says would serve it without its limits.
-        if let Some(group) = &written.group_id {
-            let expected = "nothing: consumer groups are not there yet";
-            return Err(vec![Invalid::new("/group_id", group, expected)]);
-        }
-        let resolved = self.resolver.plugins(&written.plugins);
+        let group = match &written.group_id {
+            None => None,
+            Some(group) => Some(self.parts.consumer_groups.get(&group.0).ok_or_else(|| {
+                let expected = "the id of a consumer group that is there";
+                vec![Invalid::new("/group_id", group, expected)]
+            })?),
+        };
+        let (credentials, others) = self.credentials(&written.plugins)?;
+        let old = self.parts.consumers.get(id);
+        let plugins = self.plugins(&source, &others, old.map(|old| &old.plugins))?;
+        // A consumer may take over what one of its own credentials has.
+        self.refuse_shared(&credentials, |owner| *owner.name == *id)?;
+        let header = |text: &str| HeaderValue::try_from(text).ok();
+        let username = header(&written.username).ok_or_else(|| {
+            vec![Invalid::new("/username", &written.username, "text that fits a header")]
+        })?;
+        // The name's identity keys metric series, so it stays.
+        let name = old.map_or_else(|| id.into(), |old| old.consumer.name.clone());
+        Ok(ConsumerPart {
+            consumer: Arc::new(Consumer {
+                name,
+                username,
+                custom_id: written.labels.get("custom_id").and_then(|value| header(value)),
+                credential_id: None,
+                group_id: written.group_id.as_ref().map(|group| group.0.clone()),
+            }),
+            chain: Chain::merge([&plugins].into_iter().chain(group)),
+            plugins,
+            credentials,
+        })
+    }
+
+    /// Compiles the credential with `id` in the store: `jack/credentials/1`.
+    pub(super) fn credential(
+        &mut self,
+        id: &str,
+        written: &resource::Credential,
+    ) -> Result<CredentialPart, Wrong> {
+        let consumer = resource::credential::split(id)
+            .and_then(|(name, own)| Some((self.parts.consumers.get(name)?, own)));
+        let (consumer, own) = consumer.ok_or_else(|| {
+            vec![Invalid::new("/id", id, "the name of a consumer that is there, and an id")]
+        })?;
+        let credentials = self.credential_values(written)?;
+        let own = HeaderValue::try_from(own)
+            .map_err(|_| vec![Invalid::new("/id", own, "text that fits a header")])?;
+        self.refuse_shared(&credentials, |owner| {
+            owner.name == consumer.consumer.name && owner.credential_id.as_ref() == Some(&own)
+        })?;
+        let consumer = Consumer {
+            name: consumer.consumer.name.clone(),
+            username: consumer.consumer.username.clone(),
+            custom_id: consumer.consumer.custom_id.clone(),
+            group_id: consumer.consumer.group_id.clone(),
+            credential_id: Some(own),
+        };
+        Ok(CredentialPart { consumer: Arc::new(consumer), credentials })
+    }
+
+    /// What a request shows of a credential, which has no other plugins.
+    pub(super) fn credential_values(
+        &mut self,
+        written: &resource::Credential,
+    ) -> Result<Credentials, Wrong> {
+        let (credentials, others) = self.credentials(&written.plugins)?;
+        let refused = others.into_keys().map(|name| {
+            let expected = "a plugin that authenticates: a credential has no others";
+            Invalid::new(format!("/plugins/{name}"), name, expected)
+        });
+        let refused: Wrong = refused.collect();
+        if refused.is_empty() { Ok(credentials) } else { Err(refused) }
+    }
+
+    /// The credentials among a consumer's plugins, and the plugins that are none.
+    fn credentials(
+        &mut self,
+        written: &resource::fields::Plugins,
+    ) -> Result<(Credentials, resource::fields::Plugins), Wrong> {
+        let resolved = self.resolver.plugins(written);
         self.resolver.finish()?;
         let mut credentials = Vec::new();
         let mut others = resource::fields::Plugins::new();
         let mut wrong = Vec::new();
-        for (name, config) in &written.plugins {
+        for (name, config) in written {
             let Some(entry) = registry::find(name) else {
                 wrong.push(chain::unknown(name));
                 continue;
@@ -215,39 +315,22 @@ impl Workshop<'_, '_> {
                 }
             }
         }
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        let old = self.parts.consumers.get(id);
-        let plugins = self.plugins(&source, &others, old.map(|old| &old.plugins))?;
-        self.refuse_shared_credentials(id, &credentials)?;
-        let header = |text: &str| HeaderValue::try_from(text).ok();
-        let username = header(&written.username).ok_or_else(|| {
-            vec![Invalid::new("/username", &written.username, "text that fits a header")]
-        })?;
-        // The name's identity keys metric series, so it stays.
-        let name = old.map_or_else(|| id.into(), |old| old.consumer.name.clone());
-        Ok(ConsumerPart {
-            consumer: Arc::new(Consumer {
-                name,
-                username,
-                custom_id: written.labels.get("custom_id").and_then(|value| header(value)),
-            }),
-            plugins,
-            credentials,
-        })
+        if wrong.is_empty() { Ok((credentials, others)) } else { Err(wrong) }
     }
 
     /// Two consumers with one key would make either of them the other.
-    fn refuse_shared_credentials(
+    fn refuse_shared(
         &self,
-        id: &str,
         credentials: &[(&'static str, Arc<str>)],
+        is_own: impl Fn(&Consumer) -> bool,
     ) -> Result<(), Wrong> {
         for (plugin, value) in credentials {
             let owner = self.consumers.by_credential(plugin, value);
-            if let Some(owner) = owner.filter(|owner| *owner.name != *id) {
-                let expected = format!("a credential that consumer {} does not have", owner.name);
+            if let Some(owner) = owner.filter(|owner| !is_own(owner)) {
+                let of = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
+                let of = of.map(|id| format!("credential {id} of ")).unwrap_or_default();
+                let expected =
+                    format!("a credential that {of}consumer {} does not have", owner.name);
                 let path = format!("/plugins/{plugin}");
                 return Err(vec![Invalid::new(path, "a credential (not shown)", expected)]);
             }
@@ -331,16 +414,44 @@ impl Workshop<'_, '_> {
         Ok(RoutePart { matcher, route: Arc::new(route), plugins })
     }
 
+    /// Checks a stream route, which nothing serves yet; gives its protocol.
+    pub(super) fn stream_route(
+        &self,
+        id: &Arc<str>,
+        written: &resource::StreamRoute,
+    ) -> Result<Option<String>, Wrong> {
+        let mut wrong: Wrong = written.plugins.keys().map(|name| chain::unknown(name)).collect();
+        for (text, path) in
+            [(&written.remote_addr, "/remote_addr"), (&written.server_addr, "/server_addr")]
+        {
+            wrong.extend(text.as_ref().and_then(|text| network(text, path).err()));
+        }
+        if let Some(protocol) = &written.protocol
+            && let Some(superior) = &protocol.superior_id
+        {
+            let path = "/protocol/superior_id";
+            let of = self.parts.stream_routes.get(&superior.0).and_then(Option::as_ref);
+            if superior.0 == *id {
+                let expected = "another stream route: it can not set itself as superior_id";
+                wrong.push(Invalid::new(path, superior, expected));
+            } else if let Some(of) = of.filter(|of| **of != protocol.name) {
+                let expected = format!("a stream route of protocol {}, not {of}", protocol.name);
+                wrong.push(Invalid::new(path, superior, expected));
+            }
+        }
+        if wrong.is_empty() {
+            Ok(written.protocol.as_ref().map(|protocol| protocol.name.clone()))
+        } else {
+            Err(wrong)
+        }
+    }
+
     pub(super) fn ssl(&mut self, id: &Arc<str>, written: &resource::Ssl) -> Result<SslPart, Wrong> {
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
-            let place = |field: &str| match index {
-                0 => format!("/{field}"),
-                more => format!("/{field}s/{}", more - 1),
-            };
-            let cert = self.resolver.text(cert, &place("cert"));
-            let key = self.resolver.text(key.expose(), &place("key"));
+            let cert = self.resolver.text(cert, &pair_path("cert", index));
+            let key = self.resolver.text(key.expose(), &pair_path("key", index));
             resolved.extend(cert.zip(key));
         }
         let client_ca = written.client.as_ref();
@@ -369,24 +480,44 @@ impl Workshop<'_, '_> {
             client_ca: client_ca.as_deref(),
             http2: self.settings.http2,
         };
-        let served = Served::new(&spec).map_err(|error| {
-            use crate::tls::TlsError as E;
-            let (path, value, expected) = match &error {
-                E::Certificate(reason) => ("/cert", "a certificate (not shown)", reason.clone()),
-                E::Key(reason) => ("/key", "a key (not shown)", reason.clone()),
-                E::Mismatch => {
-                    let expected =
-                        "the private key of the certificate in cert; this one does not match";
-                    ("/key", "a key (not shown)", expected.to_owned())
-                }
-                E::Authorities(reason) => ("/client/ca", "authorities", reason.clone()),
-                E::Protocols(reason) => ("/ssl_protocols", "protocols", reason.clone()),
-                E::Rustls(error) => ("", "the ssl object", error.to_string()),
-            };
-            vec![Invalid::new(path, value, expected)]
-        })?;
+        let served = Served::new(&spec).map_err(|error| vec![tls_problem(&error)])?;
         let names = written.all_snis().cloned().collect();
         Ok(SslPart::Server(names, Arc::new(served)))
+    }
+}
+
+/// Where `field` of one of an ssl object's pairs is written: `/cert`, then `/certs/0`.
+fn pair_path(field: &str, index: usize) -> String {
+    match index {
+        0 => format!("/{field}"),
+        more => format!("/{field}s/{}", more - 1),
+    }
+}
+
+fn tls_problem(error: &TlsError) -> Invalid {
+    let (index, error) = match error {
+        TlsError::Pair { index, error } => (*index, &**error),
+        other => (0, other),
+    };
+    let cert = || pair_path("cert", index);
+    let key = || pair_path("key", index);
+    match error {
+        TlsError::Certificate(reason) => {
+            Invalid::new(cert(), "a certificate (not shown)", reason.clone())
+        }
+        TlsError::Key(reason) => Invalid::new(key(), "a key (not shown)", reason.clone()),
+        TlsError::Mismatch => {
+            let of = cert();
+            let of = of.trim_start_matches('/');
+            let expected =
+                format!("the private key of the certificate in {of}; this one does not match");
+            Invalid::new(key(), "a key (not shown)", expected)
+        }
+        TlsError::Authorities(reason) => Invalid::new("/client/ca", "authorities", reason.clone()),
+        TlsError::Protocols(reason) => Invalid::new("/ssl_protocols", "protocols", reason.clone()),
+        TlsError::Pair { .. } | TlsError::Rustls(_) => {
+            Invalid::new("", "the ssl object", error.to_string())
+        }
     }
 }
 
@@ -436,12 +567,14 @@ fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Ti
 }
 
 fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
-    let network = |text: &String| {
-        let parsed = text.parse().ok();
-        let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        parsed.ok_or_else(|| vec![Invalid::new("/remote_addr", text, "an IP address or a CIDR")])
-    };
-    written.client_addresses().map(network).collect()
+    let all = written.client_addresses().map(|text| network(text, "/remote_addr"));
+    all.collect::<Result<_, _>>().map_err(|invalid| vec![invalid])
+}
+
+fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
+    let parsed = text.parse().ok();
+    let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    parsed.ok_or_else(|| Invalid::new(path, text, "an IP address or a CIDR"))
 }
 
 fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {

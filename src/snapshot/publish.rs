@@ -178,9 +178,9 @@ pub fn refresh_gauges(compiler: &Shared, metrics: &Metrics) {
     let (rejected, certificates) = {
         let compiler = compiler.lock();
         let mut rejected: BTreeMap<&str, usize> =
-            Kind::ALL.iter().map(|kind| (kind.dir(), 0)).collect();
+            Kind::ALL.iter().map(|kind| (kind.name(), 0)).collect();
         for (kind, ..) in compiler.rejected() {
-            *rejected.entry(kind.dir()).or_default() += 1;
+            *rejected.entry(kind.name()).or_default() += 1;
         }
         let certificates: BTreeMap<(String, String), i64> = compiler
             .certificates()

@@ -1,12 +1,12 @@
 //! Who refers to what: other resources by id, secrets by reference.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::resource::fields::Plugins;
-use crate::resource::{Invalid, Kind, Resource};
+use crate::resource::{Id, Invalid, Kind, Resource, credential};
 use crate::secret::{Lookup, Reference, Secrets};
 
 /// A resource's place: kind and id.
@@ -63,10 +63,10 @@ impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
     }
 }
 
-/// The resources that `resource` refers to, each with the property that does.
-pub(super) fn targets(resource: &Resource) -> Vec<(Key, &'static str)> {
+/// The resources that `resource`, stored under `id`, refers to, each with the property that does.
+pub(super) fn targets(id: &str, resource: &Resource) -> Vec<(Key, &'static str)> {
     let mut targets = Vec::new();
-    let mut add = |kind: Kind, id: &Option<crate::resource::Id>, path: &'static str| {
+    let mut add = |kind: Kind, id: &Option<Id>, path: &'static str| {
         if let Some(id) = id {
             targets.push(((kind, id.0.clone()), path));
         }
@@ -82,30 +82,79 @@ pub(super) fn targets(resource: &Resource) -> Vec<(Key, &'static str)> {
             let cert = route.upstream.as_ref().and_then(client_cert);
             add(Kind::Ssl, &cert, "/upstream/tls/client_cert_id");
         }
+        Resource::StreamRoute(route) => {
+            add(Kind::Upstream, &route.upstream_id, "/upstream_id");
+            add(Kind::Service, &route.service_id, "/service_id");
+            let superior = route.protocol.as_ref().and_then(|it| it.superior_id.clone());
+            add(Kind::StreamRoute, &superior, "/protocol/superior_id");
+            let cert = route.upstream.as_ref().and_then(client_cert);
+            add(Kind::Ssl, &cert, "/upstream/tls/client_cert_id");
+        }
         Resource::Service(service) => {
             add(Kind::Upstream, &service.upstream_id, "/upstream_id");
             let cert = service.upstream.as_ref().and_then(client_cert);
             add(Kind::Ssl, &cert, "/upstream/tls/client_cert_id");
+        }
+        Resource::Consumer(consumer) => {
+            add(Kind::ConsumerGroup, &consumer.group_id, "/group_id");
+        }
+        Resource::Credential(_) => {
+            let consumer = credential::split(id).map(|(consumer, _)| Id(consumer.into()));
+            add(Kind::Consumer, &consumer, "/id");
         }
         Resource::Upstream(upstream) => {
             add(Kind::Ssl, &client_cert(upstream), "/tls/client_cert_id");
         }
         _ => {}
     }
-    for name in plugins(resource).into_iter().flat_map(BTreeMap::keys) {
-        targets.push(((Kind::PluginMetadata, name.as_str().into()), ""));
+    for (name, config) in plugins(resource).into_iter().flatten() {
+        targets.push(((Kind::PluginMetadata, name.as_str().into()), MAY_BE_ABSENT));
+        named_by_plugin(name, config, &mut targets);
     }
     targets
+}
+
+/// What stands for the property of a reference to something that need not be there.
+pub(super) const MAY_BE_ABSENT: &str = "";
+
+/// The resources that plugins' configs name by id. They are known here also where the plugin is
+/// not: another gateway on the same store may have it, and needs them.
+///
+/// Source: APISIX `admin/utils.lua`, `admin/proto.lua`.
+fn named_by_plugin(name: &str, config: &Value, targets: &mut Vec<(Key, &'static str)>) {
+    let mut add = |kind: Kind, id: &Value| {
+        let id = match id {
+            Value::String(id) => id.as_str().into(),
+            Value::Number(id) => id.to_string().into(),
+            _ => return,
+        };
+        targets.push(((kind, id), MAY_BE_ABSENT));
+    };
+    let items = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+    match name {
+        "traffic-split" => {
+            for rule in items(&config["rules"]) {
+                for weighted in items(&rule["weighted_upstreams"]) {
+                    add(Kind::Upstream, &weighted["upstream_id"]);
+                }
+            }
+        }
+        "grpc-transcode" => add(Kind::Proto, &config["proto_id"]),
+        _ => {}
+    }
 }
 
 /// The plugins of a resource that can have some.
 pub(super) fn plugins(resource: &Resource) -> Option<&Plugins> {
     match resource {
         Resource::Route(route) => Some(&route.plugins),
+        Resource::StreamRoute(route) => Some(&route.plugins),
         Resource::Service(service) => Some(&service.plugins),
         Resource::Consumer(consumer) => Some(&consumer.plugins),
+        Resource::Credential(credential) => Some(&credential.plugins),
         Resource::GlobalRule(rule) => Some(&rule.plugins),
         Resource::PluginConfig(config) => Some(&config.plugins),
+        Resource::ConsumerGroup(group) => Some(&group.plugins),
         _ => None,
     }
 }

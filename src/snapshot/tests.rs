@@ -179,6 +179,38 @@ fn a_consumer_takes_over_the_key_of_one_that_goes() {
 }
 
 #[test]
+fn a_credential_stands_for_its_consumer_as_long_as_both_are_there() {
+    let mut fed = Fed::new();
+    let known = |fed: &Fed| {
+        let snapshot = fed.compiler.lock().snapshot().clone();
+        let found = snapshot.consumers.by_credential("key-auth", "k")?;
+        let id = found.credential_id.as_ref()?.to_str().unwrap().to_owned();
+        Some((found.name.to_string(), id, found.custom_id.clone()))
+    };
+    let credential = json!({ "plugins": { "key-auth": { "key": "k" } } });
+    fed.put("consumers/jack/credentials/one", credential.clone());
+    assert_eq!(rejected(&fed.compiler.lock()), ["consumers/jack/credentials/one"]);
+    fed.put("consumers/jack", json!({ "username": "jack" }));
+    assert_eq!(rejected(&fed.compiler.lock()), Vec::<String>::new());
+    assert_eq!(known(&fed), Some(("jack".into(), "one".into(), None)));
+    // It follows its consumer.
+    let labels = json!({ "custom_id": "c" });
+    fed.put("consumers/jack", json!({ "username": "jack", "labels": labels }));
+    assert_eq!(known(&fed).unwrap().2.unwrap(), "c");
+    // The consumer takes the key over, and gives it back.
+    let plugins = credential["plugins"].clone();
+    fed.put("consumers/jack", json!({ "username": "jack", "plugins": plugins }));
+    assert_eq!(known(&fed), None);
+    assert_eq!(rejected(&fed.compiler.lock()), ["consumers/jack/credentials/one"]);
+    fed.put("consumers/jack", json!({ "username": "jack" }));
+    assert!(known(&fed).is_some());
+    // Nobody is the consumer any more once it is gone, though the credential is still stored.
+    fed.change("consumers/jack", None);
+    assert_eq!(known(&fed), None);
+    assert_eq!(rejected(&fed.compiler.lock()), ["consumers/jack/credentials/one"]);
+}
+
+#[test]
 fn what_is_turned_off_goes_even_if_it_could_not_be_compiled() {
     let mut fed = Fed::new();
     fed.put("upstreams/u", upstream(1));

@@ -135,8 +135,9 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
 }
 
 fn id(dir: &str, item: &Value, index: usize) -> String {
-    let field = if dir == "consumers" { "username" } else { "id" };
-    match &item[field] {
+    // A credential stands among the consumers, with its whole path as its id.
+    let is_consumer = dir == "consumers" && !item["username"].is_null();
+    match &item[if is_consumer { "username" } else { "id" }] {
         Value::String(id) => id.clone(),
         Value::Number(id) => id.to_string(),
         // As APISIX names them.

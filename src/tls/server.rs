@@ -51,7 +51,11 @@ impl Served {
         let certificates = spec
             .pairs
             .iter()
-            .map(|(chain, key)| Certificate::parse(chain, key))
+            .enumerate()
+            .map(|(index, (chain, key))| {
+                Certificate::parse(chain, key)
+                    .map_err(|error| TlsError::Pair { index, error: Box::new(error) })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let keys = certificates.iter().map(|certificate| certificate.key.clone());
         let provider = provider();

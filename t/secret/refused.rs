@@ -54,7 +54,7 @@ async fn a_wrong_token_and_a_wrong_address_are_told() {
     assert!(said(&node, "ssl/key").await.1.contains("/other/v1/"));
 
     let written = vault(&bao.url(""), "kv/apisix", PLANTED);
-    let vault: sluice::resource::Vault = serde_json::from_value(written).unwrap();
+    let vault: sluice::resource::secret::Vault = serde_json::from_value(written).unwrap();
     assert!(!format!("{vault:?}").contains(PLANTED));
 }
 

@@ -70,6 +70,15 @@ async fn serves_schemas() {
 }
 
 #[tokio::test]
+async fn says_done_to_a_reload() {
+    let rig = Rig::new().await;
+    let got = rig.put("plugins/reload", Value::Null).await;
+    assert_eq!((got.status, &*got.text), (200, "done"));
+    let said = "please use PUT method to reload the plugins, GET method is not allowed.";
+    rig.get("plugins/reload").await.refused(405, said);
+}
+
+#[tokio::test]
 async fn validates_by_schema_alone() {
     let rig = Rig::new().await;
     let path = "schema/validate/routes";

@@ -18,9 +18,7 @@ async fn lists_nothing_and_everything_of_a_kind() {
         assert_eq!(rig.get(dir).await.expect(200), json!({"list": [], "total": 0}));
     }
     rig.put("consumers", json!({"username": "jack"})).await.expect(201);
-    let credential = json!({"plugins": {}}).to_string().into();
-    let any = crate::store::Expect::Any;
-    rig.store.put("consumers/jack/credentials/1", credential, any, None).await.unwrap();
+    rig.put("consumers/jack/credentials/1", json!({"plugins": {}})).await.expect(201);
     let got = rig.get("consumers").await.expect(200);
     assert_eq!(got["total"], 1);
     let item = &got["list"][0];
@@ -92,5 +90,11 @@ async fn filters_by_name_label_uri_and_reference() {
     ] {
         assert_eq!(ids(&rig, &format!("routes?{query}")).await, found, "{query}");
     }
+    rig.put("stream_routes/1", json!({"upstream_id": "1"})).await.expect(201);
+    rig.put("stream_routes/2", json!({"service_id": "1"})).await.expect(201);
+    assert_eq!(ids(&rig, "stream_routes?filter=service_id%3D1").await, ["2"]);
+    // `total` is of what was found, a page of it.
+    let got = rig.get("routes?name=o&page=2&page_size=10").await.expect(200);
+    assert_eq!(got, json!({"list": [], "total": 2}));
     rig.get("routes?name=(").await.refused(400, "invalid argument name");
 }

@@ -17,6 +17,7 @@ async fn refuses_what_points_nowhere() {
             "\"plugin_config_id\"",
         ),
         ("services/1", json!({"upstream_id": "9"}), "\"upstream_id\""),
+        ("consumers", json!({"username": "jack", "group_id": "9"}), "\"group_id\""),
         (
             "upstreams/1",
             json!({"nodes": {"a:1": 1}, "scheme": "https",
@@ -73,8 +74,65 @@ async fn keeps_what_is_in_use() {
     }
     rig.delete("upstreams/1?force=true").await.expect(200);
     rig.put("routes/1", route("/")).await.expect(200);
+    rig.put("consumer_groups/g", json!({"plugins": {}})).await.expect(201);
+    let member = json!({"username": "jack", "group_id": "g"});
+    rig.put("consumers", member).await.expect(201);
+    let said = "can not delete this consumer group, consumer [jack] is still using it now";
+    rig.delete("consumer_groups/g").await.refused(400, said);
+    rig.put("consumers", json!({"username": "jack"})).await.expect(200);
+    rig.delete("consumer_groups/g").await.expect(200);
     rig.delete("services/1").await.expect(200);
     rig.delete("plugin_configs/1").await.expect(200);
+}
+
+#[tokio::test]
+async fn looks_into_stream_routes_and_plugins_too() {
+    let rig = Rig::new().await;
+    for (body, said) in [
+        (json!({"upstream_id": "9"}), "\"upstream_id\""),
+        (json!({"service_id": 9}), "\"service_id\""),
+        (json!({"protocol": {"name": "redis", "superior_id": "9"}}), "protocol/superior_id"),
+        (json!({"plugins": {"mqtt-proxy": {}}}), "unknown plugin [mqtt-proxy]"),
+        (json!({"remote_addr": "127.0.0.0/99"}), "\"remote_addr\""),
+    ] {
+        rig.put("stream_routes/1", body).await.refused(400, said);
+    }
+    rig.put("upstreams/1", upstream()).await.expect(201);
+    rig.put("services/1", json!({})).await.expect(201);
+    let redis = |more: serde_json::Value| {
+        let mut protocol = json!({"name": "redis"});
+        protocol.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"upstream_id": "1", "service_id": "1", "protocol": protocol})
+    };
+    rig.put("stream_routes/1", redis(json!({}))).await.expect(201);
+    rig.put("stream_routes/1", redis(json!({"superior_id": "1"})))
+        .await
+        .refused(400, "can not set itself as superior_id");
+    rig.put("stream_routes/2", redis(json!({"superior_id": 1, "name": "dubbo"})))
+        .await
+        .refused(400, "a stream route of protocol dubbo, not redis");
+    rig.put("stream_routes/2", json!({"protocol": {"name": "redis", "superior_id": 1}}))
+        .await
+        .expect(201);
+    // In a circle, which ends.
+    rig.put("stream_routes/1", redis(json!({"superior_id": "2"}))).await.expect(200);
+    for (path, user) in [
+        ("upstreams/1", "stream_route [1] is still using it now"),
+        ("services/1", "stream_route [1] is still using it now"),
+        ("stream_routes/1", "stream route [2] is still using it as superior_id"),
+    ] {
+        rig.delete(path).await.refused(400, user);
+    }
+    rig.delete("stream_routes/1?force=true").await.expect(200);
+    rig.delete("services/1").await.expect(200);
+    // Plugins that this version does not have name things that others on the store need.
+    let split = json!({"rules": [{"weighted_upstreams": [{"upstream_id": 1, "weight": 1}]}]});
+    let plugins = json!({"traffic-split": split, "grpc-transcode": {"proto_id": "1"}});
+    let theirs = json!({"uri": "/", "plugins": plugins}).to_string().into();
+    rig.store.put("routes/theirs", theirs, Expect::Absent, None).await.unwrap();
+    rig.put("protos/1", json!({"content": "x"})).await.expect(201);
+    rig.delete("upstreams/1").await.refused(400, "route [theirs] is still using it now");
+    rig.delete("protos/1").await.refused(400, "route [theirs] is still using it now");
 }
 
 #[tokio::test]

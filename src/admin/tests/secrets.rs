@@ -48,6 +48,19 @@ async fn refuses_keys_without_showing_them() {
 }
 
 #[tokio::test]
+async fn names_which_of_several_certificates_is_wrong() {
+    let rig = Rig::new().await;
+    let ((cert, key), (more, _)) = (certificate("a.com"), certificate("a.com"));
+    let (_, other) = certificate("a.com");
+    let body = |certs: &str, keys: &str| json!({"cert": cert, "key": key, "sni": "a.com", "certs": [certs], "keys": [keys]});
+    let no_pem = "x".repeat(128);
+    rig.put("ssls/1", body(&no_pem, &other)).await.refused(400, "\"certs/0\"");
+    rig.put("ssls/1", body(&more, &no_pem)).await.refused(400, "\"keys/0\"");
+    let said = "\"keys/0\": expected the private key of the certificate in certs/0";
+    rig.put("ssls/1", body(&more, &other)).await.refused(400, said);
+}
+
+#[tokio::test]
 async fn takes_references_as_they_are() {
     let rig = Rig::new().await;
     let reference = "$secret://vault/1/ssl/key";

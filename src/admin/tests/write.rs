@@ -16,8 +16,19 @@ async fn creates_replaces_reads_and_deletes_every_kind() {
         ("upstreams/1", upstream()),
         ("consumers/jack", json!({"username": "jack"})),
         ("secrets/vault/1", json!({"uri": "http://127.0.0.1:1", "prefix": "p", "token": "t"})),
+        (
+            "secrets/aws/1",
+            json!({"access_key_id": "id", "secret_access_key": "key", "region": "eu-west-1"}),
+        ),
+        (
+            "secrets/gcp/1",
+            json!({"auth_config": {"client_email": "a@b", "private_key": "k", "project_id": "p"}}),
+        ),
+        ("protos/1", json!({"content": "syntax = \"proto3\";"})),
+        ("stream_routes/1", json!({"server_port": 9100, "upstream": upstream()})),
         ("global_rules/1", json!({"plugins": plugins})),
         ("plugin_configs/1", json!({"plugins": plugins})),
+        ("consumer_groups/1", json!({"plugins": plugins, "name": "g"})),
         ("plugin_metadata/limit-count", json!({"limit_header": "X-L"})),
     ] {
         let key = json!(format!("/apisix/{path}"));
@@ -78,8 +89,11 @@ async fn refuses_methods_as_apisix_does() {
         ("POST", "secrets/vault", "not supported `POST` method for secret"),
         ("POST", "global_rules", "not supported `POST` method for global rule"),
         ("POST", "plugin_configs", "not supported `POST` method for plugin config"),
+        ("POST", "consumer_groups", "not supported `POST` method for consumer group"),
         ("POST", "plugin_metadata", "not supported `POST` method for plugin_metadata"),
         ("PATCH", "consumers/jack", "not supported `PATCH` method for consumer"),
+        ("PATCH", "protos/1", "not supported `PATCH` method for proto"),
+        ("PATCH", "stream_routes/1", "not supported `PATCH` method for stream route"),
         ("PATCH", "plugin_metadata/x", "not supported `PATCH` method for plugin_metadata"),
     ] {
         rig.call(method, path, json!({})).await.refused(405, said);
@@ -98,7 +112,10 @@ async fn settles_ids_of_path_and_body() {
     rig.put("secrets/vault", json!({})).await.refused(400, "missing secret id");
     rig.put("plugin_metadata", json!({})).await.refused(400, "missing plugin name");
     rig.put("plugin_metadata/nothing", json!({})).await.refused(400, "name of a plugin");
-    rig.put("secrets/nothing/1", json!({})).await.refused(400, "vault");
+    let unknown = rig.put("secrets/nothing/1", json!({})).await;
+    unknown.refused(400, "invalid secret manager: nothing");
+    rig.put("secrets/aws/1", json!({})).await.refused(400, "\"access_key_id\"");
+    rig.put("secrets/gcp/1", json!({})).await.refused(400, "auth_config and auth_file");
     rig.put("routes/a%20b", route("/")).await.refused(400, "\"id\"");
     let wrong = rig.call("POST", "routes/1", route("/")).await;
     wrong.refused(400, "wrong route id, do not need it");
@@ -165,8 +182,7 @@ async fn refuses_bodies_that_are_no_json_or_too_long() {
 #[tokio::test]
 async fn refuses_what_it_does_not_serve() {
     let rig = Rig::new().await;
-    for path in ["stream_routes/1", "protos/1", "consumer_groups/1", "consumers/jack/credentials/1"]
-    {
+    for path in ["graphql_cost_decorations/1", "services/1/graphql_cost_decorations/1"] {
         for method in ["GET", "PUT", "DELETE"] {
             let got = rig.call(method, path, json!({})).await;
             got.refused(404, "does not serve it yet");
@@ -174,8 +190,6 @@ async fn refuses_what_it_does_not_serve() {
     }
     rig.put("routs/1", json!({})).await.refused(404, "Unsupported resource type: routs");
     rig.put("plugins/list", json!({})).await.refused(404, "not found");
-    let group = json!({"username": "jack", "group_id": "1"});
-    rig.put("consumers", group).await.refused(400, "consumer groups are not served yet");
     rig.put("routes/1", route("/")).await.expect(201);
     rig.delete("routes/1/upstream").await.refused(400, "only PATCH takes one");
     rig.put("routes/1/upstream", upstream()).await.refused(400, "only PATCH takes one");
