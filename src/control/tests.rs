@@ -10,7 +10,7 @@ use super::*;
 use crate::resource::Keyring;
 use crate::snapshot::{Snapshot, rig};
 use crate::store::embedded::Embedded;
-use crate::store::{Entry, Event, Expect, Listing, StoreError, Written};
+use crate::store::{Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written};
 
 struct Bench {
     control: Arc<Control>,
@@ -43,6 +43,10 @@ impl ConfigStore for Silent {
     }
 
     async fn delete(&self, _: &str, _: Expect) -> Result<Written, StoreError> {
+        Err(silence())
+    }
+
+    async fn transact(&self, _: Vec<Step>) -> Result<Transacted, StoreError> {
         Err(silence())
     }
 

@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{Got, Rig, request, route};
-use crate::store::{ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use crate::store::{
+    ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+};
 
 type Fails = fn() -> StoreError;
 
@@ -57,6 +59,13 @@ impl ConfigStore for Trouble {
             Some(fails) => Err(fails()),
             None => self.inner.delete(key, expect).await,
         }
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
+        if let Some(fails) = self.fails {
+            return Err(fails());
+        }
+        self.inner.transact(steps).await
     }
 
     async fn next_revision(&self) -> Result<i64, StoreError> {
