@@ -9,28 +9,34 @@
 mod answer;
 mod auth;
 mod check;
+mod history;
 mod patch;
 mod path;
 mod plugins;
 mod read;
 mod request;
+mod transaction;
+mod wait;
 mod write;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
+use serde_json::Value;
 
 use self::answer::{Answer, Answered};
 use self::path::{Place, Target};
 use self::request::{Args, Condition};
+use self::wait::Wait;
+use crate::cluster::Cluster;
 use crate::resource::Kind;
 use crate::resource::hidden::Hidden;
 use crate::serve::Endpoint;
@@ -47,6 +53,8 @@ pub struct Settings {
     pub allow: Vec<IpNet>,
     /// Whether browsers of other origins may read the answers.
     pub cors: bool,
+    /// How many versions of each resource are kept.
+    pub history: usize,
     /// Plugins that may be used; `None` means every one.
     pub enabled_plugins: Option<Vec<String>>,
     /// Told in the header `Server`.
@@ -76,8 +84,11 @@ pub struct Admin {
     settings: Settings,
     store: Arc<dyn ConfigStore>,
     compiler: Shared,
+    cluster: Arc<Cluster>,
     /// Revision of this node's last write.
     written: AtomicI64,
+    /// Whether the store has refused to keep versions, which it is then not asked to again.
+    history_refused: AtomicBool,
 }
 
 /// One write: who, how, and under which conditions.
@@ -95,9 +106,21 @@ struct Call<'c> {
 // === impl Admin ===
 
 impl Admin {
-    /// The Admin API over `store`, whose writes `compiler` checks.
-    pub fn new(settings: Settings, store: Arc<dyn ConfigStore>, compiler: Shared) -> Arc<Self> {
-        Arc::new(Self { settings, store, compiler, written: AtomicI64::new(0) })
+    /// The Admin API over `store`, whose writes `compiler` checks and the nodes of `cluster` apply.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn ConfigStore>,
+        compiler: Shared,
+        cluster: Arc<Cluster>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            store,
+            compiler,
+            cluster,
+            written: AtomicI64::new(0),
+            history_refused: AtomicBool::new(false),
+        })
     }
 
     /// Answers on `endpoint` until `stop` ends.
@@ -172,21 +195,39 @@ impl Admin {
             condition: Condition::of(&head.headers)?,
             ttl: args.ttl()?,
         };
-        match (target, method.as_str()) {
-            (Target::PluginNames, "GET") => self.plugin_names(&args),
-            (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), &args),
+        let wait = Wait::of(&args)?;
+        let answer = self.carry_out(target, &call, body).await?;
+        match wait {
+            Some(wait) => self.wait_for(&wait, answer).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// Does what a caller who may asks for.
+    async fn carry_out(&self, target: Target, call: &Call<'_>, body: Option<Value>) -> Answered {
+        let args = call.args;
+        match (target, call.method.as_str()) {
+            (Target::PluginNames, "GET") => self.plugin_names(args),
+            (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), args),
             (Target::Schema(name), "GET") => plugins::schema_of(&name),
             (Target::Validate(kind), "POST") => plugins::validate(&kind, body),
+            (Target::Transactions, "POST") => self.transaction(call, body).await,
+            (Target::Resource(place), "GET") if place.rest == ["history"] => {
+                self.history(&place).await
+            }
+            (Target::Resource(place), "POST") if place.rest == ["rollback"] => {
+                self.rollback(&place, call).await
+            }
             (Target::Resource(place), method) => {
                 if lacks(place.kind, method) {
                     return Err(not_supported(&place, method));
                 }
                 match method {
-                    "GET" => self.get(&place, &args).await,
-                    "PUT" => self.put(&place, &call, body).await,
-                    "POST" => self.post(&place, &call, body).await,
-                    "DELETE" => self.delete(&place, &call).await,
-                    _ => self.patch(&place, &call, body).await,
+                    "GET" => self.get(&place, args).await,
+                    "PUT" => self.put(&place, call, body).await,
+                    "POST" => self.post(&place, call, body).await,
+                    "DELETE" => self.delete(&place, call).await,
+                    _ => self.patch(&place, call, body).await,
                 }
             }
             _ => Err(Answer::no_such_method()),

@@ -116,6 +116,40 @@ impl Answer {
         }
     }
 
+    /// A write of several resources that was done.
+    pub(super) fn done(body: Value, revision: i64) -> Self {
+        Self { revision: Some(revision), ..Self::json(body) }
+    }
+
+    /// `status` with more than a message.
+    pub(super) fn with(status: StatusCode, body: Value) -> Self {
+        Self { status, ..Self::json(body) }
+    }
+
+    /// The revision of the write that was done.
+    pub(super) fn revision(&self) -> Option<i64> {
+        self.revision
+    }
+
+    /// The same write, of which something is told that came after it.
+    #[must_use]
+    pub(super) fn but(mut self, status: StatusCode, more: Value) -> Self {
+        self.status = status;
+        if let (Body::Json(Value::Object(fields)), Value::Object(more)) = (&mut self.body, more) {
+            fields.extend(more);
+        }
+        self
+    }
+
+    /// What is said to a person.
+    pub(super) fn message(&self) -> &str {
+        match &self.body {
+            Body::Json(body) => body["error_msg"].as_str().unwrap_or_default(),
+            Body::Text(text) => text,
+            Body::None => "",
+        }
+    }
+
     /// The answer over HTTP; JSON ends with a line feed, as APISIX writes it.
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let body = match self.body {
@@ -139,6 +173,7 @@ impl From<StoreError> for Answer {
     fn from(error: StoreError) -> Self {
         let status = match error {
             StoreError::ReadOnly { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            StoreError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::error(status, error.to_string())

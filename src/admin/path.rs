@@ -20,6 +20,8 @@ pub(super) enum Target {
     Schema(String),
     /// `schema/validate/{resource}`.
     Validate(String),
+    /// `transactions`.
+    Transactions,
     /// A resource, or all of a kind.
     Resource(Place),
     /// A kind that this version does not serve.
@@ -56,6 +58,7 @@ impl Target {
             return Self::Root;
         };
         match (*first, more) {
+            ("transactions", []) => Self::Transactions,
             ("plugins", ["list"]) => Self::PluginNames,
             ("plugins", names) | ("schema", ["plugins", names @ ..]) => {
                 Self::Plugins(names.first().map(|name| (*name).to_owned()))
@@ -79,6 +82,14 @@ impl Target {
 // === impl Place ===
 
 impl Place {
+    /// The place of a store key such as `routes/1`; `None` where that names no resource.
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        match Target::parse(&format!("/apisix/admin/{key}")) {
+            Target::Resource(place) if place.id.is_some() && place.rest.is_empty() => Some(place),
+            _ => None,
+        }
+    }
+
     fn of(kind: Kind, segments: &[&str]) -> Self {
         let (manager, segments) = match (kind, segments) {
             (Kind::Secret, [manager, more @ ..]) => (Some(*manager), more),
@@ -165,6 +176,7 @@ mod tests {
             ("/apisix/admin/routs/1", Target::Unknown(text("routs"))),
             ("/apisix/admin/stream_routes/1", Target::Unserved(text("stream_routes"))),
             ("/apisix/admin/consumers/a/credentials/b", Target::Unserved(text("credentials"))),
+            ("/apisix/admin/transactions", Target::Transactions),
             ("/apisix/admin/plugins/list", Target::PluginNames),
             ("/apisix/admin/plugins", Target::Plugins(None)),
             ("/apisix/admin/plugins/key-auth", Target::Plugins(Some(text("key-auth")))),

@@ -1,12 +1,14 @@
 //! The Admin API against the embedded store and a compiler that follows it.
 
 mod auth;
+mod history;
 mod patch;
 mod plugins;
 mod races;
 mod read;
 mod references;
 mod secrets;
+mod transaction;
 mod write;
 
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use super::{Admin, Key, Role, Settings};
+use crate::cluster::{Cluster, Node};
 use crate::resource::Keyring;
 use crate::resource::hidden::Hidden;
 use crate::snapshot::rig;
@@ -51,8 +54,17 @@ impl Rig {
     async fn over(wrap: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn ConfigStore> = Embedded::open(&folder.path().join("store")).unwrap();
-        let compiler = rig::follow(store.clone(), Keyring::new([KEYRING]).unwrap()).await;
-        let admin = Admin::new(settings(), wrap(store.clone()), compiler);
+        let keyring = Keyring::new([KEYRING]).unwrap();
+        let (compiler, applied) = rig::follow(store.clone(), keyring).await;
+        let me = Node {
+            id: "here".to_owned(),
+            hostname: "h".to_owned(),
+            version: "test".to_owned(),
+            revision: 0,
+            reported: 0,
+        };
+        let cluster = Cluster::new(store.clone(), me, applied, false);
+        let admin = Admin::new(settings(), wrap(store.clone()), compiler, cluster);
         Self { admin, store, _folder: folder }
     }
 
@@ -137,6 +149,7 @@ fn settings() -> Settings {
         key_required: true,
         allow: vec!["127.0.0.0/24".parse().unwrap()],
         cors: true,
+        history: 3,
         enabled_plugins: None,
         version: "test",
     }

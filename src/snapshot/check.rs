@@ -12,12 +12,15 @@ use crate::plugin::registry;
 use crate::resource::{self, Invalid, Kind, Resource};
 use crate::secret::Reference;
 
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "(hidden)";
+
 /// Another resource that one refers to by id.
 pub struct Target {
-    kind: Kind,
-    id: Arc<str>,
+    pub(super) kind: Kind,
+    pub(super) id: Arc<str>,
     /// The property that refers to it.
-    path: &'static str,
+    pub(super) path: &'static str,
 }
 
 /// What `value` refers to as `kind/id`. Needs no compiler: whether the targets are there is asked
@@ -30,7 +33,7 @@ pub fn references(kind: Kind, id: &str, value: &Value) -> Result<Vec<Target>, Ve
     Ok(must_exist(&resource).collect())
 }
 
-fn must_exist(resource: &Resource) -> impl Iterator<Item = Target> {
+pub(super) fn must_exist(resource: &Resource) -> impl Iterator<Item = Target> {
     // Metadata may be there or not.
     let must = targets(resource).into_iter();
     let must = must.filter(|((kind, _), _)| *kind != Kind::PluginMetadata);
@@ -122,7 +125,6 @@ impl Compiler {
 
     /// Hides in place what is secret: what is encrypted at rest, and keys shown to nodes.
     pub fn hide(&self, kind: Kind, value: &mut Value) {
-        const HIDDEN: &str = "(hidden)";
         each_encrypted(kind, value, |_| Some(HIDDEN.to_owned()));
         for key in ["/tls/client_key", "/upstream/tls/client_key", "/key", "/token"] {
             if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
@@ -132,6 +134,11 @@ impl Compiler {
                     *slot = HIDDEN.into();
                 }
             }
+        }
+        if kind == Kind::Ssl
+            && let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut)
+        {
+            keys.fill(HIDDEN.into());
         }
     }
 

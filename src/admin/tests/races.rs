@@ -18,7 +18,7 @@ type Fails = fn() -> StoreError;
 /// A store in which another writer is faster, or which does not take writes.
 struct Trouble {
     inner: Arc<dyn ConfigStore>,
-    /// How many puts another writer overtakes.
+    /// How many writes another writer overtakes.
     overtakes: AtomicUsize,
     fails: Option<Fails>,
 }
@@ -40,6 +40,14 @@ impl ConfigStore for Trouble {
         expect: Expect,
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
+        self.inner.put(key, value, expect, ttl).await
+    }
+
+    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
+        self.inner.delete(key, expect).await
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
         if let Some(fails) = self.fails {
             return Err(fails());
         }
@@ -49,21 +57,7 @@ impl ConfigStore for Trouble {
             theirs["create_time"] = json!(7);
             theirs["desc"] = json!("theirs");
             let theirs = theirs.to_string().into();
-            self.inner.put(key, theirs, Expect::Any, None).await?;
-        }
-        self.inner.put(key, value, expect, ttl).await
-    }
-
-    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
-        match self.fails {
-            Some(fails) => Err(fails()),
-            None => self.inner.delete(key, expect).await,
-        }
-    }
-
-    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
-        if let Some(fails) = self.fails {
-            return Err(fails());
+            self.inner.put(&steps[0].key, theirs, Expect::Any, None).await?;
         }
         self.inner.transact(steps).await
     }
