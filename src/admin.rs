@@ -7,6 +7,7 @@
 //! Source: APISIX `docs/en/latest/admin-api.md`, `apisix/admin/*.lua`, `t/admin/*.t`.
 
 mod answer;
+mod attempts;
 mod auth;
 mod check;
 mod history;
@@ -15,6 +16,7 @@ mod path;
 mod plugins;
 mod read;
 mod request;
+mod reseal;
 mod transaction;
 mod wait;
 mod write;
@@ -24,6 +26,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -33,6 +36,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use self::answer::{Answer, Answered};
+use self::attempts::Attempts;
 use self::path::{Place, Target};
 use self::request::{Args, Condition};
 use self::wait::Wait;
@@ -87,6 +91,7 @@ pub struct Admin {
     cluster: Arc<Cluster>,
     /// Revision of this node's last write.
     written: AtomicI64,
+    attempts: Attempts,
     /// Whether the store has refused to keep versions, which it is then not asked to again.
     history_refused: AtomicBool,
 }
@@ -119,6 +124,7 @@ impl Admin {
             compiler,
             cluster,
             written: AtomicI64::new(0),
+            attempts: Attempts::default(),
             history_refused: AtomicBool::new(false),
         })
     }
@@ -176,9 +182,17 @@ impl Admin {
             return Err(Answer::no_such_method());
         }
         let args = Args::parse(head.uri.query().unwrap_or_default());
+        let now = Instant::now();
+        if let Err(pause) = self.attempts.may_try(peer.ip(), now) {
+            return Err(Answer::too_many_logins(peer.ip(), pause));
+        }
         let caller =
             auth::check(&self.settings, &head.headers, &args, method).map_err(|reason| {
                 tracing::warn!(%peer, reason, "Admin API: login failed");
+                // Only this one is a guess.
+                if reason == auth::WRONG_KEY && self.attempts.failed(peer.ip(), now) {
+                    tracing::warn!(%peer, "Admin API: too many failed logins; it has to wait");
+                }
                 Answer::unauthorized(reason)
             })?;
         match &target {
@@ -211,6 +225,7 @@ impl Admin {
             (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), args),
             (Target::Schema(name), "GET") => plugins::schema_of(&name),
             (Target::Validate(kind), "POST") => plugins::validate(&kind, body),
+            (Target::Reseal, "POST") => self.reseal(call).await,
             (Target::Transactions, "POST") => self.transaction(call, body).await,
             (Target::Resource(place), "GET") if place.rest == ["history"] => {
                 self.history(&place).await

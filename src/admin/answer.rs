@@ -3,6 +3,9 @@
 //! Reads carry `createdIndex` and `modifiedIndex`, writes do not, as in APISIX; the revision of a
 //! write stands in the header `X-Sluice-Revision`.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -23,6 +26,8 @@ pub(super) struct Answer {
     body: Body,
     /// Of the write that was done.
     revision: Option<i64>,
+    /// Seconds after which to try again.
+    retry_after: Option<u64>,
 }
 
 /// An answer, or the refusal that stands in for it.
@@ -40,7 +45,7 @@ enum Body {
 impl Answer {
     /// A status without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, body: Body::None, revision: None }
+        Self { status, body: Body::None, revision: None, retry_after: None }
     }
 
     /// 200 with `body`.
@@ -74,6 +79,13 @@ impl Answer {
             status: StatusCode::UNAUTHORIZED,
             ..Self::json(json!({ "error_msg": "failed to check token", "description": reason }))
         }
+    }
+
+    /// 429 for a peer that has guessed too often.
+    pub(super) fn too_many_logins(peer: IpAddr, pause: Duration) -> Self {
+        let seconds = pause.as_secs() + 1;
+        let said = format!("too many failed logins from {peer}: try again in {seconds} s");
+        Self { retry_after: Some(seconds), ..Self::error(StatusCode::TOO_MANY_REQUESTS, said) }
     }
 
     /// 404 for a kind that is none.
@@ -164,6 +176,9 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, json);
         if let Some(revision) = self.revision {
             headers.insert(REVISION, revision.into());
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -184,6 +184,12 @@ fn folder(key: &str) -> String {
     format!("{BESIDE}history/{key}@")
 }
 
+/// The key of the resource that a version is of.
+pub(super) fn resource_of(key: &str) -> Option<&str> {
+    let (resource, _) = key.strip_prefix(BESIDE)?.strip_prefix("history/")?.split_once('@')?;
+    Some(resource)
+}
+
 /// Nanoseconds since 1970: in the order of writes, and no two alike.
 fn nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

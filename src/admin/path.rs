@@ -20,6 +20,8 @@ pub(super) enum Target {
     Schema(String),
     /// `schema/validate/{resource}`.
     Validate(String),
+    /// `reseal`.
+    Reseal,
     /// `transactions`.
     Transactions,
     /// A resource, or all of a kind.
@@ -58,6 +60,7 @@ impl Target {
             return Self::Root;
         };
         match (*first, more) {
+            ("reseal", []) => Self::Reseal,
             ("transactions", []) => Self::Transactions,
             ("plugins", ["list"]) => Self::PluginNames,
             ("plugins", names) | ("schema", ["plugins", names @ ..]) => {

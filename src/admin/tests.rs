@@ -54,18 +54,14 @@ impl Rig {
     async fn over(wrap: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn ConfigStore> = Embedded::open(&folder.path().join("store")).unwrap();
-        let keyring = Keyring::new([KEYRING]).unwrap();
-        let (compiler, applied) = rig::follow(store.clone(), keyring).await;
-        let me = Node {
-            id: "here".to_owned(),
-            hostname: "h".to_owned(),
-            version: "test".to_owned(),
-            revision: 0,
-            reported: 0,
-        };
-        let cluster = Cluster::new(store.clone(), me, applied, false);
-        let admin = Admin::new(settings(), wrap(store.clone()), compiler, cluster);
+        let admin = serve(&store, wrap(store.clone()), [KEYRING]).await;
         Self { admin, store, _folder: folder }
+    }
+
+    /// The same store after a restart with these keys.
+    async fn with_keyring<const N: usize>(mut self, keys: [&str; N]) -> Self {
+        self.admin = serve(&self.store, self.store.clone(), keys).await;
+        self
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Got {
@@ -127,6 +123,24 @@ impl Got {
         let message = self.body["error_msg"].as_str().unwrap_or_default();
         assert!(message.contains(said), "{message} does not say: {said}");
     }
+}
+
+async fn serve<const N: usize>(
+    followed: &Arc<dyn ConfigStore>,
+    written: Arc<dyn ConfigStore>,
+    keys: [&str; N],
+) -> Arc<Admin> {
+    let keyring = Keyring::new(keys).unwrap();
+    let (compiler, applied) = rig::follow(followed.clone(), keyring).await;
+    let me = Node {
+        id: "here".to_owned(),
+        hostname: "h".to_owned(),
+        version: "test".to_owned(),
+        revision: 0,
+        reported: 0,
+    };
+    let cluster = Cluster::new(followed.clone(), me, applied, false);
+    Admin::new(settings(), written, compiler, cluster)
 }
 
 fn request(method: &str, path: &str, body: String) -> Request<Full<Bytes>> {

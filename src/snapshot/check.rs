@@ -9,7 +9,7 @@ use super::compile::{Compiler, check_metadata};
 use super::parts::Workshop;
 use super::references::{Resolver, targets};
 use crate::plugin::registry;
-use crate::resource::{self, Invalid, Kind, Resource};
+use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::secret::Reference;
 
 /// What is shown in place of a secret.
@@ -112,6 +112,31 @@ impl Compiler {
         });
     }
 
+    /// Encrypts anew, with the newest key, what is encrypted at rest. Returns whether all of it
+    /// could be decrypted; what could not stays as it is.
+    pub fn reseal(&self, kind: Kind, value: &mut Value) -> bool {
+        self.open_keys(kind, value);
+        let mut is_readable = true;
+        each_private_key(kind, value, |holder| {
+            is_readable &= !resource::ssl::is_sealed(holder);
+            resource::ssl::seal(holder, &self.keyring);
+        });
+        if !self.settings.encrypt_fields {
+            return is_readable;
+        }
+        each_encrypted(kind, value, |text| match self.keyring.decrypt(text) {
+            Some(plain) => Some(self.keyring.encrypt(&plain)),
+            None if Keyring::may_have_written(text) => {
+                is_readable = false;
+                None
+            }
+            None if Reference::parse(text).is_some() => None,
+            // From a time when fields were not encrypted.
+            None => Some(self.keyring.encrypt(text)),
+        });
+        is_readable
+    }
+
     /// Decrypts in place what is encrypted at rest; what does not decrypt stays as it is.
     pub fn open(&self, kind: Kind, value: &mut Value) {
         self.open_keys(kind, value);
@@ -155,7 +180,7 @@ impl Compiler {
 }
 
 /// Shows each private key of `value` to `change`, as the `key` of an object.
-fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) {
+fn each_private_key(kind: Kind, value: &mut Value, mut change: impl FnMut(&mut Value)) {
     let upstream = match kind {
         Kind::Ssl => return change(value),
         Kind::Upstream => value.pointer_mut("/tls/client_key"),
@@ -170,7 +195,7 @@ fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) 
 }
 
 /// Changes every plugin field that is declared to be encrypted at rest.
-fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option<String>) {
+fn each_encrypted(kind: Kind, value: &mut Value, mut change: impl FnMut(&str) -> Option<String>) {
     let Some(plugins) = value.get_mut("plugins").and_then(Value::as_object_mut) else {
         return;
     };
@@ -185,7 +210,7 @@ fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option
         for field in fields {
             let pointer = format!("/{}", field.replace('.', "/"));
             if let Some(slot) = config.pointer_mut(&pointer)
-                && let Some(changed) = slot.as_str().and_then(&change)
+                && let Some(changed) = slot.as_str().and_then(&mut change)
             {
                 *slot = Value::String(changed);
             }
