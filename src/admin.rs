@@ -11,6 +11,7 @@ mod attempts;
 mod auth;
 mod check;
 mod history;
+mod openapi;
 mod patch;
 mod path;
 mod plugins;
@@ -225,6 +226,7 @@ impl Admin {
             (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), args),
             (Target::Schema(name), "GET") => plugins::schema_of(&name),
             (Target::Validate(kind), "POST") => plugins::validate(&kind, body),
+            (Target::OpenApi, "GET") => Ok(Answer::json(openapi::document(self.settings.version))),
             (Target::Reseal, "POST") => self.reseal(call).await,
             (Target::Transactions, "POST") => self.transaction(call, body).await,
             (Target::Resource(place), "GET") if place.rest == ["history"] => {

@@ -20,6 +20,8 @@ pub(super) enum Target {
     Schema(String),
     /// `schema/validate/{resource}`.
     Validate(String),
+    /// `openapi.json`.
+    OpenApi,
     /// `reseal`.
     Reseal,
     /// `transactions`.
@@ -60,6 +62,7 @@ impl Target {
             return Self::Root;
         };
         match (*first, more) {
+            ("openapi.json", []) => Self::OpenApi,
             ("reseal", []) => Self::Reseal,
             ("transactions", []) => Self::Transactions,
             ("plugins", ["list"]) => Self::PluginNames,
