@@ -89,10 +89,20 @@ pub struct Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Writes a value; `ttl` is in seconds, after which the key disappears.
-    Put { value: Bytes, ttl: Option<i64> },
+    /// Writes a value.
+    Put { value: Bytes, life: Life },
     /// Takes the key away; that there is none is no conflict.
     Delete,
+}
+
+/// How long a key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Endless,
+    /// It disappears after so many seconds.
+    Seconds(i64),
+    /// For as long as what stood there before would have been. There has to be something.
+    AsBefore,
 }
 
 /// The outcome of a transaction.
@@ -124,13 +134,31 @@ pub enum StoreError {
 impl Step {
     /// Writes `value` if `expect` holds.
     pub fn put(key: impl Into<String>, value: impl Into<Bytes>, expect: Expect) -> Self {
-        let action = Action::Put { value: value.into(), ttl: None };
+        Self::put_for(key, value, Life::Endless, expect)
+    }
+
+    /// Writes `value` for as long as `life` says, if `expect` holds.
+    pub fn put_for(
+        key: impl Into<String>,
+        value: impl Into<Bytes>,
+        life: Life,
+        expect: Expect,
+    ) -> Self {
+        let action = Action::Put { value: value.into(), life };
         Self { key: key.into(), action, expect }
     }
 
     /// Deletes the key if `expect` holds.
     pub fn delete(key: impl Into<String>, expect: Expect) -> Self {
         Self { key: key.into(), action: Action::Delete, expect }
+    }
+}
+
+// === impl Life ===
+
+impl From<Option<i64>> for Life {
+    fn from(ttl: Option<i64>) -> Self {
+        ttl.map_or(Self::Endless, Self::Seconds)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluice::store::etcd::{Etcd, Options};
 use sluice::store::{
-    BESIDE, Change, ConfigStore, Event, Expect, Listing, Step, Transacted, Written,
+    BESIDE, Change, ConfigStore, Event, Expect, Life, Listing, Step, Transacted, Written,
 };
 use tokio::sync::mpsc::Receiver;
 
@@ -179,6 +179,15 @@ async fn check_transactions(store: Arc<dyn ConfigStore>) {
     let refused = store.transact(steps).await.unwrap();
     let both = vec!["routes/1".to_owned(), "routes/4".to_owned()];
     assert_eq!(refused, Transacted::Conflict { keys: both });
+
+    // A value that is written anew goes when the one before it would have gone.
+    let value = Bytes::from_static(b"short");
+    store.put("routes/short", value, Expect::Any, Some(2)).await.unwrap();
+    assert_eq!(next_changes(&mut events).await.0, ["routes/short=short"]);
+    let step = Step::put_for("routes/short", "anew", Life::AsBefore, Expect::Any);
+    store.transact(vec![step]).await.unwrap();
+    assert_eq!(next_changes(&mut events).await.0, ["routes/short=anew"]);
+    assert_eq!(next_changes(&mut events).await.0, ["routes/short deleted"]);
 
     // More than etcd takes in a row, and nobody who watches hears of what is beside.
     put(&*store, &history, "newer").await;

@@ -11,7 +11,7 @@ use super::history;
 use super::write::TRIES;
 use super::{Admin, Call};
 use crate::resource::Kind;
-use crate::store::{BESIDE, Entry, Expect, Written};
+use crate::store::{BESIDE, Entry, Expect, Life, Step, Transacted};
 
 /// What came of one key.
 enum Outcome {
@@ -75,14 +75,16 @@ impl Admin {
                 whole["revision"] = entry.mod_revision.into();
             }
             let expect = Expect::Revision(entry.mod_revision);
-            let bytes = whole.to_string().into();
-            match self.store.put(&entry.key, bytes, expect, None).await? {
-                Written::Done { revision } if is_readable => {
+            let step = Step::put_for(&*entry.key, whole.to_string(), Life::AsBefore, expect);
+            match self.store.transact(vec![step]).await? {
+                Transacted::Done { revision } if is_readable => {
                     return Ok(Outcome::Resealed(revision));
                 }
-                Written::Done { .. } => return Ok(Outcome::Unreadable),
-                Written::Conflict { current: None } => return Ok(Outcome::Same),
-                Written::Conflict { current: Some(current) } => entry = current,
+                Transacted::Done { .. } => return Ok(Outcome::Unreadable),
+                Transacted::Conflict { .. } => match self.store.get(&entry.key).await? {
+                    Some(current) => entry = current,
+                    None => return Ok(Outcome::Same),
+                },
             }
         }
         Ok(Outcome::Overtaken)

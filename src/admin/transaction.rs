@@ -17,7 +17,7 @@ use super::{Admin, Call, Condition};
 use crate::resource::{Invalid, Kind};
 use crate::snapshot::batch::Proposed;
 use crate::snapshot::check::{HIDDEN, references};
-use crate::store::{Action, Entry, Expect, Step, Transacted};
+use crate::store::{Entry, Expect, Step, Transacted};
 
 /// Operations a transaction may have, whatever the store takes.
 const MOST: usize = 1000;
@@ -169,8 +169,8 @@ impl Admin {
             });
             match &sealed {
                 Some(value) => {
-                    let action = Action::Put { value: value.to_string().into(), ttl: call.ttl };
-                    steps.push(Step { key: operation.key.clone(), action, expect });
+                    let (key, life) = (&*operation.key, call.ttl.into());
+                    steps.push(Step::put_for(key, value.to_string(), life, expect));
                 }
                 None => {
                     steps.push(Step::delete(&*operation.key, expect));

@@ -20,7 +20,7 @@ use super::path::Place;
 use super::read::id_text;
 use super::{Admin, Call};
 use crate::resource::{Invalid, Kind};
-use crate::store::{Action, Entry, Expect, Step, Transacted};
+use crate::store::{Entry, Expect, Step, Transacted};
 
 /// How often a write is tried while others overtake it.
 pub(super) const TRIES: usize = 2;
@@ -142,8 +142,7 @@ impl Admin {
         self.compiler.lock().seal(kind, &mut value);
         let expect = current.map_or(Expect::Absent, |entry| Expect::Revision(entry.mod_revision));
         let bytes = Bytes::from(value.to_string());
-        let action = Action::Put { value: bytes, ttl: call.ttl };
-        let steps = vec![Step { key: key.to_owned(), action, expect }];
+        let steps = vec![Step::put_for(key, bytes, call.ttl.into(), expect)];
         let history = self.keep(&Kept { key, current, value: Some(&value) }, call).await?;
         match self.transact(steps, history).await? {
             Transacted::Conflict { .. } => Ok(None),

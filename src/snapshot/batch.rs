@@ -72,13 +72,11 @@ impl Compiler {
                 changes.push((at, Bytes::from(value.to_string())));
             }
         }
-        // These look at all of their kind: no two may have one credential, or one plugin.
-        for kind in [Kind::Consumer, Kind::GlobalRule] {
-            if keys.iter().any(|key| key.0 == kind) {
-                let all = self.latest.iter().filter(|(key, _)| key.0 == kind);
-                let others = all.filter(|(key, _)| !index.contains_key(key));
-                base.extend(others.map(|(key, bytes)| (key.clone(), bytes.clone())));
-            }
+        // There are few of them, and no two may have one plugin.
+        if keys.iter().any(|key| key.0 == Kind::GlobalRule) {
+            let all = self.latest.iter().filter(|(key, _)| key.0 == Kind::GlobalRule);
+            let others = all.filter(|(key, _)| !index.contains_key(key));
+            base.extend(others.map(|(key, bytes)| (key.clone(), bytes.clone())));
         }
         let mut scratch = self.scratch();
         scratch.apply(1, base.iter().map(|(key, bytes)| change(key, bytes)).collect());
@@ -100,8 +98,31 @@ impl Compiler {
             wrong.extend(why.reasons.iter().filter(is_news).map(|reason| (*at, reason.clone())));
         }
         wrong.extend(shared_plugins(&keys, proposed, &base));
+        for (at, _) in &changes {
+            wrong.extend(self.taken_credentials(&keys[*at], &scratch, &index).map(|w| (*at, w)));
+        }
         wrong.sort_by_key(|(at, _)| *at);
         wrong
+    }
+
+    /// Credentials of the consumer `key`, as the scratch compiler has it, that a consumer has who is
+    /// not changed in the same go.
+    fn taken_credentials<'s>(
+        &'s self,
+        key: &Key,
+        scratch: &'s Self,
+        changed: &'s HashMap<&Key, usize>,
+    ) -> impl Iterator<Item = Invalid> + 's {
+        let part = scratch.parts.consumers.get(&key.1).filter(|_| key.0 == Kind::Consumer);
+        let credentials = part.into_iter().flat_map(|part| &part.credentials);
+        credentials.filter_map(|(plugin, value)| {
+            let owner = self.current.consumers.by_credential(plugin, value)?;
+            if changed.contains_key(&(Kind::Consumer, owner.name.clone())) {
+                return None;
+            }
+            let expected = format!("a credential that consumer {} does not have", owner.name);
+            Some(Invalid::new(format!("/plugins/{plugin}"), "a credential (not shown)", expected))
+        })
     }
 
     /// Who refers to `key` and is not changed in the same go: a problem each.

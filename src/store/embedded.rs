@@ -15,7 +15,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Listing, Step, StoreError,
+    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Step, StoreError,
     Transacted, Written,
 };
 
@@ -141,7 +141,7 @@ impl Embedded {
         for item in first.chain(second.into_iter().flatten()) {
             let (key, _) = item?;
             if !key.value().starts_with(prefix) {
-                continue;
+                break;
             }
             entries.extend(entry(&values, &revisions, key.value())?);
         }
@@ -176,9 +176,13 @@ impl Embedded {
             for (step, current) in steps.iter().zip(before) {
                 let key = step.key.as_str();
                 let change = match &step.action {
-                    Action::Put { value, ttl } => {
+                    Action::Put { value, life } => {
                         let created = current.map_or(revision, |entry| entry.create_revision);
-                        let end = ttl.map_or(0, |ttl| now() + u64::try_from(ttl).unwrap_or(0));
+                        let end = match life {
+                            Life::Endless => 0,
+                            Life::Seconds(ttl) => now() + u64::try_from(*ttl).unwrap_or(0),
+                            Life::AsBefore => revisions.get(key)?.map_or(0, |at| at.value().2),
+                        };
                         values.insert(key, &**value)?;
                         revisions.insert(key, (created, revision, end))?;
                         Change::Put(Entry {
@@ -285,7 +289,8 @@ impl ConfigStore for Embedded {
         expect: Expect,
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
-        let step = Step { key: key.to_owned(), action: Action::Put { value, ttl }, expect };
+        let step =
+            Step { key: key.to_owned(), action: Action::Put { value, life: ttl.into() }, expect };
         self.blocking(move |store| store.write_one(step)).await
     }
 

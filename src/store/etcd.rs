@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, mpsc};
 use self::connect::Connection;
 use self::fault::Fault;
 use super::{
-    BESIDE, ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+    BESIDE, ConfigStore, Entry, Event, Expect, Life, Listing, Step, StoreError, Transacted, Written,
 };
 
 /// Keys a page of a listing holds.
@@ -212,14 +212,18 @@ impl Etcd {
         })
     }
 
-    /// How a value is put that disappears after `ttl` seconds.
-    async fn put_options(&self, ttl: Option<i64>) -> Result<PutOptions, StoreError> {
-        let Some(ttl) = ttl else {
-            return Ok(PutOptions::new());
-        };
-        let grant =
-            async move |etcd: Arc<Connection>| etcd.client.lease_client().grant(ttl, None).await;
-        Ok(PutOptions::new().with_lease(self.call(grant).await?.id()))
+    /// How a value is put that is to live for so long.
+    async fn put_options(&self, life: Life) -> Result<PutOptions, StoreError> {
+        match life {
+            Life::Endless => Ok(PutOptions::new()),
+            Life::AsBefore => Ok(PutOptions::new().with_ignore_lease()),
+            Life::Seconds(ttl) => {
+                let grant = async move |etcd: Arc<Connection>| {
+                    etcd.client.lease_client().grant(ttl, None).await
+                };
+                Ok(PutOptions::new().with_lease(self.call(grant).await?.id()))
+            }
+        }
     }
 
     async fn write(
@@ -271,7 +275,7 @@ impl ConfigStore for Etcd {
         expect: Expect,
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
-        let options = self.put_options(ttl).await?;
+        let options = self.put_options(ttl.into()).await?;
         let put = TxnOp::put(self.key(key), value.to_vec(), Some(options));
         self.write(key, expect, put).await
     }

@@ -44,8 +44,8 @@ pub(super) async fn run(etcd: &Etcd, steps: Vec<Step>) -> Result<Transacted, Sto
     for step in steps {
         let key = etcd.key(&step.key);
         operations.push(match step.action {
-            Action::Put { value, ttl } => {
-                TxnOp::put(key, value.to_vec(), Some(etcd.put_options(ttl).await?))
+            Action::Put { value, life } => {
+                TxnOp::put(key, value.to_vec(), Some(etcd.put_options(life).await?))
             }
             Action::Delete => TxnOp::delete(key, Some(DeleteOptions::new())),
         });
