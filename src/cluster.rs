@@ -82,21 +82,27 @@ impl Cluster {
         let key = format!("{}{}", folder(), self.me.id);
         let mut stop = std::pin::pin!(stop);
         let mut applied = self.applied.clone();
-        let mut is_told = false;
+        let mut refusals = 0;
         loop {
             let value = serde_json::to_vec(&self.now()).unwrap_or_default();
             let _ = applied.borrow_and_update();
             match self.store.put(&key, value.into(), Expect::Any, Some(LIFE_S)).await {
-                Ok(_) => is_told = false,
-                // The store's own failures are told where it is watched.
-                Err(StoreError::Unauthenticated { endpoint }) if !is_told => {
-                    is_told = true;
-                    tracing::warn!(
-                        endpoint,
-                        key,
-                        "this node may not report what it has applied: nobody waits for it"
-                    );
+                Ok(_) => refusals = 0,
+                // Once it may have been the token's end. Asking on for what one may not have would
+                // cost the connection each time.
+                Err(StoreError::Unauthenticated { endpoint }) => {
+                    refusals += 1;
+                    if refusals > 1 {
+                        tracing::warn!(
+                            endpoint,
+                            key,
+                            "this node may not report what it has applied, so that nobody waits \
+                             for it; grant its user the prefix that ends in -sluice/ and restart it"
+                        );
+                        return;
+                    }
                 }
+                // The store's own failures are told where it is watched.
                 Err(_) => {}
             }
             let pause = async {

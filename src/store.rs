@@ -96,7 +96,7 @@ pub enum Action {
 }
 
 /// How long a key is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
     Endless,
     /// It disappears after so many seconds.

@@ -100,6 +100,60 @@ async fn a_burst_of_writes_makes_few_reports() {
 }
 
 #[tokio::test]
+async fn the_versions_of_what_is_deleted_get_an_end() {
+    let etcd = Etcd::start().await;
+    let gateway = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    gateway.put_route("1", route("/one")).await;
+    gateway.put_route("1", route("/two")).await;
+    let leases = || {
+        let key = "/apisix-sluice/history/routes/1@";
+        let found = etcd.etcdctl(&["get", "--prefix", "-w", "json", key]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let all = found["kvs"].as_array().unwrap().clone();
+        all.iter().map(|pair| pair["lease"].as_i64().unwrap_or_default()).collect::<Vec<i64>>()
+    };
+    assert_eq!(leases(), [0, 0]);
+    assert_eq!(gateway.admin("DELETE", "/routes/1", None).await.0, 200);
+    let leases = leases();
+    assert!(leases.len() == 3 && leases.iter().all(|lease| *lease == leases[0] && *lease != 0));
+}
+
+#[tokio::test]
+async fn a_node_that_may_only_read_says_so_once_and_goes_on() {
+    let mut etcd = Etcd::start().await;
+    etcd.etcdctl(&["put", "/apisix/routes/1", &route("/read").to_string()]);
+    for args in [
+        &["role", "add", "reader"][..],
+        &["role", "grant-permission", "--prefix=true", "reader", "read", "/apisix"],
+        &["user", "add", "reader:planted-password"],
+        &["user", "grant-role", "reader", "reader"],
+    ] {
+        etcd.etcdctl(args);
+    }
+    etcd.enable_auth("root-password");
+    let gateway = Gateway::builder()
+        .etcd(&[etcd.endpoint()])
+        .config(|config| {
+            let deployment = &mut config["deployment"];
+            deployment["role"] = json!("data_plane");
+            deployment["role_data_plane"] = json!({ "config_provider": "etcd" });
+            deployment["etcd"]["user"] = json!("reader");
+            deployment["etcd"]["password"] = json!("planted-password");
+        })
+        .start()
+        .await;
+    let said = || gateway.logs().matches("may not report").count();
+    eventually("it says that it may not report", async || said() == 1).await;
+    etcd.etcdctl(&["put", "/apisix/routes/2", &route("/more").to_string()]);
+    eventually("changes are seen and etcd counts as reachable", async || {
+        gateway.sample("apisix_etcd_reachable", &[]).await == Some(1.0)
+    })
+    .await;
+    gateway.answers("/more", 502).await;
+    assert_eq!(said(), 1);
+}
+
+#[tokio::test]
 async fn a_user_of_the_prefix_alone_writes_without_history() {
     let mut etcd = Etcd::start().await;
     for args in [

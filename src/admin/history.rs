@@ -2,7 +2,8 @@
 //!
 //! A version stands beside the config, as the resource is stored (secrets encrypted), and is
 //! written in the same transaction, so its revision is the write's own. What another gateway wrote
-//! meanwhile is noted with the next write, without a name. A store that gives no room beside the
+//! meanwhile is noted with the next write, without a name. Versions of what is deleted go after a
+//! month. A store that gives no room beside the
 //! config keeps no history, and is written to all the same.
 
 use std::sync::atomic::Ordering;
@@ -14,7 +15,12 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Answered};
 use super::path::Place;
 use super::{Admin, Call};
-use crate::store::{BESIDE, Entry, Expect, Step, StoreError, Transacted};
+use crate::store::{BESIDE, Entry, Expect, Life, Step, StoreError, Transacted};
+
+/// For how long the versions of a deleted resource are kept, and how many: ids that come and go
+/// must not fill the store.
+const AFTERLIFE: Life = Life::Seconds(30 * 24 * 3600);
+const AFTERLIFE_MOST: usize = 10;
 
 /// A version as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -59,7 +65,9 @@ impl Admin {
         kept: &Kept<'_>,
         call: &Call<'_>,
     ) -> Result<Vec<Step>, StoreError> {
+        let is_end = kept.value.is_none();
         let most = self.settings.history;
+        let most = if is_end { most.min(AFTERLIFE_MOST) } else { most };
         if most == 0 || self.history_refused.load(Ordering::Relaxed) {
             return Ok(Vec::new());
         }
@@ -95,11 +103,23 @@ impl Admin {
         let old = versions.iter().take(too_many);
         let mut steps: Vec<Step> =
             old.map(|entry| Step::delete(&*entry.key, Expect::Any)).collect();
+        let life = if is_end { AFTERLIFE } else { Life::Endless };
+        let put = |key: String, version: &Version| {
+            let bytes = serde_json::to_vec(version).unwrap_or_default();
+            Step::put_for(key, bytes, life, Expect::Any)
+        };
+        if is_end {
+            let left = versions.iter().skip(too_many);
+            steps.extend(left.filter_map(|entry| {
+                let (revision, version) = Version::of(entry)?;
+                let version = Version { revision: Some(revision), ..version };
+                Some(put(entry.key.to_string(), &version))
+            }));
+        }
         let fresh = fresh.into_iter().skip(too_many.saturating_sub(versions.len()));
-        steps.extend(fresh.map(|(time, version)| {
-            let key = format!("{}{time:020}", folder(kept.key));
-            Step::put(key, serde_json::to_vec(&version).unwrap_or_default(), Expect::Any)
-        }));
+        steps.extend(
+            fresh.map(|(time, version)| put(format!("{}{time:020}", folder(kept.key)), &version)),
+        );
         Ok(steps)
     }
 

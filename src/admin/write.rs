@@ -75,6 +75,8 @@ impl Admin {
         if place.id.is_some() || value.get("id").is_some() {
             return Err(Answer::bad(format!("wrong {} id, do not need it", place.noun())));
         }
+        // What is new is not what a condition is about.
+        call.condition.check(None)?;
         refuse_times(&value)?;
         // Checked before an id is taken, so that what is refused leaves no trace.
         let unborn = "new";

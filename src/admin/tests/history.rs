@@ -42,6 +42,7 @@ async fn brings_a_version_back_also_of_what_was_deleted() {
     assert_eq!(got["value"]["uri"], "/first");
     rig.delete("routes/1").await.expect(200);
     let list = versions(&rig, "routes/1").await;
+    assert_eq!(list.len(), 3);
     assert_eq!((&list[0]["deleted"], &list[0]["value"]), (&json!(true), &Value::Null));
     let second = list.iter().find(|one| one["value"]["uri"] == "/second").unwrap();
     call(back(second["revision"].to_string())).await.expect(201);

@@ -145,6 +145,7 @@ async fn honours_if_match() {
     with_match(&rig, "PATCH", "routes/1", &format!("\"{index}\"")).await.expect(200);
     with_match(&rig, "PUT", "routes/1", &index).await.refused(412, "modifiedIndex is");
     with_match(&rig, "DELETE", "routes/1", "*").await.expect(200);
+    with_match(&rig, "POST", "routes", "*").await.refused(412, "not there");
 }
 
 #[tokio::test]

@@ -7,13 +7,15 @@
 //!
 //! Source: etcd `server/etcdserver/api/v3rpc/key.go`, `checkTxnRequest`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use etcd_client::{Compare, DeleteOptions, GetOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 
 use super::connect::Connection;
 use super::{Etcd, compare};
-use crate::store::{Action, Expect, Step, StoreError, Transacted};
+use crate::store::{Action, Expect, Life, Step, StoreError, Transacted};
 
 /// What etcd takes on one level.
 const LEVEL: usize = 128;
@@ -40,12 +42,18 @@ pub(super) async fn run(etcd: &Etcd, steps: Vec<Step>) -> Result<Transacted, Sto
         TxnOp::get(etcd.key(key), Some(GetOptions::new().with_keys_only()))
     };
     let looks: Vec<TxnOp> = expecting.iter().map(look).collect();
+    // What lives equally long shares a lease.
+    let mut options: HashMap<Life, PutOptions> = HashMap::new();
     let mut operations = Vec::with_capacity(steps.len());
     for step in steps {
         let key = etcd.key(&step.key);
         operations.push(match step.action {
             Action::Put { value, life } => {
-                TxnOp::put(key, value.to_vec(), Some(etcd.put_options(life).await?))
+                let options = match options.entry(life) {
+                    Slot::Occupied(known) => known.get().clone(),
+                    Slot::Vacant(slot) => slot.insert(etcd.put_options(life).await?).clone(),
+                };
+                TxnOp::put(key, value.to_vec(), Some(options))
             }
             Action::Delete => TxnOp::delete(key, Some(DeleteOptions::new())),
         });
