@@ -24,13 +24,14 @@
 //! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls |
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
 //! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource |
-//! | `tls` | certificates, SNI map, client auth, the rustls configurations | |
-//! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls |
+//! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
+//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | |
+//! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1 |
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics |
 //! | `router` | host and path tree, match order | resource |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check` | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics |
-//! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource |
+//! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1 |
 //! | `cluster` | which nodes live and what each has applied | store |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
 //! | `control` | control API, status and readiness | resource, store, secret, plugin, snapshot, cluster, serve |
@@ -45,6 +46,7 @@ pub mod log;
 pub mod store;
 pub mod expr;
 pub mod secret;
+pub mod http1;
 pub mod tls;
 pub mod upstream;
 pub mod context;

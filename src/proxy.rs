@@ -1,13 +1,15 @@
 //! The request road: from an accepted connection to the last byte of the response.
 //!
-//! A worker is one thread. It accepts ([`listener`]), shakes hands and speaks HTTP with the client
-//! ([`connection`]), checks what was asked ([`request`], [`path`]), runs the phases ([`pipeline`]),
+//! A worker is one thread. It accepts ([`listener`]), shakes hands ([`connection`]), speaks HTTP with
+//! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`path`]), runs the phases ([`pipeline`]),
 //! asks a node ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
 //! [`respond`] knows which status a failure is. Nothing here touches the store, a secret or JSON
 //! config: a request sees the snapshot that was current when it came.
 
 pub mod listener;
 mod connection;
+mod h1;
+mod h2;
 mod roster;
 mod request;
 mod path;
@@ -23,7 +25,7 @@ mod respond;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::Cache;
 use http::HeaderValue;
@@ -77,6 +79,9 @@ pub struct Worker {
     settings: Arc<Settings>,
     current: RefCell<Current>,
     pool: Pool,
+    buffers: h1::Buffers,
+    /// The value of `Date`, to the second.
+    date: Cell<[u8; 29]>,
     metrics: Rc<metrics::Worker>,
     access_log: Option<access::Writer>,
     roster: Rc<Roster>,
@@ -151,6 +156,8 @@ impl Worker {
             settings,
             current: RefCell::new(Current { published, held }),
             pool: Pool::default(),
+            buffers: h1::Buffers::default(),
+            date: Cell::new(date()),
             metrics: Rc::new(metrics),
             access_log,
             roster: Rc::default(),
@@ -181,6 +188,7 @@ impl Worker {
         let now = Instant::now();
         // Refreshed here too, so that an idle worker does not hold an old snapshot for ever.
         drop(self.snapshot());
+        self.date.set(date());
         self.pool.sweep(now);
         self.roster.expire(now, &self.settings);
         if let Some(log) = &self.access_log {
@@ -221,6 +229,16 @@ impl Worker {
         self.warned.set(Some(now));
         Some(self.unwritten.take())
     }
+}
+
+/// The time as HTTP writes it (RFC 9110, section 5.6.7).
+fn date() -> [u8; 29] {
+    let text = httpdate::fmt_http_date(SystemTime::now());
+    let mut date = [b' '; 29];
+    for (to, from) in date.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    date
 }
 
 // === impl Held ===

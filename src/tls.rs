@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod client;
 pub mod server;
 pub mod sni;
+pub mod stream;
 
 use std::sync::{Arc, LazyLock};
 

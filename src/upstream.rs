@@ -20,6 +20,7 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 
 pub use self::balancer::{Endpoint, Nodes};
+use crate::http1::Malformed;
 use crate::resource::Invalid;
 use crate::resource::upstream as written;
 
@@ -103,6 +104,12 @@ pub enum Failure {
     Malformed(&'static str),
     #[error("the client's request body broke off")]
     RequestBody,
+}
+
+impl From<Malformed> for Failure {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Malformed(what)
+    }
 }
 
 // === impl Upstream ===

@@ -1,6 +1,7 @@
 //! The request road, through the real binary and real sockets.
 
 mod balance;
+mod connections;
 mod failure;
 mod framing;
 mod identity;

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::exchange::Exchange;
-use crate::upstream::h1::{Connection, Framing, Piece, Sending};
+use super::upgrade::Tunnel;
+use crate::http1::framing::{Framing, Piece};
+use crate::upstream::h1::{Connection, Sending};
 use crate::upstream::{Failure, Keepalive};
 
 /// The body of a response.
 pub(super) struct Body {
     source: Source,
-    /// Whether the client has yet to take what was handed out last.
-    sending: bool,
     /// `None` where a tunnel has taken it over.
     exchange: Option<Box<Exchange>>,
 }
@@ -27,6 +27,8 @@ enum Source {
     /// All of it, until it is taken.
     Whole(Option<Bytes>),
     Streaming(Box<Stream>),
+    /// None: what follows the head is no HTTP any more.
+    Tunnel(Box<Tunnel>),
 }
 
 struct Stream {
@@ -48,11 +50,7 @@ pub(super) struct Streaming {
 
 /// A body that the gateway wrote itself.
 pub(super) fn own(exchange: Box<Exchange>, bytes: Bytes) -> Body {
-    Body {
-        source: Source::Whole((!bytes.is_empty()).then_some(bytes)),
-        sending: false,
-        exchange: Some(exchange),
-    }
+    Body { source: Source::Whole((!bytes.is_empty()).then_some(bytes)), exchange: Some(exchange) }
 }
 
 /// A body that has come as a whole; its connection is kept already.
@@ -64,7 +62,7 @@ pub(super) fn whole(mut exchange: Box<Exchange>, mut from: Streaming, bytes: Byt
 /// A body that is still to come.
 pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
     let stream = Stream { from, progress: Instant::now() };
-    Body { source: Source::Streaming(Box::new(stream)), sending: false, exchange: Some(exchange) }
+    Body { source: Source::Streaming(Box::new(stream)), exchange: Some(exchange) }
 }
 
 // === impl Streaming ===
@@ -89,9 +87,22 @@ impl Streaming {
 // === impl Body ===
 
 impl Body {
-    /// No body, and nothing to log with it.
-    pub(super) fn empty() -> Self {
-        Self { source: Source::Whole(None), sending: false, exchange: None }
+    /// What follows a 101.
+    pub(super) fn tunnel(tunnel: Tunnel) -> Self {
+        Self { source: Source::Tunnel(Box::new(tunnel)), exchange: None }
+    }
+
+    /// The tunnel, where it is one.
+    pub(super) fn into_tunnel(self) -> Option<Box<Tunnel>> {
+        match self.source {
+            Source::Tunnel(tunnel) => Some(tunnel),
+            Source::Whole(_) | Source::Streaming(_) => None,
+        }
+    }
+
+    /// Whether all of it is there, so that nothing of the request is waited for any more.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.source, Source::Whole(_))
     }
 }
 
@@ -107,7 +118,7 @@ impl http_body::Body for Body {
         let Some(exchange) = &mut this.exchange else {
             return Poll::Ready(None);
         };
-        let polled = match &mut this.source {
+        match &mut this.source {
             Source::Whole(bytes) => {
                 let bytes = bytes.take();
                 if let Some(bytes) = &bytes {
@@ -116,16 +127,8 @@ impl http_body::Body for Body {
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Source::Streaming(stream) => stream.poll(exchange, cx),
-        };
-        let sending = matches!(polled, Poll::Ready(Some(Ok(_))));
-        if sending != this.sending {
-            this.sending = sending;
-            exchange.downstream.slot.sends(sending);
+            Source::Tunnel(_) => Poll::Ready(None),
         }
-        if sending {
-            exchange.downstream.slot.moved();
-        }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -134,6 +137,7 @@ impl http_body::Body for Body {
             Source::Streaming(stream) => {
                 matches!(stream.from.framing, Framing::None | Framing::Length(0))
             }
+            Source::Tunnel(_) => true,
         }
     }
 
@@ -147,14 +151,7 @@ impl http_body::Body for Body {
                 Framing::Length(left) => SizeHint::with_exact(left),
                 Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
             },
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.as_ref().filter(|_| self.sending) {
-            exchange.downstream.slot.sends(false);
+            Source::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

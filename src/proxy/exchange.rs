@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::connection::Downstream;
+use super::h1::Wire;
 use super::{Held, Worker, respond};
 use crate::context::{Ctx, Reply};
 use crate::plugin::Phase;
@@ -33,6 +33,13 @@ pub(super) struct Exchange {
     overlaid: Option<Chain>,
     pub(super) worker: Rc<Worker>,
     pub(super) downstream: Rc<Downstream>,
+}
+
+/// Where a request's body comes from.
+pub(super) enum Incoming {
+    None,
+    H1(Rc<Wire>),
+    H2(hyper::body::Incoming),
 }
 
 /// The body of a request: bounded in size and in pauses.
@@ -55,6 +62,8 @@ pub(super) enum Broken {
     TooSlow,
     #[error("the client broke the request off")]
     Gone,
+    #[error("the request's body is not framed as it has to be")]
+    Malformed,
 }
 
 // === impl Exchange ===
@@ -171,10 +180,29 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.log();
-        if !self.body.is_end_stream() {
-            self.downstream.lingers.set(true);
-        }
         self.downstream.slot.end();
+    }
+}
+
+// === impl Incoming ===
+
+impl Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::None => Poll::Ready(None),
+            Self::H1(wire) => wire.poll_frame(cx),
+            Self::H2(body) => {
+                Pin::new(body).poll_frame(cx).map(|next| Some(next?.map_err(|_| Broken::Gone)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::H1(wire) => wire.is_read(),
+            Self::H2(body) => body.is_end_stream(),
+        }
     }
 }
 
@@ -210,7 +238,7 @@ impl Body for RequestBody {
         if let Some(why) = this.broken {
             return Poll::Ready(Some(Err(why)));
         }
-        match Pin::new(&mut this.inner).poll_frame(cx) {
+        match this.inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.timer = None;
                 if let Some(data) = frame.data_ref() {
@@ -221,7 +249,7 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => this.fail(Broken::Gone),
+            Poll::Ready(Some(Err(why))) => this.fail(why),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let pause = this.pause;
@@ -234,9 +262,5 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

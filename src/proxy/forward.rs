@@ -15,7 +15,8 @@ use super::head::{self, Told};
 use super::upgrade::Tunnel;
 use super::{request, respond};
 use crate::context::Attempt;
-use crate::upstream::h1::{Connection, Head, Outbound, Sending};
+use crate::http1::response::Head;
+use crate::upstream::h1::{Connection, Outbound, Sending};
 use crate::upstream::{Endpoint, Failure, PassHost, Scheme, Timeouts, Upstream, connection};
 
 /// A node's answer and the connection that it came on.
@@ -48,7 +49,9 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Response<Body> {
         timeouts: &route.timeouts,
         method: ctx.outgoing.method.clone().unwrap_or_else(|| ctx.request.method.clone()),
         outbound: outbound(&exchange),
-        upgrade: route.websocket && ctx.request.headers.contains_key(header::UPGRADE),
+        upgrade: route.websocket
+            && ctx.request.headers.contains_key(header::UPGRADE)
+            && exchange.body.is_end_stream(),
     };
     match ask(&mut exchange, &plan).await {
         Ok(answer) => accept(exchange, answer, &plan),

@@ -7,6 +7,7 @@ use http::{Method, header};
 
 use super::forwarded::{self, Trusted};
 use crate::context::Ctx;
+use crate::http1::output::line;
 use crate::upstream::h1::Outbound;
 
 /// What the head says besides what the client sent.
@@ -61,13 +62,6 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
         line(out, "upgrade", protocol.as_bytes());
     }
     about_client(ctx, told.trusted, out);
-    out.put_slice(b"\r\n");
-}
-
-fn line(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value);
     out.put_slice(b"\r\n");
 }
 

@@ -4,13 +4,13 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::request::Parts;
+use http::{Response, StatusCode};
 use smallvec::SmallVec;
 
 use super::body::Body;
 use super::connection::Downstream;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Incoming};
 use super::{Worker, forward, request, respond};
 use crate::context::{self, Ctx, Outgoing, Reply};
 use crate::plugin::Phase;
@@ -19,9 +19,10 @@ use crate::plugin::Phase;
 pub(super) async fn run(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
-    incoming: Request<Incoming>,
+    parts: Parts,
+    incoming: Incoming,
 ) -> Response<Body> {
-    let mut exchange = begin(worker, downstream, incoming);
+    let mut exchange = begin(worker, downstream, parts, incoming);
     match decide(&mut exchange).await {
         Some(reply) => respond::reply(exchange, *reply),
         None => forward::forward(exchange).await,
@@ -78,12 +79,12 @@ fn is_of_another_name(exchange: &Exchange) -> bool {
 fn begin(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
-    incoming: Request<Incoming>,
+    parts: Parts,
+    incoming: Incoming,
 ) -> Box<Exchange> {
     worker.metrics.request();
     downstream.slot.begin();
     let held = worker.snapshot();
-    let (parts, body) = incoming.into_parts();
     let asked = request::read(parts, &worker.settings);
     let client = downstream.client.clone();
     let (route, labels) = worker.unmatched.clone();
@@ -104,7 +105,7 @@ fn begin(
         metrics: worker.metrics.clone(),
         request_id: OnceCell::new(),
     };
-    Exchange::new(ctx, body, asked.refused, held, worker, downstream)
+    Exchange::new(ctx, incoming, asked.refused, held, worker, downstream)
 }
 
 /// Finds the route, and notes its facts and labels.

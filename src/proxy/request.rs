@@ -152,7 +152,7 @@ fn drop_underscores(headers: &mut HeaderMap) {
     }
 }
 
-/// What `Content-Length` says; hyper has checked that it is one number.
+/// What `Content-Length` says; the codec has checked that it is one number.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

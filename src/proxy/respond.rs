@@ -12,6 +12,9 @@ use crate::upstream::Failure;
 
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-apisix-upstream-status");
 
+/// The type of [`page`].
+pub(super) const PAGE_TYPE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
 /// A client that went away before its answer; nginx's word for the log, never sent.
 const CLIENT_CLOSED: u16 = 499;
 
@@ -46,7 +49,7 @@ pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body>
         (Failure::RequestBody, Some(Broken::TooLarge)) => StatusCode::PAYLOAD_TOO_LARGE,
         (Failure::RequestBody, Some(Broken::TooSlow)) => StatusCode::REQUEST_TIMEOUT,
         (Failure::RequestBody, Some(Broken::Gone)) => client_closed(),
-        (Failure::RequestBody, None) => StatusCode::BAD_REQUEST,
+        (Failure::RequestBody, Some(Broken::Malformed) | None) => StatusCode::BAD_REQUEST,
         _ => {
             exchange.worker.warn_unanswered(&exchange.ctx, failure);
             status_of(failure)
@@ -59,8 +62,7 @@ pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body>
 pub(super) fn reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<Body> {
     let Reply { status, headers, body } = reply;
     let bytes = if body.is_empty() && status.as_u16() >= 400 {
-        let kind = HeaderValue::from_static("text/html; charset=utf-8");
-        exchange.ctx.response.headers.insert(header::CONTENT_TYPE, kind);
+        exchange.ctx.response.headers.insert(header::CONTENT_TYPE, PAGE_TYPE);
         page(status)
     } else {
         body
@@ -99,13 +101,7 @@ pub(super) fn upgrade(
     tunnel: impl FnOnce(Box<Exchange>) -> Tunnel,
 ) -> Response<Body> {
     take_head(&mut exchange, StatusCode::SWITCHING_PROTOCOLS, headers);
-    let (status, headers) = finish_head(&mut exchange);
-    let downstream = exchange.downstream.clone();
-    downstream.tunnel.set(Some(Box::new(tunnel(exchange))));
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+    deliver(exchange, |exchange| Body::tunnel(tunnel(exchange)))
 }
 
 fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
@@ -160,7 +156,7 @@ fn extend(headers: &mut HeaderMap, set: HeaderMap) {
 }
 
 /// The gateway's own page for a status.
-fn page(status: StatusCode) -> Bytes {
+pub(super) fn page(status: StatusCode) -> Bytes {
     let reason = match status {
         StatusCode::SERVICE_UNAVAILABLE => "Service Temporarily Unavailable",
         StatusCode::GATEWAY_TIMEOUT => "Gateway Time-out",

@@ -34,8 +34,7 @@ struct Member {
 
 /// One connection's place in the roster; gone when the connection drops its [`Membership`].
 pub(super) struct Slot {
-    /// Whether no request has come yet.
-    opening: Cell<bool>,
+    phase: Cell<Phase>,
     /// Exchanges under way.
     active: Cell<u32>,
     /// Those of them that wait for the client to take what they have for it.
@@ -46,6 +45,17 @@ pub(super) struct Slot {
     moved: Cell<bool>,
     overdue: Cell<bool>,
     metrics: metrics::Connection,
+}
+
+/// What a connection without an exchange waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Its first request, or the handshake before it.
+    Opening,
+    /// The next request.
+    Idle,
+    /// The rest of a head that has begun to come.
+    Head,
 }
 
 /// A connection's entry in the roster.
@@ -63,7 +73,7 @@ impl Roster {
         let id = self.next.get();
         self.next.set(id + 1);
         let slot = Rc::new(Slot {
-            opening: Cell::new(true),
+            phase: Cell::new(Phase::Opening),
             active: Cell::new(0),
             sending: Cell::new(0),
             since: Cell::new(Instant::now()),
@@ -114,12 +124,12 @@ impl Roster {
                 slot.since.set(now);
                 continue;
             }
-            let limit = match (slot.active.get(), slot.opening.get()) {
-                (0, true) if self.draining.get() => LAST_CHANCE,
-                (0, true) => settings.header_timeout,
+            let limit = match (slot.active.get(), slot.phase.get()) {
+                (0, Phase::Opening) if self.draining.get() => LAST_CHANCE,
+                (0, Phase::Opening | Phase::Head) => settings.header_timeout,
                 // The end of the last response may still be on its way to a slow client.
-                (0, false) if settings.keepalive_timeout.is_zero() => settings.send_timeout,
-                (0, false) => settings.keepalive_timeout,
+                (0, Phase::Idle) if settings.keepalive_timeout.is_zero() => settings.send_timeout,
+                (0, Phase::Idle) => settings.keepalive_timeout,
                 (active, _) if active == slot.sending.get() => settings.send_timeout,
                 // A node, a plugin, the request's body: each has a timeout of its own.
                 _ => continue,
@@ -142,12 +152,20 @@ impl Slot {
 
     /// Whether no request has come yet.
     pub(super) fn is_opening(&self) -> bool {
-        self.opening.get()
+        self.phase.get() == Phase::Opening
+    }
+
+    /// A part of a head has come: the rest of it has a time of its own.
+    pub(super) fn reads_head(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.moved();
+        }
     }
 
     /// An exchange begins.
     pub(super) fn begin(&self) {
-        self.opening.set(false);
+        self.phase.set(Phase::Idle);
         self.active.set(self.active.get() + 1);
         self.metrics.writing();
     }
@@ -162,7 +180,7 @@ impl Slot {
         }
     }
 
-    /// An exchange has something for the client, or has nothing more for it now.
+    /// An exchange has something that the client does not take, or has nothing more for it now.
     pub(super) fn sends(&self, sending: bool) {
         let count = self.sending.get();
         self.sending.set(if sending { count + 1 } else { count.saturating_sub(1) });

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::exchange::Exchange;
-use crate::upstream::connection::Stream;
+use crate::tls::stream::Stream;
 
 /// The node's side of an upgraded connection, and the exchange that it belongs to.
 pub(super) struct Tunnel {

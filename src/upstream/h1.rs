@@ -2,29 +2,24 @@
 //!
 //! No task of its own, no channel, no copy of the body: [`Connection::exchange`] writes the head
 //! and the body and reads the response's head in one future, and the body is pulled with
-//! [`Connection::poll_body`] as fast as the client takes it. The codec ([`head`], [`body`]) does
-//! no I/O, so that it is tested byte by byte.
+//! [`Connection::poll_body`] as fast as the client takes it.
 //!
 //! Source: RFC 9112.
 
-pub mod body;
-pub mod head;
-
-use std::future::{Future, poll_fn};
-use std::io::IoSlice;
-use std::pin::{Pin, pin};
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-pub use self::body::{Framing, Piece};
-pub use self::head::Head;
-use super::connection::Stream;
 use super::{Failure, Timeouts};
+use crate::http1::framing::{Framing, Next, Piece};
+use crate::http1::output::Output;
+use crate::http1::response::{self, Head};
+use crate::tls::stream::Stream;
 
 /// What is reserved for a read when nothing is known of what comes.
 const READ_BYTES: usize = 16 * 1024;
@@ -42,16 +37,6 @@ pub struct Connection {
     input: BytesMut,
     output: Output,
     timer: Timer,
-}
-
-/// What is still to be written: a head (or a chunk's size line), data, a static end.
-#[derive(Default)]
-struct Output {
-    lines: BytesMut,
-    data: Bytes,
-    end: &'static [u8],
-    /// Whether the stream may still hold some of what it took: TLS does.
-    unflushed: bool,
 }
 
 /// How the body of a request is framed on its way out.
@@ -93,8 +78,9 @@ impl Connection {
 
     /// Room for the next request's head; what is written here goes out with `exchange`.
     pub fn head_buffer(&mut self) -> &mut BytesMut {
-        self.output.lines.clear();
-        &mut self.output.lines
+        let lines = self.output.lines();
+        lines.clear();
+        lines
     }
 
     /// Sends the head that is in the head buffer and `body`, and reads the response's head.
@@ -158,8 +144,7 @@ impl Connection {
     {
         let mut progress = false;
         loop {
-            if self.output.data.is_empty()
-                && self.output.end.is_empty()
+            if self.output.takes_data()
                 && !sending.done
                 && (self.output.is_empty() || !sending.begun)
             {
@@ -174,8 +159,8 @@ impl Connection {
                 return Ok(progress);
             }
             match self.output.poll_write(&mut self.stream, cx) {
-                Poll::Ready(Ok(())) if sending.done => return Ok(progress),
-                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Ok(_)) if sending.done => return Ok(progress),
+                Poll::Ready(Ok(_)) => progress = true,
                 Poll::Ready(Err(_)) => {
                     sending.broken = true;
                     return Ok(progress);
@@ -196,12 +181,11 @@ impl Connection {
         no_response_body: bool,
     ) -> Poll<Result<Head, Failure>> {
         loop {
-            match head::parse(&mut self.input, no_response_body)? {
+            match response::parse(&mut self.input, no_response_body)? {
                 Some(head) if head.is_interim() => {}
                 Some(head) => return Poll::Ready(Ok(head)),
                 None => {
-                    let read =
-                        ready!(poll_read(&mut self.stream, &mut self.input, READ_BYTES, cx))?;
+                    let read = ready!(self.stream.poll_fill(&mut self.input, READ_BYTES, cx))?;
                     if read == 0 {
                         return Poll::Ready(Err(Failure::Closed));
                     }
@@ -237,17 +221,17 @@ impl Connection {
     ) -> Poll<Option<Result<Piece, Failure>>> {
         loop {
             match framing.next(&mut self.input) {
-                Ok(body::Next::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
-                Ok(body::Next::End) => return Poll::Ready(None),
-                Ok(body::Next::More) => {}
-                Err(failure) => return Poll::Ready(Some(Err(failure))),
+                Ok(Next::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(Next::End) => return Poll::Ready(None),
+                Ok(Next::More) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
             }
             let size = match *framing {
                 Framing::Length(left) if left >= LARGE_READ_BYTES as u64 => LARGE_READ_BYTES,
                 Framing::Length(left) => (left as usize).max(READ_BYTES),
                 _ => READ_BYTES,
             };
-            match poll_read(&mut self.stream, &mut self.input, size, cx) {
+            match self.stream.poll_fill(&mut self.input, size, cx) {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(match framing {
                         Framing::UntilClose => {
@@ -271,20 +255,6 @@ impl Connection {
     pub fn into_upgraded(self) -> (Stream, Bytes) {
         (self.stream, self.input.freeze())
     }
-}
-
-fn poll_read(
-    stream: &mut Stream,
-    input: &mut BytesMut,
-    size: usize,
-    cx: &mut Context<'_>,
-) -> Poll<std::io::Result<usize>> {
-    // Half-used space is better filled up than moved.
-    if input.capacity() - input.len() < size / 2 {
-        input.reserve(size);
-    }
-    // The future holds nothing between polls, so it can be made anew each time.
-    pin!(stream.read_buf(input)).poll(cx)
 }
 
 // === impl Sending ===
@@ -327,7 +297,7 @@ impl Sending {
                 match &mut self.left {
                     Some(left) => {
                         *left = left.checked_sub(data.len() as u64).ok_or(Failure::RequestBody)?;
-                        output.data = data;
+                        output.data(data);
                     }
                     None if data.is_empty() => {}
                     None => output.chunk(data),
@@ -338,70 +308,12 @@ impl Sending {
             None if self.left.is_some_and(|left| left > 0) => Err(Failure::RequestBody),
             None => {
                 if self.left.is_none() {
-                    output.end = b"0\r\n\r\n";
+                    output.last_chunk();
                 }
                 self.done = true;
                 Ok(())
             }
         }
-    }
-}
-
-// === impl Output ===
-
-impl Output {
-    fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.data.is_empty() && self.end.is_empty()
-    }
-
-    fn is_flushed(&self) -> bool {
-        self.is_empty() && !self.unflushed
-    }
-
-    fn chunk(&mut self, data: Bytes) {
-        // Writing to a buffer in memory cannot fail.
-        let _ = std::fmt::Write::write_fmt(&mut self.lines, format_args!("{:x}\r\n", data.len()));
-        self.data = data;
-        self.end = b"\r\n";
-    }
-
-    /// Writes and flushes everything.
-    fn poll_write(
-        &mut self,
-        stream: &mut Stream,
-        cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        while !self.is_empty() {
-            let slices =
-                [IoSlice::new(&self.lines), IoSlice::new(&self.data), IoSlice::new(self.end)];
-            let written = if self.data.is_empty() && self.end.is_empty() {
-                ready!(Pin::new(&mut *stream).poll_write(cx, &self.lines))?
-            } else {
-                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?
-            };
-            if written == 0 {
-                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
-            }
-            self.unflushed = true;
-            self.advance(written);
-        }
-        ready!(Pin::new(stream).poll_flush(cx))?;
-        self.unflushed = false;
-        Poll::Ready(Ok(()))
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        let lines = written.min(self.lines.len());
-        if lines == self.lines.len() {
-            self.lines.clear();
-        } else {
-            self.lines.advance(lines);
-        }
-        written -= lines;
-        let data = written.min(self.data.len());
-        self.data.advance(data);
-        written -= data;
-        self.end = &self.end[written..];
     }
 }
 

@@ -1,9 +1,9 @@
-//! The body of a response, cut out of the bytes by its framing.
+//! The body of a message, cut out of the bytes by its framing.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::upstream::Failure;
+use super::Malformed;
 
 /// A chunk's size line, extensions included, may be this long.
 const LONGEST_LINE_BYTES: usize = 4096;
@@ -56,8 +56,8 @@ impl Framing {
     /// Takes the next piece off the front of `input`.
     ///
     /// # Errors
-    /// [`Failure::Malformed`] when a chunk is not one.
-    pub fn next(&mut self, input: &mut BytesMut) -> Result<Next, Failure> {
+    /// [`Malformed`] when a chunk is not one.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
         match self {
             Self::None | Self::Length(0) => Ok(Next::End),
             _ if input.is_empty() => Ok(Next::More),
@@ -81,7 +81,7 @@ impl Framing {
 // === impl Chunk ===
 
 impl Chunk {
-    fn next(&mut self, input: &mut BytesMut) -> Result<Next, Failure> {
+    fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
         loop {
             match self {
                 Self::Size => {
@@ -99,7 +99,7 @@ impl Chunk {
                 Self::DataEnd => match line(input)? {
                     None => return Ok(Next::More),
                     Some(line) if line.is_empty() => *self = Self::Size,
-                    Some(_) => return Err(Failure::Malformed("a chunk is longer than its size")),
+                    Some(_) => return Err(Malformed("a chunk is longer than its size")),
                 },
                 Self::Trailers => return trailers(input),
             }
@@ -114,23 +114,23 @@ fn data(left: &mut u64, input: &mut BytesMut) -> Next {
 }
 
 /// Takes a line off the front of `input`, without its end.
-fn line(input: &mut BytesMut) -> Result<Option<BytesMut>, Failure> {
+fn line(input: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
     let Some(end) = memchr::memchr(b'\n', input) else {
         if input.len() > LONGEST_LINE_BYTES {
-            return Err(Failure::Malformed("a chunk's size line is too long"));
+            return Err(Malformed("a chunk's size line is too long"));
         }
         return Ok(None);
     };
     if end == 0 || input[end - 1] != b'\r' {
-        return Err(Failure::Malformed("a chunk's line end is not CR LF"));
+        return Err(Malformed("a chunk's line end is not CR LF"));
     }
     let line = input.split_to(end - 1);
     input.advance(2);
     Ok(Some(line))
 }
 
-fn size(line: &[u8]) -> Result<u64, Failure> {
-    const WRONG: Failure = Failure::Malformed("a chunk's size is not one");
+fn size(line: &[u8]) -> Result<u64, Malformed> {
+    const WRONG: Malformed = Malformed("a chunk's size is not one");
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let digits = digits.trim_ascii_end();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -140,8 +140,8 @@ fn size(line: &[u8]) -> Result<u64, Failure> {
     u64::from_str_radix(text, 16).map_err(|_| WRONG)
 }
 
-fn trailers(input: &mut BytesMut) -> Result<Next, Failure> {
-    const WRONG: Failure = Failure::Malformed("its trailers are not header lines");
+fn trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
+    const WRONG: Malformed = Malformed("its trailers are not header lines");
     if input.starts_with(b"\r\n") {
         input.advance(2);
         return Ok(Next::End);
@@ -168,7 +168,11 @@ mod tests {
     use super::*;
 
     /// Feeds `input` in pieces of `step` bytes; returns the data and the trailers.
-    fn check(mut framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, usize), Failure> {
+    fn check(
+        mut framing: Framing,
+        input: &[u8],
+        step: usize,
+    ) -> Result<(Vec<u8>, usize), Malformed> {
         let mut buffer = BytesMut::new();
         let mut data = Vec::new();
         let mut trailers = 0;
@@ -183,7 +187,7 @@ mod tests {
                 }
             }
         }
-        Err(Failure::Closed)
+        Err(Malformed("it is not over"))
     }
 
     #[test]
@@ -224,7 +228,7 @@ mod tests {
             b"ffffffffffffffffff\r\n",
         ] {
             let refused = check(Framing::chunked(), input, 1);
-            assert!(matches!(refused, Err(Failure::Malformed(_))), "{input:?}");
+            assert!(matches!(refused, Err(Malformed(_))), "{input:?}");
         }
     }
 }

@@ -1,16 +1,15 @@
-//! The head of a response: status line and header section, parsed from bytes.
+//! The head of a response: status line and header section, parsed from bytes and written to them.
 
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use smallvec::SmallVec;
 
-use super::body::Framing;
-use crate::upstream::Failure;
-
-/// More headers than this are refused.
-const MOST_HEADERS: usize = 128;
+use super::Malformed;
+use super::fields::{self, Line};
+use super::framing::Framing;
+use super::output;
 
 /// A head longer than this is refused.
 const LONGEST_BYTES: usize = 256 * 1024;
@@ -27,10 +26,34 @@ pub struct Head {
     pub keep_alive: bool,
 }
 
-/// Offsets of one header line's name and value in the head.
-struct Line {
-    name: (usize, usize),
-    value: (usize, usize),
+/// What a head that is written says besides its fields.
+pub struct Told<'a> {
+    pub length: Length,
+    pub closing: Closing,
+    /// The value of `Date`, where the fields have none.
+    pub date: &'a [u8],
+}
+
+/// How the end of the body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// There is no body, and nothing is told.
+    Absent,
+    Known(u64),
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// What is told about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Nothing, which means that it stays (HTTP/1.1), or that the fields say it.
+    Untold,
+    /// That it ends.
+    Told,
+    /// That it stays, to a client of HTTP/1.0.
+    StaysTold,
 }
 
 // === impl Head ===
@@ -47,40 +70,31 @@ impl Head {
 /// `no_body` is set when the request was HEAD, whose response has none.
 ///
 /// # Errors
-/// [`Failure::Malformed`], naming what is wrong.
-pub fn parse(input: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Failure> {
+/// [`Malformed`], naming what is wrong.
+pub fn parse(input: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malformed> {
     if input.is_empty() {
         return Ok(None);
     }
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut room = [const { MaybeUninit::uninit() }; fields::MOST];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut response,
         input,
-        &mut fields,
+        &mut room,
     );
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if input.len() > LONGEST_BYTES => {
-            return Err(Failure::Malformed("its head is too long"));
+            return Err(Malformed("its head is too long"));
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(Failure::Malformed(reason(error))),
+        Err(error) => return Err(fields::malformed(error)),
     };
-    let start = input.as_ptr() as usize;
-    let range = |part: &[u8]| {
-        let from = part.as_ptr() as usize - start;
-        (from, from + part.len())
-    };
-    let lines: SmallVec<[Line; 32]> = response
-        .headers
-        .iter()
-        .map(|field| Line { name: range(field.name.as_bytes()), value: range(field.value) })
-        .collect();
+    let lines = fields::lines(input, response.headers);
     let status = response
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or(Failure::Malformed("its status is not one"))?;
+        .ok_or(Malformed("its status is not one"))?;
     let is_1_1 = response.version == Some(1);
     let bytes = input.split_to(length).freeze();
     build(status, is_1_1, &bytes, &lines, no_body).map(Some)
@@ -92,7 +106,7 @@ fn build(
     bytes: &Bytes,
     lines: &[Line],
     no_body: bool,
-) -> Result<Head, Failure> {
+) -> Result<Head, Malformed> {
     let mut headers = HeaderMap::with_capacity(lines.len() + 4);
     let mut length: Option<u64> = None;
     let mut chunked = None;
@@ -100,14 +114,11 @@ fn build(
     let mut nominated: SmallVec<[HeaderName; 2]> = SmallVec::new();
     let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
     for line in lines {
-        let name = HeaderName::from_bytes(&bytes[line.name.0..line.name.1])
-            .map_err(|_| Failure::Malformed("a header's name is not one"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(line.value.0..line.value.1))
-            .map_err(|_| Failure::Malformed("a header's value is not one"))?;
+        let (name, value) = line.field(bytes)?;
         if name == header::CONTENT_LENGTH {
-            let said = digits(&value).ok_or(Failure::Malformed("its length is not one"))?;
+            let said = fields::length(&value)?;
             if length.is_some_and(|other| other != said) {
-                return Err(Failure::Malformed("it has two lengths"));
+                return Err(Malformed("it has two lengths"));
             }
             if length.replace(said).is_some() {
                 continue;
@@ -117,8 +128,7 @@ fn build(
             chunked =
                 Some(last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked")));
         } else if name == header::CONNECTION {
-            for option in value.as_bytes().split(|byte| *byte == b',') {
-                let option = option.trim_ascii();
+            for option in fields::options(&value) {
                 if option.eq_ignore_ascii_case(b"close") {
                     keep_alive = false;
                 } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -166,31 +176,50 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// A decimal number and nothing else: no sign, no space (RFC 9110, section 8.6).
-fn digits(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
-fn reason(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => "a header's name is not one",
-        httparse::Error::HeaderValue => "a header's value is not one",
-        httparse::Error::NewLine => "a line end is missing",
-        httparse::Error::Status => "its status is not one",
-        httparse::Error::Token => "its status line is not one",
-        httparse::Error::TooManyHeaders => "it has too many headers",
-        httparse::Error::Version => "its version is not 1.0 or 1.1",
+/// Writes a head. `fields` may have a length, which is not written: `told` has the one that is true.
+pub fn write(status: StatusCode, fields: &HeaderMap, told: &Told<'_>, out: &mut BytesMut) {
+    out.reserve(512);
+    if status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
+    let mut is_dated = false;
+    for (name, value) in fields {
+        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+            continue;
+        }
+        is_dated |= *name == header::DATE;
+        output::line(out, name.as_str(), value.as_bytes());
+    }
+    match told.length {
+        Length::Absent | Length::UntilClose => {}
+        Length::Known(length) => {
+            let mut digits = itoa::Buffer::new();
+            output::line(out, "content-length", digits.format(length).as_bytes());
+        }
+        Length::Chunked => output::line(out, "transfer-encoding", b"chunked"),
+    }
+    match told.closing {
+        Closing::Untold => {}
+        Closing::Told => output::line(out, "connection", b"close"),
+        Closing::StaysTold => output::line(out, "connection", b"keep-alive"),
+    }
+    if !is_dated {
+        output::line(out, "date", told.date);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(input: &str) -> Result<Option<Head>, Failure> {
+    fn check(input: &str) -> Result<Option<Head>, Malformed> {
         parse(&mut BytesMut::from(input), false)
     }
 
@@ -266,8 +295,36 @@ mod tests {
             "Content-Length: \r\n",
         ] {
             let refused = check(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
-            assert!(matches!(refused, Err(Failure::Malformed(_))), "{fields}");
+            assert!(matches!(refused, Err(Malformed(_))), "{fields}");
         }
         assert!(check("SSH-2.0-OpenSSH\r\n").is_err());
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let told = |length, closing| Told { length, closing, date: b"Now" };
+        let text = |status: u16, fields: &HeaderMap, told: Told<'_>| {
+            let mut out = BytesMut::new();
+            write(StatusCode::from_u16(status).unwrap(), fields, &told, &mut out);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        let mut fields = HeaderMap::new();
+        fields.insert("x-a", "b".parse().unwrap());
+        fields.insert("content-length", "7".parse().unwrap());
+        assert_eq!(
+            text(200, &fields, told(Length::Known(3), Closing::Untold)),
+            "HTTP/1.1 200 OK\r\nx-a: b\r\ncontent-length: 3\r\ndate: Now\r\n\r\n"
+        );
+        fields.insert("date", "Then".parse().unwrap());
+        assert_eq!(
+            text(404, &fields, told(Length::Chunked, Closing::Told)),
+            "HTTP/1.1 404 Not Found\r\nx-a: b\r\ndate: Then\r\ntransfer-encoding: chunked\r\n\
+             connection: close\r\n\r\n"
+        );
+        let none = HeaderMap::new();
+        assert_eq!(
+            text(599, &none, told(Length::Absent, Closing::StaysTold)),
+            "HTTP/1.1 599 Unknown\r\nconnection: keep-alive\r\ndate: Now\r\n\r\n"
+        );
     }
 }

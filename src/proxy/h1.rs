@@ -1,0 +1,515 @@
+//! HTTP/1.1 with a client: heads in, responses out, one exchange after the other.
+//!
+//! Everything happens in the connection's own task. The bytes are on a [`Wire`] that the
+//! exchange's request body shares, so that what the client sends is read when somebody asks for
+//! it and at no other time. Between two requests a connection holds no buffer: it reads into, and
+//! writes from, those of its worker, which the next connection uses in its turn.
+//!
+//! Source: RFC 9112.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body as _, Frame};
+use tokio::io::AsyncWrite as _;
+
+use super::body::Body;
+use super::connection::{Downstream, End};
+use super::exchange::{Broken, Incoming};
+use super::roster::Slot;
+use super::upgrade::Tunnel;
+use super::{Worker, pipeline, respond};
+use crate::http1::framing::{Framing, Next, Piece};
+use crate::http1::output::Output;
+use crate::http1::request::{self, Head, Refused};
+use crate::http1::response::{self, Closing, Length};
+use crate::tls::stream::Stream;
+
+/// What is reserved for a read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What is reserved for the rest of a head that did not come at once.
+const REST_BYTES: usize = 4 * 1024;
+
+/// What is reserved for a read in the middle of a large body.
+const LARGE_READ_BYTES: usize = 128 * 1024;
+
+/// So much is gathered of a response that comes in small pieces before it is written.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// How long, and for how many bytes, a client that still sends is listened to after the last
+/// response, so that a reset does not take that response away from it (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Buffers that the connections of a worker use in turn.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// Where heads are read to; what was read is split off, and shared by the fields made of it.
+    input: RefCell<BytesMut>,
+    /// Where response heads are written to.
+    lines: RefCell<BytesMut>,
+}
+
+/// The bytes of a connection, both ways.
+pub(super) struct Wire {
+    worker: Rc<Worker>,
+    slot: Rc<Slot>,
+    state: RefCell<State>,
+}
+
+struct State {
+    stream: Stream,
+    /// Read, but not yet taken.
+    input: BytesMut,
+    /// So much of it is known not to hold the end of a head.
+    looked_at: usize,
+    /// What is left of the body of the request under way.
+    incoming: Framing,
+    /// Whether the client waits for a 100 before it sends that body.
+    owes_continue: bool,
+    output: Output,
+    /// Whether the client has yet to take some of it.
+    sending: bool,
+}
+
+/// What of a request shapes the way that it is answered.
+struct Asked {
+    is_head: bool,
+    version: Version,
+    /// Whether the connection goes on, as far as the request and the node have it.
+    stays: bool,
+}
+
+/// What follows an exchange.
+enum After {
+    Next,
+    Close,
+    Tunnel(Box<Tunnel>),
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    downstream: Rc<Downstream>,
+    stream: Stream,
+) -> Result<(), End> {
+    let wire = Rc::new(Wire::new(worker.clone(), downstream.slot.clone(), stream));
+    loop {
+        let Some(head) = poll_fn(|cx| wire.poll_head(cx)).await? else {
+            break;
+        };
+        // Boxed apart: an idle connection keeps no room for an exchange.
+        let after = match head {
+            Ok(head) => Box::pin(exchange(worker, &downstream, &wire, head)).await?,
+            Err(refused) => Box::pin(refuse(&wire, refused)).await?,
+        };
+        match after {
+            After::Next => {}
+            After::Close => break,
+            After::Tunnel(tunnel) => {
+                // The exchange of an upgrade has no body, so nobody shares the wire.
+                let Some(Wire { state, .. }) = Rc::into_inner(wire) else {
+                    return Ok(());
+                };
+                let State { stream, input, .. } = state.into_inner();
+                return Ok(Box::pin(tunnel.run(stream, input.freeze())).await?);
+            }
+        }
+    }
+    Box::pin(close(&wire)).await
+}
+
+/// Answers one request.
+async fn exchange(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    wire: &Rc<Wire>,
+    head: Head,
+) -> Result<After, End> {
+    let Head { method, uri, version, headers, framing, keep_alive, expects_continue } = head;
+    wire.begin(framing, expects_continue);
+    let is_head = method == Method::HEAD;
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
+    let incoming = match framing {
+        Framing::None => Incoming::None,
+        _ => Incoming::H1(wire.clone()),
+    };
+    let run = pipeline::run(worker.clone(), downstream.clone(), parts, incoming);
+    let response = wire.unless_gone(run).await?;
+    let stays = keep_alive
+        && worker.settings.keepalive_timeout > Duration::ZERO
+        && !worker.roster.is_draining();
+    wire.respond(response, Asked { is_head, version, stays }).await
+}
+
+/// Answers what is no request, after which nothing on the connection can be told apart.
+async fn refuse(wire: &Wire, refused: Refused) -> Result<After, End> {
+    tracing::debug!(reason = %refused, "a request was refused");
+    let status = match refused {
+        Refused::Malformed(_) => StatusCode::BAD_REQUEST,
+        Refused::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Refused::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    };
+    let page = respond::page(status);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, respond::PAGE_TYPE);
+    headers.insert(header::SERVER, wire.worker.settings.server.clone());
+    let told = response::Told {
+        length: Length::Known(page.len() as u64),
+        closing: Closing::Told,
+        date: &wire.worker.date.get(),
+    };
+    {
+        let mut state = wire.state.borrow_mut();
+        response::write(status, &headers, &told, state.output.lines());
+        state.output.data(page);
+        // Whatever it is, it is not read any more.
+        state.incoming = Framing::UntilClose;
+    }
+    poll_fn(|cx| wire.poll_flush(cx)).await?;
+    Ok(After::Close)
+}
+
+/// Ends the connection so that the client gets everything that was sent to it.
+async fn close(wire: &Wire) -> Result<(), End> {
+    let lingers = !wire.state.borrow().is_read();
+    poll_fn(|cx| Pin::new(&mut wire.state.borrow_mut().stream).poll_shutdown(cx)).await?;
+    if lingers {
+        let mut left = LINGER_BYTES;
+        let rest = poll_fn(|cx| {
+            let state = &mut *wire.state.borrow_mut();
+            loop {
+                state.input.clear();
+                match ready!(state.stream.poll_fill(&mut state.input, READ_BYTES, cx)) {
+                    // The client may be gone already; that is its end too.
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(read) => left = left.saturating_sub(read),
+                }
+                if left == 0 {
+                    return Poll::Ready(());
+                }
+            }
+        });
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
+    Ok(())
+}
+
+// === impl Wire ===
+
+impl Wire {
+    fn new(worker: Rc<Worker>, slot: Rc<Slot>, stream: Stream) -> Self {
+        let state = State {
+            stream,
+            input: BytesMut::new(),
+            looked_at: 0,
+            incoming: Framing::None,
+            owes_continue: false,
+            output: Output::default(),
+            sending: false,
+        };
+        Self { worker, slot, state: RefCell::new(state) }
+    }
+
+    /// The next request's head; `None` when the connection is to end.
+    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Result<Head, Refused>>, End>> {
+        let state = &mut *self.state.borrow_mut();
+        loop {
+            match state.take_head() {
+                Ok(Some(head)) => return Poll::Ready(Ok(Some(Ok(head)))),
+                Err(refused) => return Poll::Ready(Ok(Some(Err(refused)))),
+                Ok(None) => {}
+            }
+            if self.slot.is_overdue() {
+                return Poll::Ready(Err(End::Overdue));
+            }
+            let read = if state.input.is_empty() {
+                // A connection whose first request is on its way is let have its answer.
+                if self.worker.roster.is_draining() && !self.slot.is_opening() {
+                    return Poll::Ready(Ok(None));
+                }
+                ready!(state.poll_fill_shared(&self.worker.buffers, cx))?
+            } else {
+                self.slot.reads_head();
+                ready!(state.stream.poll_fill(&mut state.input, REST_BYTES, cx))?
+            };
+            if read == 0 {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    fn begin(&self, framing: Framing, expects_continue: bool) {
+        let mut state = self.state.borrow_mut();
+        state.incoming = framing;
+        state.owes_continue = expects_continue && framing != Framing::None;
+    }
+
+    /// The next piece of the request's body.
+    pub(super) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let state = &mut *self.state.borrow_mut();
+        if mem::take(&mut state.owes_continue) {
+            state.output.lines().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        // What is wrong with the stream is told by reading it.
+        let _ = self.poll_write(state, cx);
+        loop {
+            match state.incoming.next(&mut state.input) {
+                Ok(Next::Piece(Piece::Data(data))) => {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Next::Piece(Piece::Trailers(trailers))) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Next::End) => return Poll::Ready(None),
+                Err(_) => return Poll::Ready(Some(Err(Broken::Malformed))),
+                Ok(Next::More) => {}
+            }
+            let size = match state.incoming {
+                Framing::Length(left) if left >= LARGE_READ_BYTES as u64 => LARGE_READ_BYTES,
+                _ => READ_BYTES,
+            };
+            let read = if state.input.is_empty() && size == READ_BYTES {
+                state.poll_fill_shared(&self.worker.buffers, cx)
+            } else {
+                state.stream.poll_fill(&mut state.input, size, cx)
+            };
+            match ready!(read) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(Broken::Gone))),
+            }
+        }
+    }
+
+    /// Whether the request's body has been read to its end.
+    pub(super) fn is_read(&self) -> bool {
+        self.state.borrow().is_read()
+    }
+
+    /// Polls `run` for as long as the client is there.
+    async fn unless_gone<F: Future>(&self, run: F) -> Result<F::Output, End> {
+        let mut run = pin!(run);
+        poll_fn(|cx| match run.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(End::Gone)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Whether the client has closed the connection, as far as can be told: what it sends ahead
+    /// hides it.
+    fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if !state.is_read() || !state.input.is_empty() {
+            return false;
+        }
+        matches!(state.poll_fill_shared(&self.worker.buffers, cx), Poll::Ready(Ok(0) | Err(_)))
+    }
+
+    /// Writes `response`.
+    async fn respond(&self, response: Response<Body>, asked: Asked) -> Result<After, End> {
+        let (parts, mut body) = response.into_parts();
+        let (length, has_body) = length(&parts, &body, &asked);
+        let upgrades = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let mut stays = asked.stays && length != Length::UntilClose;
+        if body.is_whole() {
+            // Nobody will read the rest of the request's body.
+            stays &= self.state.borrow_mut().skip_body();
+        }
+        {
+            let state = &mut *self.state.borrow_mut();
+            if state.output.is_empty() {
+                *state.output.lines() = self.worker.buffers.lines.take();
+            }
+            let closing = match (stays, asked.version) {
+                _ if upgrades => Closing::Untold,
+                (false, _) => Closing::Told,
+                (true, Version::HTTP_10) => Closing::StaysTold,
+                (true, _) => Closing::Untold,
+            };
+            let told = response::Told { length, closing, date: &self.worker.date.get() };
+            response::write(parts.status, &parts.headers, &told, state.output.lines());
+        }
+        drop(parts);
+        let mut ended = !has_body;
+        poll_fn(|cx| self.poll_respond(&mut body, length, &mut ended, cx)).await?;
+        let state = &mut *self.state.borrow_mut();
+        self.worker.buffers.lines.replace(mem::take(state.output.lines()));
+        if let Some(tunnel) = body.into_tunnel() {
+            return Ok(After::Tunnel(tunnel));
+        }
+        if !stays || !state.skip_body() {
+            return Ok(After::Close);
+        }
+        if state.input.is_empty() {
+            state.input = BytesMut::new();
+        }
+        Ok(After::Next)
+    }
+
+    /// Moves `body` to the client.
+    fn poll_respond(
+        &self,
+        body: &mut Body,
+        length: Length,
+        ended: &mut bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), End>> {
+        loop {
+            if self.slot.is_overdue() {
+                return Poll::Ready(Err(End::Overdue));
+            }
+            let mut waits = false;
+            while !*ended && !waits && self.takes_more() {
+                // The body may read the request's, which is on this wire too: nothing of it is
+                // borrowed here.
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => self.gather(frame, length),
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(End::Cut)),
+                    Poll::Ready(None) => *ended = true,
+                    Poll::Pending => waits = true,
+                }
+                *ended |= body.is_end_stream();
+                if *ended && length == Length::Chunked {
+                    self.state.borrow_mut().output.last_chunk();
+                }
+            }
+            if let Poll::Ready(flushed) = self.poll_flush(cx) {
+                flushed?;
+                if *ended {
+                    return Poll::Ready(Ok(()));
+                }
+                if waits {
+                    return if self.is_gone(cx) {
+                        Poll::Ready(Err(End::Gone))
+                    } else {
+                        Poll::Pending
+                    };
+                }
+            } else {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn takes_more(&self) -> bool {
+        let output = &self.state.borrow().output;
+        output.takes_data() && output.len() < GATHERED_BYTES
+    }
+
+    fn gather(&self, frame: Frame<Bytes>, length: Length) {
+        let output = &mut self.state.borrow_mut().output;
+        match (frame.into_data(), length) {
+            (Ok(data), Length::Chunked) if !data.is_empty() => output.chunk(data),
+            (Ok(data), _) => output.data(data),
+            (Err(frame), Length::Chunked) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    output.trailers(&trailers);
+                }
+            }
+            // Without chunks there is no place for trailers.
+            (Err(_), _) => {}
+        }
+    }
+
+    /// Writes everything that is to be written; the roster is told when the client lets it wait.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let state = &mut *self.state.borrow_mut();
+        let written = self.poll_write(state, cx);
+        let sending = written.is_pending();
+        if mem::replace(&mut state.sending, sending) != sending {
+            self.slot.sends(sending);
+        }
+        written.map_err(End::from)
+    }
+
+    fn poll_write(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = state.output.len();
+        let written = state.output.poll_write(&mut state.stream, cx);
+        if state.output.len() < before {
+            self.slot.moved();
+        }
+        written
+    }
+}
+
+/// How the body of a response is framed, and whether there is one.
+///
+/// Source: RFC 9112, section 6.3.
+fn length(parts: &http::response::Parts, body: &Body, asked: &Asked) -> (Length, bool) {
+    let status = parts.status;
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        return (Length::Absent, false);
+    }
+    let exact = body.size_hint().exact();
+    if asked.is_head || status == StatusCode::NOT_MODIFIED {
+        // What a GET would have brought: the node knows best, then the gateway's own page.
+        let said = parts.headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        let said = said.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let known = said.or(exact.filter(|length| *length > 0));
+        return (known.map_or(Length::Absent, Length::Known), false);
+    }
+    match exact {
+        Some(length) => (Length::Known(length), length > 0),
+        None if asked.version == Version::HTTP_10 => (Length::UntilClose, true),
+        None => (Length::Chunked, true),
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn is_read(&self) -> bool {
+        matches!(self.incoming, Framing::None | Framing::Length(0))
+    }
+
+    /// Takes a head off what was read, where a whole one is there.
+    fn take_head(&mut self) -> Result<Option<Head>, Refused> {
+        let fresh = &self.input[self.looked_at..];
+        // A head ends with a line's end: without one there is no need to read it all again.
+        if !fresh.contains(&b'\n') && self.input.len() <= request::LONGEST_BYTES {
+            self.looked_at = self.input.len();
+            return Ok(None);
+        }
+        let head = request::parse(&mut self.input)?;
+        self.looked_at = if head.is_some() { 0 } else { self.input.len() };
+        Ok(head)
+    }
+
+    /// Reads into the buffer that the worker's connections share; there is nothing in `input`.
+    fn poll_fill_shared(
+        &mut self,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let shared = &mut *buffers.input.borrow_mut();
+        let read = ready!(self.stream.poll_fill(shared, READ_BYTES, cx))?;
+        self.input = shared.split();
+        Poll::Ready(Ok(read))
+    }
+
+    /// Passes over what is left of the request's body, if all of it is there; whether it was.
+    fn skip_body(&mut self) -> bool {
+        loop {
+            match self.incoming.next(&mut self.input) {
+                Ok(Next::Piece(_)) => {}
+                Ok(Next::End) => return true,
+                Ok(Next::More) | Err(_) => return false,
+            }
+        }
+    }
+}
