@@ -82,10 +82,18 @@ impl Cluster {
         let key = format!("{}{}", folder(), self.me.id);
         let mut stop = std::pin::pin!(stop);
         let mut applied = self.applied.clone();
+        // Whoever serves nothing yet is not waited for.
+        tokio::select! {
+            _ = &mut stop => return,
+            first = applied.wait_for(|revision| *revision > 0) => if first.is_err() {
+                return;
+            },
+        }
         let mut refusals = 0;
         loop {
+            // Marked as seen before it is read again: what comes in between is news.
+            applied.mark_unchanged();
             let value = serde_json::to_vec(&self.now()).unwrap_or_default();
-            let _ = applied.borrow_and_update();
             match self.store.put(&key, value.into(), Expect::Any, Some(LIFE_S)).await {
                 Ok(_) => refusals = 0,
                 // Once it may have been the token's end. Asking on for what one may not have would

@@ -174,7 +174,10 @@ impl Admin {
                 }
                 None => {
                     steps.push(Step::delete(&*operation.key, expect));
-                    steps.extend(self.below(kind, &operation.key).await?);
+                    let below = self.below(kind, &operation.key).await?;
+                    // Some of it may have an operation of its own.
+                    let is_own = |step: &Step| operations.iter().any(|one| one.key == step.key);
+                    steps.extend(below.into_iter().filter(|step| !is_own(step)));
                 }
             }
             let kept = Kept { key: &operation.key, current, value: sealed.as_ref() };
@@ -315,7 +318,8 @@ fn operation(index: usize, item: &Value) -> Result<Operation, Invalid> {
         _ => return Err(Invalid::new("", "other fields", shape)),
     };
     let place = name.as_str().and_then(Place::of_key).ok_or_else(|| {
-        Invalid::new(verb, name, "kind and id of a resource, such as \"routes/1\"")
+        let expected = "kind and id of a resource, such as \"routes/1\"";
+        Invalid::new(verb, short(name), expected)
     })?;
     let condition = match fields.get("if_match") {
         None => Condition::None,
@@ -347,6 +351,15 @@ fn operation(index: usize, item: &Value) -> Result<Operation, Invalid> {
     };
     let key = format!("{}/{id}", place.kind.dir());
     Ok(Operation { index, place, key, id, value, condition, current: None })
+}
+
+/// What stands where a short text or a number should, if it is that.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    if text.len() > 80 || value.is_object() || value.is_array() {
+        return "something else".to_owned();
+    }
+    text
 }
 
 /// 400, or 412 when it was only a condition, with everything that is wrong.
