@@ -115,7 +115,7 @@ async fn the_versions_of_what_is_deleted_get_an_end() {
     assert_eq!(leases(), [0, 0]);
     assert_eq!(gateway.admin("DELETE", "/routes/1", None).await.0, 200);
     let leases = leases();
-    assert!(leases.len() == 3 && leases.iter().all(|lease| *lease == leases[0] && *lease != 0));
+    assert!(leases.len() == 2 && leases.iter().all(|lease| *lease == leases[0] && *lease != 0));
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //!
 //! A version stands beside the config, as the resource is stored (secrets encrypted), and is
 //! written in the same transaction, so its revision is the write's own. What another gateway wrote
-//! meanwhile is noted with the next write, without a name. Versions of what is deleted go after a
-//! month. A store that gives no room beside the
+//! meanwhile is noted with the next write, without a name. Of what is deleted the last
+//! version stays for a month. A store that gives no room beside the
 //! config keeps no history, and is written to all the same.
 
 use std::sync::atomic::Ordering;
@@ -17,10 +17,14 @@ use super::path::Place;
 use super::{Admin, Call};
 use crate::store::{BESIDE, Entry, Expect, Life, Step, StoreError, Transacted};
 
-/// For how long the versions of a deleted resource are kept, and how many: ids that come and go
-/// must not fill the store.
+/// For how long the last version of a deleted resource is kept, and that it was deleted: ids that
+/// come and go must not fill the store. No more than that, since it is written once more then, and
+/// etcd takes 1.5 MiB a transaction.
 const AFTERLIFE: Life = Life::Seconds(30 * 24 * 3600);
-const AFTERLIFE_MOST: usize = 10;
+const AFTERLIFE_MOST: usize = 2;
+
+/// Larger versions are not kept: with the resource itself they would be more than etcd takes.
+const LARGEST_BYTES: usize = 512 * 1024;
 
 /// A version as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -106,20 +110,25 @@ impl Admin {
         let life = if is_end { AFTERLIFE } else { Life::Endless };
         let put = |key: String, version: &Version| {
             let bytes = serde_json::to_vec(version).unwrap_or_default();
-            Step::put_for(key, bytes, life, Expect::Any)
+            if bytes.len() > LARGEST_BYTES {
+                let bytes = bytes.len();
+                tracing::warn!(resource = kept.key, bytes, "too large a version to be kept");
+                return None;
+            }
+            Some(Step::put_for(key, bytes, life, Expect::Any))
         };
         if is_end {
             let left = versions.iter().skip(too_many);
             steps.extend(left.filter_map(|entry| {
                 let (revision, version) = Version::of(entry)?;
                 let version = Version { revision: Some(revision), ..version };
-                Some(put(entry.key.to_string(), &version))
+                put(entry.key.to_string(), &version)
             }));
         }
         let fresh = fresh.into_iter().skip(too_many.saturating_sub(versions.len()));
-        steps.extend(
-            fresh.map(|(time, version)| put(format!("{}{time:020}", folder(kept.key)), &version)),
-        );
+        steps.extend(fresh.filter_map(|(time, version)| {
+            put(format!("{}{time:020}", folder(kept.key)), &version)
+        }));
         Ok(steps)
     }
 

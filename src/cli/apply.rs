@@ -13,8 +13,10 @@ use super::remote::{Remote, Server, block_on, failure};
 use super::{Form, get, print, say};
 use crate::resource::Kind;
 
-/// Changes that go into one transaction: what etcd takes with its usual settings.
+/// Changes that go into one transaction, and their length: what etcd takes with its usual settings,
+/// a version of each included.
 const BATCH: usize = 100;
+const BATCH_BYTES: usize = 500_000;
 
 /// What is to be there.
 #[derive(clap::Args)]
@@ -60,22 +62,23 @@ pub(super) fn apply(
             at.and_then(|at| preview.planned.get(at)).map(|planned| planned.operation.clone())
         };
         let operations: Vec<Value> = preview.changes.iter().filter_map(operation).collect();
-        let batches = operations.len().div_ceil(BATCH);
-        for (number, batch) in operations.chunks(BATCH).enumerate() {
+        let batches = batches(operations);
+        let mut so_far = 0;
+        for (number, batch) in batches.iter().enumerate() {
             // Waiting for the last is waiting for all.
-            let is_last = number + 1 == batches;
+            let is_last = number + 1 == batches.len();
             let query = if wait && is_last { "?wait=applied&timeout=60" } else { "" };
-            let body = Value::from(batch);
+            let body = Value::from(batch.as_slice());
             let sent =
                 remote.call(Method::POST, &format!("transactions{query}"), Some(&body)).await?;
             if sent.0 != 200 {
                 let error = failure(sent.0, &sent.1);
                 if number > 0 {
-                    let so_far = number * BATCH;
                     return Err(error.context(format!("stopped after {so_far} of {count} changes")));
                 }
                 return Err(error);
             }
+            so_far += batch.len();
             for change in sent.1["changes"].as_array().into_iter().flatten() {
                 let key = change["key"].as_str().unwrap_or_default();
                 let key = key.trim_start_matches("/apisix/");
@@ -83,12 +86,32 @@ pub(super) fn apply(
             }
         }
         let same = preview.planned.len() - count;
-        let how = match batches {
+        let how = match batches.len() {
             0 | 1 => String::new(),
             many => format!(" in {many} transactions"),
         };
         say(&format!("{count} changed{how}, {same} as they were"))
     })
+}
+
+/// Parts of `operations` that fit into a transaction each.
+fn batches(operations: Vec<Value>) -> Vec<Vec<Value>> {
+    let mut batches: Vec<Vec<Value>> = Vec::new();
+    let mut left = 0;
+    for operation in operations {
+        let bytes = operation.to_string().len();
+        match batches.last_mut().filter(|batch| batch.len() < BATCH && bytes <= left) {
+            Some(batch) => {
+                left -= bytes;
+                batch.push(operation);
+            }
+            None => {
+                left = BATCH_BYTES.saturating_sub(bytes);
+                batches.push(vec![operation]);
+            }
+        }
+    }
+    batches
 }
 
 /// Tells what apply would do.
@@ -223,4 +246,20 @@ fn differences(
         other => other.to_string(),
     };
     tell(format!("    {path}: {} -> {}", shown(before), shown(after)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn puts_into_a_transaction_what_fits() {
+        let sizes = |lengths: &[usize]| {
+            let operations = lengths.iter().map(|length| "x".repeat(*length).into()).collect();
+            batches(operations).iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert!(sizes(&[]).is_empty());
+        assert_eq!(sizes(&[1; 230]), [100, 100, 30]);
+        assert_eq!(sizes(&[200_000, 200_000, 200_000, 900_000, 1]), [2, 1, 1, 1]);
+    }
 }

@@ -42,11 +42,11 @@ async fn brings_a_version_back_also_of_what_was_deleted() {
     assert_eq!(got["value"]["uri"], "/first");
     rig.delete("routes/1").await.expect(200);
     let list = versions(&rig, "routes/1").await;
-    assert_eq!(list.len(), 3);
+    assert_eq!(list.len(), 2, "of what is deleted the last version is kept");
     assert_eq!((&list[0]["deleted"], &list[0]["value"]), (&json!(true), &Value::Null));
-    let second = list.iter().find(|one| one["value"]["uri"] == "/second").unwrap();
-    call(back(second["revision"].to_string())).await.expect(201);
-    assert_eq!(rig.get("routes/1").await.expect(200)["value"]["uri"], "/second");
+    assert_eq!(list[1]["value"]["uri"], "/first");
+    call(back(list[1]["revision"].to_string())).await.expect(201);
+    assert_eq!(rig.get("routes/1").await.expect(200)["value"]["uri"], "/first");
     call(back("9999".to_owned())).await.refused(404, "no version of revision 9999");
     call(back(list[0]["revision"].to_string())).await.refused(404, "no version");
     call(back("x".to_owned())).await.refused(400, "revision");
@@ -93,4 +93,17 @@ async fn notes_what_another_gateway_wrote() {
     assert_eq!((&list[1]["by"], &list[1]["value"]["uri"]), (&Value::Null, &json!("/theirs")));
     let path = format!("routes/1/rollback?revision={}", list[1]["revision"]);
     rig.call("POST", &path, Value::Null).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_large_resource_is_written_without_a_version() {
+    let rig = Rig::new().await;
+    let mut large = route("/");
+    large["plugins"]["proxy-rewrite"]["headers"]["set"]["X-Large"] = "x".repeat(600_000).into();
+    rig.put("routes/1", large).await.expect(201);
+    assert!(versions(&rig, "routes/1").await.is_empty());
+    rig.put("routes/1", route("/")).await.expect(200);
+    // What was there before would be too large too.
+    assert_eq!(versions(&rig, "routes/1").await.len(), 1);
+    rig.delete("routes/1").await.expect(200);
 }
