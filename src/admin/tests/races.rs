@@ -113,6 +113,34 @@ async fn a_patch_that_was_overtaken_merges_anew() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_was_overtaken_is_checked_anew() {
+    let operations = |condition: serde_json::Value| {
+        json!([{"put": "routes/1", "value": route("/ours"), "if_match": condition},
+            {"put": "routes/2", "value": route("/two")}])
+    };
+    let rig = overtaken(1).await;
+    let before = route("/before").to_string().into();
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let done = rig.call("POST", "transactions", operations(json!("*"))).await.expect(200);
+    assert_eq!(done["changes"][1]["change"], "created");
+    assert_eq!(rig.stored("routes/1").await["create_time"], 7, "over theirs");
+    // Who asked for a revision is told that it is another now.
+    let rig = overtaken(1).await;
+    let before = route("/before").to_string().into();
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let index = rig.get("routes/1").await.expect(200)["modifiedIndex"].clone();
+    let got = rig.call("POST", "transactions", operations(index)).await;
+    got.refused(412, "modifiedIndex is");
+    rig.get("routes/2").await.expect(404);
+    let rig = overtaken(9).await;
+    let before = route("/before").to_string().into();
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let got = rig.call("POST", "transactions", operations(json!("*"))).await;
+    got.refused(409, "changed by others");
+    rig.get("routes/2").await.expect(404);
+}
+
+#[tokio::test]
 async fn one_of_many_creators_creates() {
     let rig = Arc::new(Rig::new().await);
     let writers: Vec<_> = (0..8)
