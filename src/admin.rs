@@ -7,31 +7,42 @@
 //! Source: APISIX `docs/en/latest/admin-api.md`, `apisix/admin/*.lua`, `t/admin/*.t`.
 
 mod answer;
+mod attempts;
 mod auth;
 mod check;
 mod configs;
+mod history;
+mod openapi;
 mod patch;
 mod path;
 mod plugins;
 mod read;
 mod request;
+mod reseal;
+mod transaction;
+mod wait;
 mod write;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
+use serde_json::Value;
 
 use self::answer::{Answer, Answered};
+use self::attempts::Attempts;
 use self::path::{Place, Target};
 use self::request::{Args, Condition};
+use self::wait::Wait;
+use crate::cluster::Cluster;
 use crate::resource::Kind;
 use crate::resource::hidden::Hidden;
 use crate::serve::Endpoint;
@@ -48,6 +59,8 @@ pub struct Settings {
     pub allow: Vec<IpNet>,
     /// Whether browsers of other origins may read the answers.
     pub cors: bool,
+    /// How many versions of each resource are kept.
+    pub history: usize,
     /// Plugins that may be used; `None` means every one.
     pub enabled_plugins: Option<Vec<String>>,
     /// Told in the header `Server`.
@@ -77,8 +90,12 @@ pub struct Admin {
     settings: Settings,
     store: Arc<dyn ConfigStore>,
     compiler: Shared,
+    cluster: Arc<Cluster>,
     /// Revision of this node's last write.
     written: AtomicI64,
+    attempts: Attempts,
+    /// Whether the store has refused to keep versions, which it is then not asked to again.
+    history_refused: AtomicBool,
 }
 
 /// One write: who, how, and under which conditions.
@@ -96,9 +113,22 @@ struct Call<'c> {
 // === impl Admin ===
 
 impl Admin {
-    /// The Admin API over `store`, whose writes `compiler` checks.
-    pub fn new(settings: Settings, store: Arc<dyn ConfigStore>, compiler: Shared) -> Arc<Self> {
-        Arc::new(Self { settings, store, compiler, written: AtomicI64::new(0) })
+    /// The Admin API over `store`, whose writes `compiler` checks and the nodes of `cluster` apply.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn ConfigStore>,
+        compiler: Shared,
+        cluster: Arc<Cluster>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            store,
+            compiler,
+            cluster,
+            written: AtomicI64::new(0),
+            attempts: Attempts::default(),
+            history_refused: AtomicBool::new(false),
+        })
     }
 
     /// Answers on `endpoint` until `stop` ends.
@@ -154,9 +184,17 @@ impl Admin {
             return Err(Answer::no_such_method());
         }
         let args = Args::parse(head.uri.query().unwrap_or_default());
+        let now = Instant::now();
+        if let Err(pause) = self.attempts.may_try(peer.ip(), now) {
+            return Err(Answer::too_many_logins(peer.ip(), pause));
+        }
         let caller =
             auth::check(&self.settings, &head.headers, &args, method).map_err(|reason| {
                 tracing::warn!(%peer, reason, "Admin API: login failed");
+                // Only this one is a guess.
+                if reason == auth::WRONG_KEY && self.attempts.failed(peer.ip(), now) {
+                    tracing::warn!(%peer, "Admin API: too many failed logins; it has to wait");
+                }
                 Answer::unauthorized(reason)
             })?;
         match &target {
@@ -176,22 +214,42 @@ impl Admin {
             condition: Condition::of(&head.headers)?,
             ttl: args.ttl()?,
         };
-        match (target, method.as_str()) {
-            (Target::PluginNames, "GET") => self.plugin_names(&args),
-            (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), &args),
+        let wait = Wait::of(&args)?;
+        let answer = self.carry_out(target, &call, body).await?;
+        match wait {
+            Some(wait) => self.wait_for(&wait, answer).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// Does what a caller who may asks for.
+    async fn carry_out(&self, target: Target, call: &Call<'_>, body: Option<Value>) -> Answered {
+        let args = call.args;
+        match (target, call.method.as_str()) {
+            (Target::PluginNames, "GET") => self.plugin_names(args),
+            (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), args),
             (Target::Schema(name), "GET") => plugins::schema_of(&name),
             (Target::Validate(kind), "POST") => plugins::validate(&kind, body),
             (Target::ValidateConfigs, "POST") => self.validate_configs(body),
+            (Target::OpenApi, "GET") => Ok(Answer::json(openapi::document(self.settings.version))),
+            (Target::Reseal, "POST") => self.reseal(call).await,
+            (Target::Transactions, "POST") => self.transaction(call, body).await,
+            (Target::Resource(place), "GET") if place.rest == ["history"] => {
+                self.history(&place).await
+            }
+            (Target::Resource(place), "POST") if place.rest == ["rollback"] => {
+                self.rollback(&place, call).await
+            }
             (Target::Resource(place), method) => {
                 if lacks(place.kind, method) {
                     return Err(not_supported(&place, method));
                 }
                 match method {
-                    "GET" => self.get(&place, &args).await,
-                    "PUT" => self.put(&place, &call, body).await,
-                    "POST" => self.post(&place, &call, body).await,
-                    "DELETE" => self.delete(&place, &call).await,
-                    _ => self.patch(&place, &call, body).await,
+                    "GET" => self.get(&place, args).await,
+                    "PUT" => self.put(&place, call, body).await,
+                    "POST" => self.post(&place, call, body).await,
+                    "DELETE" => self.delete(&place, call).await,
+                    _ => self.patch(&place, call, body).await,
                 }
             }
             _ => Err(Answer::no_such_method()),

@@ -1,7 +1,12 @@
 //! The command line: verbs and their words.
 
+mod apply;
 mod check;
+mod files;
+mod get;
+mod remote;
 mod signal;
+mod yaml;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -43,11 +48,66 @@ enum Verb {
     Init,
     /// Prints the version.
     Version,
+    /// Shows resources of a running gateway.
+    Get {
+        /// routes, upstreams, consumers, …
+        kind: String,
+        /// One of them; all when left out.
+        id: Option<String>,
+        /// How they are printed.
+        #[arg(short, long, value_enum, default_value_t = Form::Table)]
+        output: Form,
+        #[command(flatten)]
+        server: remote::Server,
+    },
+    /// Creates and changes resources so that they are as in files.
+    Apply {
+        #[command(flatten)]
+        wanted: apply::Wanted,
+        /// Returns only when every node of the cluster serves it.
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        server: remote::Server,
+    },
+    /// Tells what apply would do.
+    Diff {
+        #[command(flatten)]
+        wanted: apply::Wanted,
+        /// How it is printed.
+        #[arg(short, long, value_enum, default_value_t = Form::Table)]
+        output: Form,
+        #[command(flatten)]
+        server: remote::Server,
+    },
+    /// Prints all resources as a file for apply, or for standalone mode.
+    Dump {
+        /// yaml or json.
+        #[arg(short, long, value_enum, default_value_t = Form::Yaml)]
+        output: Form,
+        #[command(flatten)]
+        server: remote::Server,
+    },
+    /// Encrypts everything in the store anew with the first key of data_encryption.keyring.
+    Reseal {
+        #[command(flatten)]
+        server: remote::Server,
+    },
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// For people.
+    Table,
+    Json,
+    Yaml,
 }
 
 /// Does what the command line says. Errors are told on stderr; 1 is a failure, 2 a wrong usage.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
+    let config = &arguments.config;
     let done = match arguments.verb {
         Verb::Start => start(&arguments.config),
         Verb::Stop => signal::send(&arguments.config, signal::Order::Stop),
@@ -55,6 +115,13 @@ pub fn run() -> ExitCode {
         Verb::Reload => signal::send(&arguments.config, signal::Order::Reload),
         Verb::Test => check::check(&arguments.config),
         Verb::Init => init(&arguments.config),
+        Verb::Get { kind, id, output, server } => {
+            get::get(&server, config, &kind, id.as_deref(), output)
+        }
+        Verb::Apply { wanted, wait, server } => apply::apply(&server, config, &wanted, wait),
+        Verb::Diff { wanted, output, server } => apply::diff(&server, config, &wanted, output),
+        Verb::Dump { output, server } => get::dump(&server, config, output),
+        Verb::Reseal { server } => get::reseal(&server, config),
         Verb::Version => say(&format!("sluice {}", runtime::VERSION)),
     };
     match done {
@@ -92,6 +159,14 @@ fn init(config: &std::path::Path) -> anyhow::Result<()> {
     let data_dir = &loaded.config.sluice.data_dir;
     std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
     say(&format!("{}: the data folder is there", data_dir.display()))
+}
+
+/// Prints a value for scripts.
+fn print(value: &serde_json::Value, form: Form) -> anyhow::Result<()> {
+    match form {
+        Form::Yaml => write!(std::io::stdout(), "{}", yaml::text(value)).context("stdout"),
+        _ => say(&serde_json::to_string_pretty(value)?),
+    }
 }
 
 /// Writes a line to stdout.

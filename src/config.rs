@@ -71,6 +71,7 @@ pub struct Sluice {
     /// and the last good copy of the config.
     pub data_dir: PathBuf,
     pub log: Log,
+    pub history: History,
     /// Most series a node keeps over all its metrics; what would go beyond is counted and dropped.
     pub max_series: usize,
 }
@@ -80,6 +81,14 @@ pub struct Sluice {
 #[serde(deny_unknown_fields)]
 pub struct Log {
     pub format: LogFormat,
+}
+
+/// Which versions of resources the store keeps.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// How many of each resource; none turns it off.
+    pub keep: usize,
 }
 
 /// The form of a line of the error log.

@@ -20,6 +20,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::cluster::Cluster;
 use crate::secret::Secrets;
 use crate::serve::Endpoint;
 use crate::snapshot::Published;
@@ -36,6 +37,7 @@ pub struct Parts {
     pub ready: watch::Receiver<bool>,
     pub version: &'static str,
     pub node_id: String,
+    pub cluster: Arc<Cluster>,
     /// `etcd`, `embedded`, `yaml` or `json`.
     pub provider: &'static str,
 }
@@ -80,6 +82,7 @@ impl Control {
         };
         match path {
             "status" => (StatusCode::OK, self.node_status()),
+            "nodes" => self.nodes().await,
             "rejected" => (StatusCode::OK, self.rejected()),
             "secrets" => (StatusCode::OK, self.secrets()),
             "certificates" => (StatusCode::OK, self.certificates()),

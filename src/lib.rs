@@ -34,8 +34,9 @@
 //! | `router` | host and path tree, match order | resource |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check` | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
-//! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, serve |
-//! | `control` | control API, status and readiness | resource, store, secret, plugin, snapshot, serve |
+//! | `cluster` | which nodes live and what each has applied | store |
+//! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
+//! | `control` | control API, status and readiness | resource, store, secret, plugin, snapshot, cluster, serve |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 
@@ -57,6 +58,7 @@ pub mod plugin;
 pub mod router;
 pub mod snapshot;
 pub mod proxy;
+pub mod cluster;
 pub mod admin;
 pub mod control;
 pub mod runtime;

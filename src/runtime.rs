@@ -92,6 +92,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
     let store = stores::open(&config)?;
     let published = Arc::new(ArcSwap::from_pointee(crate::snapshot::Snapshot::default()));
     let (ready, is_ready) = watch::channel(false);
+    let (applied, is_applied) = watch::channel(0);
     let (stop, stopped) = watch::channel(false);
 
     // Bound first: a port that is taken is told before anything else begins.
@@ -111,6 +112,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         published: published.clone(),
         metrics: metrics.clone(),
         ready,
+        applied,
     };
     tokio::spawn(road.run());
     services.start(services::Parts {
@@ -121,6 +123,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         store,
         metrics: metrics.clone(),
         ready: is_ready.clone(),
+        applied: is_applied,
         stopped: stopped.clone(),
     })?;
     let running = workers.start(&Work {

@@ -5,6 +5,7 @@
 //! resource that cannot be compiled is refused alone, with its reasons, and its last good version
 //! goes on being served. [`publish`] drives it. Opens no socket to a client.
 
+pub mod batch;
 pub mod check;
 pub mod compile;
 pub mod publish;

@@ -1,7 +1,9 @@
 //! The store: bytes at a revision, and nothing about what they mean.
 //!
 //! A backend lists everything at one revision, then streams what changed since. Keys are
-//! relative to the configured prefix and have no leading slash: `routes/1`.
+//! relative to the configured prefix and have no leading slash: `routes/1`. What Sluice keeps for
+//! itself stands [`BESIDE`] the config: neither listed with everything nor watched, so that it costs
+//! no node anything and no APISIX on the same etcd ever sees it.
 
 pub mod embedded;
 pub mod etcd;
@@ -13,6 +15,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+/// What the keys begin with that are no config: `sluice/nodes/1`. Only [`ConfigStore::get`] and a
+/// [`ConfigStore::list`] that names them find them.
+pub const BESIDE: &str = "sluice/";
 
 /// One stored value and where it stands in the store's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +78,42 @@ pub enum Written {
     Conflict { current: Option<Entry> },
 }
 
+/// One step of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub key: String,
+    pub action: Action,
+    pub expect: Expect,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Writes a value.
+    Put { value: Bytes, life: Life },
+    /// Takes the key away; that there is none is no conflict.
+    Delete,
+}
+
+/// How long a key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Life {
+    Endless,
+    /// It disappears after so many seconds.
+    Seconds(i64),
+    /// For as long as what stood there before would have been. There has to be something.
+    AsBefore,
+}
+
+/// The outcome of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transacted {
+    /// Every step is done, all at this revision.
+    Done { revision: i64 },
+    /// None is done: the expectations of these keys did not hold.
+    Conflict { keys: Vec<String> },
+}
+
 /// Why the store did not answer. Names the endpoint; never a password or a value.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -81,8 +123,56 @@ pub enum StoreError {
     Unauthenticated { endpoint: String },
     #[error("the {backend} store is read-only: edit {place} instead")]
     ReadOnly { backend: &'static str, place: String },
+    #[error("{backend} store: a transaction of {steps} steps, expected {most} at most")]
+    TooMany { backend: &'static str, steps: usize, most: usize },
     #[error("{backend} store: {reason}")]
     Broken { backend: &'static str, reason: String },
+}
+
+// === impl Step ===
+
+impl Step {
+    /// Writes `value` if `expect` holds.
+    pub fn put(key: impl Into<String>, value: impl Into<Bytes>, expect: Expect) -> Self {
+        Self::put_for(key, value, Life::Endless, expect)
+    }
+
+    /// Writes `value` for as long as `life` says, if `expect` holds.
+    pub fn put_for(
+        key: impl Into<String>,
+        value: impl Into<Bytes>,
+        life: Life,
+        expect: Expect,
+    ) -> Self {
+        let action = Action::Put { value: value.into(), life };
+        Self { key: key.into(), action, expect }
+    }
+
+    /// Deletes the key if `expect` holds.
+    pub fn delete(key: impl Into<String>, expect: Expect) -> Self {
+        Self { key: key.into(), action: Action::Delete, expect }
+    }
+}
+
+// === impl Life ===
+
+impl From<Option<i64>> for Life {
+    fn from(ttl: Option<i64>) -> Self {
+        ttl.map_or(Self::Endless, Self::Seconds)
+    }
+}
+
+// === impl Expect ===
+
+impl Expect {
+    /// Whether it holds of a key whose entry is `current`.
+    pub fn holds(self, current: Option<&Entry>) -> bool {
+        match (self, current) {
+            (Self::Any, _) | (Self::Absent, None) => true,
+            (Self::Revision(wanted), Some(entry)) => entry.mod_revision == wanted,
+            (Self::Absent, Some(_)) | (Self::Revision(_), None) => false,
+        }
+    }
 }
 
 /// A place where config lives.
@@ -105,6 +195,9 @@ pub trait ConfigStore: Send + Sync + 'static {
 
     /// Deletes `key` if `expect` holds; `Conflict { current: None }` when there is no such key.
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError>;
+
+    /// Carries out all of `steps` at one revision, or none of them. No key may come twice.
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError>;
 
     /// Moves the store's revision by one and returns it: the source of generated ids.
     async fn next_revision(&self) -> Result<i64, StoreError>;

@@ -1,5 +1,7 @@
 //! The command line, by the real binary: what it prints, and how it exits.
 
+mod operate;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice::store::etcd::{Etcd, Options};
-use sluice::store::{Change, ConfigStore, Event, Expect, Listing, Written};
+use sluice::store::{
+    BESIDE, Change, ConfigStore, Event, Expect, Life, Listing, Step, Transacted, Written,
+};
 use tokio::sync::mpsc::Receiver;
 
 use crate::support::PATIENCE;
@@ -134,4 +136,72 @@ async fn check_writes(store: Arc<dyn ConfigStore>) {
     assert_eq!(next_changes(&mut events).await.0, ["routes/2=x"]);
     assert_eq!(next_changes(&mut events).await.0, ["routes/2 deleted"]);
     assert_eq!(store.get("routes/2").await.unwrap(), None);
+}
+
+/// What every store that can be written to promises of transactions, and of what stands beside the
+/// config.
+async fn check_transactions(store: Arc<dyn ConfigStore>) {
+    let first = put(&*store, "routes/1", "a").await;
+    put(&*store, "routes/2", "b").await;
+    let mut events = store.clone().watch();
+    next_listing(&mut events).await;
+    let history = format!("{BESIDE}history/routes/1");
+    let steps = |revision| {
+        vec![
+            Step::put("routes/1", "a2", Expect::Revision(revision)),
+            Step::put("routes/3", "c", Expect::Absent),
+            Step::delete("routes/2", Expect::Any),
+            Step::delete("routes/9", Expect::Any),
+            Step::put(history.clone(), "old", Expect::Any),
+        ]
+    };
+    // One expectation that does not hold, and nothing happens.
+    let before = store.list("").await.unwrap().entries;
+    let refused = store.transact(steps(first + 9)).await.unwrap();
+    assert_eq!(refused, Transacted::Conflict { keys: vec!["routes/1".to_owned()] });
+    assert_eq!(store.list("").await.unwrap().entries, before);
+
+    let done = store.transact(steps(first)).await.unwrap();
+    let Transacted::Done { revision } = done else { panic!("{done:?}") };
+    let mut changes = next_changes(&mut events).await;
+    changes.0.sort();
+    assert_eq!(changes.0, ["routes/1=a2", "routes/2 deleted", "routes/3=c"]);
+    assert_eq!(changes.1, revision);
+    let listing = store.list("").await.unwrap();
+    assert_eq!(keys(&listing), ["routes/1", "routes/3"], "what is beside the config is not in it");
+    assert!(listing.entries.iter().all(|entry| entry.mod_revision == revision));
+    let beside = store.list(BESIDE).await.unwrap();
+    assert_eq!(keys(&beside), [history.as_str()]);
+    assert_eq!(store.get(&history).await.unwrap().as_ref(), beside.entries.first());
+
+    let all = [("routes/1", Expect::Absent), ("routes/4", Expect::Revision(1))];
+    let steps = all.map(|(key, expect)| Step::put(key, "x", expect)).to_vec();
+    let refused = store.transact(steps).await.unwrap();
+    let both = vec!["routes/1".to_owned(), "routes/4".to_owned()];
+    assert_eq!(refused, Transacted::Conflict { keys: both });
+
+    // A value that is written anew goes when the one before it would have gone.
+    let value = Bytes::from_static(b"short");
+    store.put("routes/short", value, Expect::Any, Some(2)).await.unwrap();
+    assert_eq!(next_changes(&mut events).await.0, ["routes/short=short"]);
+    let step = Step::put_for("routes/short", "anew", Life::AsBefore, Expect::Any);
+    store.transact(vec![step]).await.unwrap();
+    assert_eq!(next_changes(&mut events).await.0, ["routes/short=anew"]);
+    assert_eq!(next_changes(&mut events).await.0, ["routes/short deleted"]);
+
+    // More than etcd takes in a row, and nobody who watches hears of what is beside.
+    put(&*store, &history, "newer").await;
+    let many: Vec<Step> = (0..1000)
+        .map(|number| Step::put(format!("upstreams/{number:04}"), "u", Expect::Any))
+        .chain((0..100).map(|number| Step::put(format!("ssls/{number:04}"), "s", Expect::Absent)))
+        .collect();
+    let done = store.transact(many).await.unwrap();
+    let Transacted::Done { revision } = done else { panic!("{done:?}") };
+    let mut heard = 0;
+    while heard < 1100 {
+        let (changes, at) = next_changes(&mut events).await;
+        assert_eq!(at, revision);
+        heard += changes.len();
+    }
+    assert_eq!(store.list("").await.unwrap().entries.len(), 1102);
 }

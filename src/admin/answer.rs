@@ -3,6 +3,9 @@
 //! Reads carry `createdIndex` and `modifiedIndex`, writes do not, as in APISIX; the revision of a
 //! write stands in the header `X-Sluice-Revision`.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -23,6 +26,8 @@ pub(super) struct Answer {
     body: Body,
     /// Of the write that was done.
     revision: Option<i64>,
+    /// Seconds after which to try again.
+    retry_after: Option<u64>,
 }
 
 /// An answer, or the refusal that stands in for it.
@@ -40,7 +45,7 @@ enum Body {
 impl Answer {
     /// A status without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, body: Body::None, revision: None }
+        Self { status, body: Body::None, revision: None, retry_after: None }
     }
 
     /// 200 with `body`.
@@ -79,6 +84,13 @@ impl Answer {
             status: StatusCode::UNAUTHORIZED,
             ..Self::json(json!({ "error_msg": "failed to check token", "description": reason }))
         }
+    }
+
+    /// 429 for a peer that has guessed too often.
+    pub(super) fn too_many_logins(peer: IpAddr, pause: Duration) -> Self {
+        let seconds = pause.as_secs() + 1;
+        let said = format!("too many failed logins from {peer}: try again in {seconds} s");
+        Self { retry_after: Some(seconds), ..Self::error(StatusCode::TOO_MANY_REQUESTS, said) }
     }
 
     /// 404 for a kind that is none.
@@ -121,6 +133,40 @@ impl Answer {
         }
     }
 
+    /// A write of several resources that was done.
+    pub(super) fn done(body: Value, revision: i64) -> Self {
+        Self { revision: Some(revision), ..Self::json(body) }
+    }
+
+    /// `status` with more than a message.
+    pub(super) fn with(status: StatusCode, body: Value) -> Self {
+        Self { status, ..Self::json(body) }
+    }
+
+    /// The revision of the write that was done.
+    pub(super) fn revision(&self) -> Option<i64> {
+        self.revision
+    }
+
+    /// The same write, of which something is told that came after it.
+    #[must_use]
+    pub(super) fn but(mut self, status: StatusCode, more: Value) -> Self {
+        self.status = status;
+        if let (Body::Json(Value::Object(fields)), Value::Object(more)) = (&mut self.body, more) {
+            fields.extend(more);
+        }
+        self
+    }
+
+    /// What is said to a person.
+    pub(super) fn message(&self) -> &str {
+        match &self.body {
+            Body::Json(body) => body["error_msg"].as_str().unwrap_or_default(),
+            Body::Text(text) => text,
+            Body::None => "",
+        }
+    }
+
     /// The answer over HTTP; JSON ends with a line feed, as APISIX writes it.
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let body = match self.body {
@@ -136,6 +182,9 @@ impl Answer {
         if let Some(revision) = self.revision {
             headers.insert(REVISION, revision.into());
         }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 }
@@ -144,6 +193,7 @@ impl From<StoreError> for Answer {
     fn from(error: StoreError) -> Self {
         let status = match error {
             StoreError::ReadOnly { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            StoreError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::error(status, error.to_string())

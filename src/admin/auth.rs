@@ -13,6 +13,9 @@ use super::{Key, Role, Settings};
 /// The name in audit lines of a caller who needed no key.
 const NOBODY: &str = "(no key required)";
 
+/// Why a key that is none of ours is refused.
+pub(super) const WRONG_KEY: &str = "wrong apikey";
+
 /// Whether `ip` may call at all; an empty list lets everybody.
 pub(super) fn is_allowed(allow: &[IpNet], ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
@@ -37,7 +40,7 @@ pub(super) fn check<'s>(
     let shown = args.get("api_key").map(str::to_owned);
     let shown = shown.or_else(|| text(headers.get("x-api-key")?)).or_else(|| cookie(headers));
     let shown = shown.ok_or("missing apikey")?;
-    let key = find(&settings.keys, &shown).ok_or("wrong apikey")?;
+    let key = find(&settings.keys, &shown).ok_or(WRONG_KEY)?;
     if key.role == Role::Viewer && method != Method::GET {
         return Err("invalid method for role viewer");
     }

@@ -20,7 +20,7 @@ use crate::snapshot::check::references;
 
 /// How long the compiler is waited for. It is a matter of milliseconds unless the watch is
 /// broken; then a write is checked against what is known.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Admin {
     /// Whether `value` may be written as `kind/id`.
@@ -105,7 +105,7 @@ impl Admin {
     }
 
     /// Waits until the compiler has seen this node's own last write.
-    async fn catch_up(&self) {
+    pub(super) async fn catch_up(&self) {
         let revision = self.written.load(Ordering::Relaxed);
         if !self.compiler.reach(revision, PATIENCE).await {
             // A restored store may never come to that revision: waited for once, not for ever.

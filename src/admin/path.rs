@@ -23,6 +23,12 @@ pub(super) enum Target {
     Reload,
     /// `configs/validate`.
     ValidateConfigs,
+    /// `openapi.json`.
+    OpenApi,
+    /// `reseal`.
+    Reseal,
+    /// `transactions`.
+    Transactions,
     /// A resource, or all of a kind.
     Resource(Place),
     /// A kind that this version does not serve.
@@ -59,6 +65,9 @@ impl Target {
             return Self::Root;
         };
         match (*first, more) {
+            ("openapi.json", []) => Self::OpenApi,
+            ("reseal", []) => Self::Reseal,
+            ("transactions", []) => Self::Transactions,
             ("plugins", ["list"]) => Self::PluginNames,
             ("plugins", ["reload"]) => Self::Reload,
             ("configs", ["validate"]) => Self::ValidateConfigs,
@@ -87,6 +96,14 @@ impl Target {
 // === impl Place ===
 
 impl Place {
+    /// The place of a store key such as `routes/1`; `None` where that names no resource.
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        match Target::parse(&format!("/apisix/admin/{key}")) {
+            Target::Resource(place) if place.id.is_some() && place.rest.is_empty() => Some(place),
+            _ => None,
+        }
+    }
+
     fn of(kind: Kind, segments: &[&str]) -> Self {
         match (kind, segments) {
             (Kind::Secret, [manager, more @ ..]) => Self::below(kind, manager, more),
@@ -208,6 +225,7 @@ mod tests {
                 "/apisix/admin/services/1/graphql_cost_decorations",
                 Target::Unserved(text("graphql_cost_decorations")),
             ),
+            ("/apisix/admin/transactions", Target::Transactions),
             ("/apisix/admin/plugins/list", Target::PluginNames),
             ("/apisix/admin/plugins", Target::Plugins(None)),
             ("/apisix/admin/plugins/key-auth", Target::Plugins(Some(text("key-auth")))),

@@ -3,12 +3,14 @@
 mod auth;
 mod configs;
 mod credentials;
+mod history;
 mod patch;
 mod plugins;
 mod races;
 mod read;
 mod references;
 mod secrets;
+mod transaction;
 mod write;
 
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use super::{Admin, Key, Role, Settings};
+use crate::cluster::{Cluster, Node};
 use crate::resource::Keyring;
 use crate::resource::hidden::Hidden;
 use crate::snapshot::rig;
@@ -53,9 +56,14 @@ impl Rig {
     async fn over(wrap: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn ConfigStore> = Embedded::open(&folder.path().join("store")).unwrap();
-        let compiler = rig::follow(store.clone(), Keyring::new([KEYRING]).unwrap()).await;
-        let admin = Admin::new(settings(), wrap(store.clone()), compiler);
+        let admin = serve(&store, wrap(store.clone()), [KEYRING]).await;
         Self { admin, store, _folder: folder }
+    }
+
+    /// The same store after a restart with these keys.
+    async fn with_keyring<const N: usize>(mut self, keys: [&str; N]) -> Self {
+        self.admin = serve(&self.store, self.store.clone(), keys).await;
+        self
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Got {
@@ -119,6 +127,24 @@ impl Got {
     }
 }
 
+async fn serve<const N: usize>(
+    followed: &Arc<dyn ConfigStore>,
+    written: Arc<dyn ConfigStore>,
+    keys: [&str; N],
+) -> Arc<Admin> {
+    let keyring = Keyring::new(keys).unwrap();
+    let (compiler, applied) = rig::follow(followed.clone(), keyring).await;
+    let me = Node {
+        id: "here".to_owned(),
+        hostname: "h".to_owned(),
+        version: "test".to_owned(),
+        revision: 0,
+        reported: 0,
+    };
+    let cluster = Cluster::new(followed.clone(), me, applied, false);
+    Admin::new(settings(), written, compiler, cluster)
+}
+
 fn request(method: &str, path: &str, body: String) -> Request<Full<Bytes>> {
     let uri = format!("/apisix/admin/{path}");
     let request = Request::builder().method(method).uri(uri).header("X-API-KEY", KEY);
@@ -139,6 +165,7 @@ fn settings() -> Settings {
         key_required: true,
         allow: vec!["127.0.0.0/24".parse().unwrap()],
         cors: true,
+        history: 3,
         enabled_plugins: None,
         version: "test",
     }

@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered};
 use super::check::{refuse_times, same_id};
+use super::history::Kept;
 use super::path::{Place, own_id};
 use super::read::id_text;
 use super::{Admin, Call};
 use crate::resource::{Invalid, Kind};
-use crate::store::{Entry, Expect, Written};
+use crate::store::{Entry, Expect, Step, Transacted};
 
 /// How often a write is tried while others overtake it.
 pub(super) const TRIES: usize = 2;
@@ -77,6 +78,8 @@ impl Admin {
         if place.id.is_some() || value.get("id").is_some() {
             return Err(Answer::bad(format!("wrong {} id, do not need it", place.noun())));
         }
+        // What is new is not what a condition is about.
+        call.condition.check(None)?;
         refuse_times(&value)?;
         // Checked before an id is taken, so that what is refused leaves no trace.
         let unborn = "new";
@@ -109,11 +112,12 @@ impl Admin {
                 return Err(Answer::key_not_found());
             };
             call.condition.check(Some(&current))?;
-            if kind == Kind::Consumer {
-                self.delete_credentials(&key).await?;
-            }
             let expect = Expect::Revision(current.mod_revision);
-            if let Written::Done { revision } = self.store.delete(&key, expect).await? {
+            let mut steps = vec![Step::delete(&*key, expect)];
+            steps.extend(self.below(kind, &key).await?);
+            let kept = Kept { key: &key, current: Some(&current), value: None };
+            let history = self.keep(&kept, call).await?;
+            if let Transacted::Done { revision } = self.transact(steps, history).await? {
                 self.note(&key, revision, call);
                 return Ok(Answer::deleted(&key, revision));
             }
@@ -122,12 +126,12 @@ impl Admin {
     }
 
     /// A consumer's credentials go with it, also those that another gateway wrote.
-    async fn delete_credentials(&self, consumer: &str) -> Result<(), Answer> {
-        let below = format!("{consumer}/credentials/");
-        for entry in self.store.list(&below).await?.entries {
-            self.store.delete(&entry.key, Expect::Any).await?;
+    pub(super) async fn below(&self, kind: Kind, key: &str) -> Result<Vec<Step>, Answer> {
+        if kind != Kind::Consumer {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let credentials = self.store.list(&format!("{key}/credentials/")).await?.entries;
+        Ok(credentials.iter().map(|entry| Step::delete(&*entry.key, Expect::Any)).collect())
     }
 
     /// Encrypts and stores `value`, as long as `current` is what stands there; `None` when
@@ -143,9 +147,11 @@ impl Admin {
         self.compiler.lock().seal(kind, &mut value);
         let expect = current.map_or(Expect::Absent, |entry| Expect::Revision(entry.mod_revision));
         let bytes = Bytes::from(value.to_string());
-        match self.store.put(key, bytes, expect, call.ttl).await? {
-            Written::Conflict { .. } => Ok(None),
-            Written::Done { revision } => {
+        let steps = vec![Step::put_for(key, bytes, call.ttl.into(), expect)];
+        let history = self.keep(&Kept { key, current, value: Some(&value) }, call).await?;
+        match self.transact(steps, history).await? {
+            Transacted::Conflict { .. } => Ok(None),
+            Transacted::Done { revision } => {
                 self.note(key, revision, call);
                 if kind == Kind::Ssl {
                     hide_keys_in_clear(&mut value);
@@ -157,7 +163,7 @@ impl Admin {
     }
 
     /// Remembers the write for the checks to come, and tells the log who did what.
-    fn note(&self, key: &str, revision: i64, call: &Call<'_>) {
+    pub(super) fn note(&self, key: &str, revision: i64, call: &Call<'_>) {
         self.written.fetch_max(revision, Ordering::Relaxed);
         tracing::info!(
             key_name = call.caller, method = %call.method, resource = key, revision,
@@ -167,7 +173,7 @@ impl Admin {
 }
 
 /// Finds the id of what is written and puts it where it is stored.
-fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answer> {
+pub(super) fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answer> {
     let missing = || Answer::bad(format!("missing {} id", place.noun()));
     match place.kind {
         Kind::Consumer => {
@@ -234,7 +240,7 @@ pub(super) fn overtaken(key: &str) -> Answer {
     Answer::error(StatusCode::CONFLICT, message)
 }
 
-fn create_time(entry: &Entry) -> Option<i64> {
+pub(super) fn create_time(entry: &Entry) -> Option<i64> {
     let value: Value = serde_json::from_slice(&entry.value).ok()?;
     value["create_time"].as_i64()
 }

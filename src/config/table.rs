@@ -229,6 +229,8 @@ pub(super) const ROWS: &[Row] = &[
     key("sluice.data_dir", Kind::Path, "data", "Folder for the embedded store, the generated admin key, the pid file and the last good copy of the config. Relative to the folder that holds conf/."),
     section("sluice.log", "Sluice's own log."),
     key("sluice.log.format", Kind::Choice(&["text", "json"]), "text", "text or json."),
+    section("sluice.history", "Earlier versions of resources, for /history and /rollback of the Admin API."),
+    key("sluice.history.keep", Kind::Int(0, 100), "10", "How many versions of each resource the store keeps; 0 keeps none."),
     key("sluice.max_series", Kind::Int(1, u32::MAX as u64), "50000", "How many series of metrics a node keeps; what would go beyond is counted and dropped."),
 
     unused("discovery", NOT_SERVED),

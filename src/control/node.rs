@@ -1,8 +1,9 @@
-//! The node itself: state, rejections, secrets, certificates.
+//! The node itself: state, rejections, secrets, certificates; and which others there are.
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Control;
+use super::{Answer, Control};
 use crate::resource::{Invalid, Kind};
 use crate::secret::Status;
 
@@ -26,6 +27,28 @@ impl Control {
             "rejected": compiler.rejected().count(),
             "ignored": compiler.ignored().collect::<Vec<_>>(),
         })
+    }
+
+    /// Every live node of the cluster and what it has applied.
+    pub(super) async fn nodes(&self) -> Answer {
+        match self.parts.cluster.nodes().await {
+            Ok(nodes) => {
+                let told = nodes.iter().map(|node| {
+                    json!({
+                        "id": node.id,
+                        "hostname": node.hostname,
+                        "version": node.version,
+                        "revision": node.revision,
+                        "age_seconds": node.age().as_secs_f64(),
+                        "self": node.id == self.parts.node_id,
+                    })
+                });
+                (StatusCode::OK, told.collect())
+            }
+            Err(error) => {
+                (StatusCode::SERVICE_UNAVAILABLE, json!({ "error_msg": error.to_string() }))
+            }
+        }
     }
 
     pub(super) fn rejected(&self) -> Value {

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::cluster::Node;
 use crate::resource::Keyring;
 use crate::snapshot::{Snapshot, rig};
 use crate::store::embedded::Embedded;
-use crate::store::{Entry, Event, Expect, Listing, StoreError, Written};
+use crate::store::{Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written};
 
 struct Bench {
     control: Arc<Control>,
@@ -46,6 +47,10 @@ impl ConfigStore for Silent {
         Err(silence())
     }
 
+    async fn transact(&self, _: Vec<Step>) -> Result<Transacted, StoreError> {
+        Err(silence())
+    }
+
     async fn next_revision(&self) -> Result<i64, StoreError> {
         Err(silence())
     }
@@ -76,10 +81,18 @@ async fn bench(stored: &[(&str, Value)]) -> Bench {
     compiler.lock().load(listing.revision, listing.entries);
     let (ready, is_ready) = watch::channel(false);
     let published = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let me = Node {
+        id: "n".to_owned(),
+        hostname: "h".to_owned(),
+        version: "0".to_owned(),
+        revision: 0,
+        reported: 0,
+    };
     let control = Control::new(Parts {
         compiler: compiler.clone(),
         published,
         secrets: rig.secrets,
+        cluster: Cluster::new(store.clone(), me, watch::channel(7).1, false),
         store,
         ready: is_ready,
         version: "0",
@@ -92,6 +105,15 @@ async fn bench(stored: &[(&str, Value)]) -> Bench {
 async fn check(bench: &Bench, path: &str) -> (u16, Value) {
     let (status, body) = bench.control.answer(path).await;
     (status.as_u16(), body)
+}
+
+#[tokio::test]
+async fn tells_of_itself_where_the_store_is_its_own() {
+    let bench = bench(&[]).await;
+    let (status, nodes) = check(&bench, "/v1/nodes").await;
+    assert_eq!((status, nodes.as_array().unwrap().len()), (200, 1));
+    assert_eq!(nodes[0]["id"], "n");
+    assert_eq!((&nodes[0]["revision"], &nodes[0]["self"]), (&json!(7), &json!(true)));
 }
 
 #[tokio::test]

@@ -55,6 +55,12 @@ impl Keyring {
             .map_or_else(|| plain.to_owned(), |bytes| STANDARD.encode(bytes))
     }
 
+    /// Whether `text` looks like what some key has encrypted, ours or another.
+    pub fn may_have_written(text: &str) -> bool {
+        let bytes = STANDARD.decode(text);
+        bytes.is_ok_and(|bytes| !bytes.is_empty() && bytes.len() % 16 == 0)
+    }
+
     /// Decrypts with the first key that fits; `None` when none does.
     pub fn decrypt(&self, stored: &str) -> Option<String> {
         let bytes = STANDARD.decode(stored).ok()?;

@@ -179,6 +179,13 @@ pub fn open(value: &mut Value, keyring: &Keyring) {
     });
 }
 
+/// Whether a private key of an ssl object is neither in clear nor a reference.
+pub fn is_sealed(value: &Value) -> bool {
+    let more = value.get("keys").and_then(Value::as_array);
+    let mut keys = value.get("key").into_iter().chain(more.into_iter().flatten());
+    keys.any(|key| key.as_str().is_some_and(|key| !key.starts_with("---") && !key.starts_with('$')))
+}
+
 fn each_key(value: &mut Value, change: impl Fn(&str) -> Option<String>) {
     let apply = |slot: &mut Value| {
         if let Some(changed) = slot.as_str().and_then(&change) {

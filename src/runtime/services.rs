@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{VERSION, generated, settings, stop_of, stores};
 use crate::admin::{self, Admin};
+use crate::cluster::{Cluster, Node};
 use crate::config::{AdminRole, Config, Provider};
 use crate::control::{self, Control};
 use crate::metrics::{self, Metrics};
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     pub(super) store: Arc<dyn ConfigStore>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ready: watch::Receiver<bool>,
+    pub(super) applied: watch::Receiver<i64>,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -75,12 +77,29 @@ impl Services {
     /// # Errors
     /// The data folder cannot be written to.
     pub(super) fn start(self, parts: Parts) -> anyhow::Result<()> {
-        let Parts { config, compiler, published, secrets, store, metrics, ready, stopped } = parts;
+        let Parts { config, compiler, published, secrets, store, metrics, ready, applied, stopped } =
+            parts;
         for (key, reason) in settings::not_there_yet(&config) {
             tracing::warn!(key, "config: not there yet: {reason}");
         }
+        let node_id = generated::node_id(&config)?;
+        let me = Node {
+            id: node_id.clone(),
+            hostname: settings::hostname(),
+            version: VERSION.to_owned(),
+            revision: 0,
+            reported: 0,
+        };
+        let is_shared = config.deployment.provider == Provider::Etcd;
+        let cluster = Cluster::new(store.clone(), me, applied, is_shared);
+        tokio::spawn(cluster.clone().report(stop_of(&stopped)));
         if let Some(endpoint) = self.admin {
-            let admin = Admin::new(admin_settings(&config), store.clone(), compiler.clone());
+            let admin = Admin::new(
+                admin_settings(&config),
+                store.clone(),
+                compiler.clone(),
+                cluster.clone(),
+            );
             tokio::spawn(admin.serve(endpoint, stop_of(&stopped)));
         }
         let control = Control::new(control::Parts {
@@ -90,7 +109,8 @@ impl Services {
             store: store.clone(),
             ready,
             version: VERSION,
-            node_id: generated::node_id(&config)?,
+            node_id,
+            cluster,
             provider: stores::name(config.deployment.provider),
         });
         if let Some(endpoint) = self.control {
@@ -137,6 +157,7 @@ fn admin_settings(config: &Config) -> admin::Settings {
         key_required: admin.admin_key_required,
         allow: admin.allow_admin.clone(),
         cors: admin.enable_admin_cors,
+        history: config.sluice.history.keep,
         enabled_plugins: settings::enabled_plugins(config),
         version: VERSION,
     }

@@ -9,15 +9,18 @@ use super::compile::{Compiler, check_metadata};
 use super::parts::Workshop;
 use super::references::{MAY_BE_ABSENT, Resolver, targets};
 use crate::plugin::registry;
-use crate::resource::{self, Invalid, Kind, Resource};
+use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::secret::Reference;
+
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "(hidden)";
 
 /// Another resource that one refers to by id.
 pub struct Target {
-    kind: Kind,
-    id: Arc<str>,
+    pub(super) kind: Kind,
+    pub(super) id: Arc<str>,
     /// The property that refers to it.
-    path: &'static str,
+    pub(super) path: &'static str,
 }
 
 /// What `value` refers to as `kind/id`. Needs no compiler: whether the targets are there is asked
@@ -30,7 +33,7 @@ pub fn references(kind: Kind, id: &str, value: &Value) -> Result<Vec<Target>, Ve
     Ok(must_exist(id, &resource).collect())
 }
 
-fn must_exist(id: &str, resource: &Resource) -> impl Iterator<Item = Target> {
+pub(super) fn must_exist(id: &str, resource: &Resource) -> impl Iterator<Item = Target> {
     let must = targets(id, resource).into_iter();
     let must = must.filter(|(_, path)| *path != MAY_BE_ABSENT);
     must.map(|((kind, id), path)| Target { kind, id, path })
@@ -138,6 +141,31 @@ impl Compiler {
         });
     }
 
+    /// Encrypts anew, with the newest key, what is encrypted at rest. Returns whether all of it
+    /// could be decrypted; what could not stays as it is.
+    pub fn reseal(&self, kind: Kind, value: &mut Value) -> bool {
+        self.open_keys(kind, value);
+        let mut is_readable = true;
+        each_private_key(kind, value, |holder| {
+            is_readable &= !resource::ssl::is_sealed(holder);
+            resource::ssl::seal(holder, &self.keyring);
+        });
+        if !self.settings.encrypt_fields {
+            return is_readable;
+        }
+        each_encrypted(kind, value, |text| match self.keyring.decrypt(text) {
+            Some(plain) => Some(self.keyring.encrypt(&plain)),
+            None if Keyring::may_have_written(text) => {
+                is_readable = false;
+                None
+            }
+            None if Reference::parse(text).is_some() => None,
+            // From a time when fields were not encrypted.
+            None => Some(self.keyring.encrypt(text)),
+        });
+        is_readable
+    }
+
     /// Decrypts in place what is encrypted at rest; what does not decrypt stays as it is.
     pub fn open(&self, kind: Kind, value: &mut Value) {
         self.open_keys(kind, value);
@@ -151,7 +179,6 @@ impl Compiler {
 
     /// Hides in place what is secret: what is encrypted at rest, and keys shown to nodes.
     pub fn hide(&self, kind: Kind, value: &mut Value) {
-        const HIDDEN: &str = "(hidden)";
         each_encrypted(kind, value, |_| Some(HIDDEN.to_owned()));
         for key in [
             "/tls/client_key",
@@ -169,6 +196,11 @@ impl Compiler {
                     *slot = HIDDEN.into();
                 }
             }
+        }
+        if kind == Kind::Ssl
+            && let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut)
+        {
+            keys.fill(HIDDEN.into());
         }
     }
 
@@ -218,7 +250,7 @@ fn forget_references(resource: &mut Resource) {
 }
 
 /// Shows each private key of `value` to `change`, as the `key` of an object.
-fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) {
+fn each_private_key(kind: Kind, value: &mut Value, mut change: impl FnMut(&mut Value)) {
     let upstream = match kind {
         Kind::Ssl => return change(value),
         Kind::Upstream => value.pointer_mut("/tls/client_key"),
@@ -235,7 +267,7 @@ fn each_private_key(kind: Kind, value: &mut Value, change: impl Fn(&mut Value)) 
 }
 
 /// Changes every plugin field that is declared to be encrypted at rest.
-fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option<String>) {
+fn each_encrypted(kind: Kind, value: &mut Value, mut change: impl FnMut(&str) -> Option<String>) {
     let Some(plugins) = value.get_mut("plugins").and_then(Value::as_object_mut) else {
         return;
     };
@@ -250,7 +282,7 @@ fn each_encrypted(kind: Kind, value: &mut Value, change: impl Fn(&str) -> Option
         for field in fields {
             let pointer = format!("/{}", field.replace('.', "/"));
             if let Some(slot) = config.pointer_mut(&pointer)
-                && let Some(changed) = slot.as_str().and_then(&change)
+                && let Some(changed) = slot.as_str().and_then(&mut change)
             {
                 *slot = Value::String(changed);
             }

@@ -18,6 +18,7 @@ use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
+use crate::upstream::Upstream;
 use crate::upstream::dns::Dns;
 
 /// Compiles resources and remembers how, so that the next event costs what it touches.
@@ -112,6 +113,12 @@ impl Compiler {
     pub fn dry(mut self) -> Self {
         self.dry = true;
         self
+    }
+
+    /// A dry compiler of nothing, by the same settings and keys.
+    pub(super) fn scratch(&self) -> Self {
+        let settings = self.settings.clone();
+        Self::new(settings, self.keyring.clone(), self.secrets.clone(), self.dns.clone()).dry()
     }
 
     /// The snapshot as of the last apply.
@@ -330,7 +337,7 @@ impl Compiler {
     }
 
     /// Parses stored bytes and decrypts what is encrypted in them.
-    fn open_stored(&self, kind: Kind, bytes: &[u8]) -> Result<Value, Vec<Invalid>> {
+    pub(super) fn open_stored(&self, kind: Kind, bytes: &[u8]) -> Result<Value, Vec<Invalid>> {
         let mut value = resource::parse(bytes).map_err(|invalid| vec![invalid])?;
         self.open(kind, &mut value);
         Ok(value)
@@ -358,7 +365,9 @@ impl Compiler {
     fn reject(&mut self, key: &Key, reasons: Vec<Invalid>) {
         let serves_last_good = self.is_served(key);
         let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        if reasons.iter().all(|reason| reason.expected == PENDING) {
+        if self.dry {
+            // Whoever asked is told; nothing is amiss on this node.
+        } else if reasons.iter().all(|reason| reason.expected == PENDING) {
             tracing::info!(resource = %name(key), serves_last_good, "waits for a secret");
         } else {
             tracing::error!(
@@ -404,6 +413,8 @@ impl Compiler {
             dry: self.dry,
         };
         match resource {
+            // A dry compile asks nobody.
+            Resource::Secret(_) if self.dry => {}
             Resource::Secret(Secret::Vault(vault)) => self.secrets.set_manager(id, vault),
             // References to them say that they cannot be read.
             Resource::Secret(Secret::Aws(_) | Secret::Gcp(_)) => {}
@@ -437,7 +448,7 @@ impl Compiler {
             Resource::Upstream(upstream) => {
                 let old = self.parts.upstreams.get(id);
                 let compiled = workshop.upstream(&source, upstream, old)?;
-                self.dns.watch(&compiled);
+                self.watch_names(&compiled);
                 self.parts.upstreams.insert(id.clone(), compiled);
             }
             Resource::Service(service) => {
@@ -445,7 +456,7 @@ impl Compiler {
                 if let Some(upstream) =
                     part.upstream.as_ref().filter(|_| service.upstream.is_some())
                 {
-                    self.dns.watch(upstream);
+                    self.watch_names(upstream);
                 }
                 self.parts.services.insert(id.clone(), part);
             }
@@ -495,13 +506,20 @@ impl Compiler {
                 if let Some(upstream) =
                     part.route.upstream.as_ref().filter(|_| route.upstream.is_some())
                 {
-                    self.dns.watch(upstream);
+                    self.watch_names(upstream);
                 }
                 self.current.router.insert(&part.matcher, &part.route);
                 self.parts.routes.insert(id.clone(), part);
             }
         }
         Ok(())
+    }
+
+    /// Has the names of an upstream's nodes resolved, if it is going to be served.
+    fn watch_names(&self, upstream: &Arc<Upstream>) {
+        if !self.dry {
+            self.dns.watch(upstream);
+        }
     }
 
     /// Takes a deleted resource off the air.
@@ -512,6 +530,7 @@ impl Compiler {
             self.secrets.release(&unused);
         }
         match kind {
+            Kind::Secret if self.dry => {}
             Kind::Secret => self.secrets.remove_manager(id),
             Kind::Proto => {}
             Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),

@@ -21,6 +21,7 @@ use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
 
 /// What is the same for every compile.
+#[derive(Clone)]
 pub struct Settings {
     /// Connections to nodes where the upstream says nothing (`nginx_config.http.upstream`).
     pub keepalive: Keepalive,

@@ -34,6 +34,8 @@ pub struct Road {
     pub metrics: Arc<Metrics>,
     /// Turns true with the first snapshot.
     pub ready: watch::Sender<bool>,
+    /// The revision that workers have.
+    pub applied: watch::Sender<i64>,
 }
 
 // === impl Shared ===
@@ -156,6 +158,7 @@ impl Road {
         let snapshot = self.compiler.lock().snapshot().clone();
         let revision = snapshot.revision;
         self.published.store(Arc::new(snapshot));
+        self.applied.send_replace(revision);
         let took = began.elapsed();
         self.metrics.set_snapshot_revision(revision);
         self.metrics.observe_apply(took);

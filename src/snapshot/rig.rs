@@ -14,8 +14,12 @@ use crate::store::ConfigStore;
 use crate::upstream::Keepalive;
 use crate::upstream::dns::{self, Dns};
 
-/// A compiler that follows `store` on the current runtime, once it has seen what is there.
-pub(crate) async fn follow(store: Arc<dyn ConfigStore>, keyring: Keyring) -> Shared {
+/// A compiler that follows `store` on the current runtime, once it has seen what is there; and the
+/// revision that is published.
+pub(crate) async fn follow(
+    store: Arc<dyn ConfigStore>,
+    keyring: Keyring,
+) -> (Shared, watch::Receiver<i64>) {
     let compiler = compiler(keyring);
     let road = Road {
         compiler: compiler.shared.clone(),
@@ -25,11 +29,13 @@ pub(crate) async fn follow(store: Arc<dyn ConfigStore>, keyring: Keyring) -> Sha
         published: Arc::default(),
         metrics: Metrics::new(metrics::Settings::default()),
         ready: watch::Sender::new(false),
+        applied: watch::Sender::new(0),
     };
     let mut ready = road.ready.subscribe();
+    let applied = road.applied.subscribe();
     tokio::spawn(road.run());
     ready.wait_for(|ready| *ready).await.unwrap();
-    compiler.shared
+    (compiler.shared, applied)
 }
 
 /// A compiler of nothing, and its secrets.

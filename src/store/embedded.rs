@@ -14,7 +14,10 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Change, ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use super::{
+    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Step, StoreError,
+    Transacted, Written,
+};
 
 /// Key → value.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -33,8 +36,11 @@ pub struct Embedded {
     database: Arc<Database>,
     path: PathBuf,
     /// Changes since; also the order of writes: it is held while one is carried out.
-    changes: Arc<Mutex<broadcast::Sender<(i64, Change)>>>,
+    changes: Arc<Mutex<broadcast::Sender<Committed>>>,
 }
+
+/// A transaction's revision and what it changed in the config.
+type Committed = (i64, Vec<Change>);
 
 // === impl Embedded ===
 
@@ -122,7 +128,17 @@ impl Embedded {
         let counters = transaction.open_table(COUNTERS)?;
         let revision = counters.get("revision")?.map_or(0, |value| value.value());
         let mut entries = Vec::new();
-        for item in values.range(prefix..)? {
+        // What stands beside the config is stepped over, however much it is.
+        let beyond = format!("{}0", BESIDE.trim_end_matches('/'));
+        let (first, second) = if prefix.starts_with(BESIDE) {
+            (values.range(prefix..)?, None)
+        } else {
+            (
+                values.range(prefix..BESIDE.max(prefix))?,
+                Some(values.range(beyond.as_str().max(prefix)..)?),
+            )
+        };
+        for item in first.chain(second.into_iter().flatten()) {
             let (key, _) = item?;
             if !key.value().starts_with(prefix) {
                 break;
@@ -132,57 +148,78 @@ impl Embedded {
         Ok(Listing { revision, entries })
     }
 
-    /// Writes (`Some`) or deletes (`None`) a key in one transaction, then tells the watchers.
-    fn write(
-        &self,
-        key: &str,
-        value: Option<&Bytes>,
-        expect: Expect,
-        ttl: Option<i64>,
-    ) -> Result<Written, redb::Error> {
+    /// Carries out all of `steps` in one transaction, then tells the watchers; or none, returning
+    /// the steps whose expectations do not hold, each with what is there.
+    fn write(&self, steps: &[Step]) -> Result<Outcome, redb::Error> {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = self.database.begin_write()?;
         let revision;
-        let change;
+        let mut told = Vec::new();
         {
             let mut values = transaction.open_table(VALUES)?;
             let mut revisions = transaction.open_table(REVISIONS)?;
             let mut counters = transaction.open_table(COUNTERS)?;
-            let current = entry(&values, &revisions, key)?;
-            let holds = match (expect, &current) {
-                (Expect::Any, _) | (Expect::Absent, None) => true,
-                (Expect::Revision(wanted), Some(entry)) => entry.mod_revision == wanted,
-                (Expect::Absent, Some(_)) | (Expect::Revision(_), None) => false,
-            };
-            if !holds || (value.is_none() && current.is_none()) {
-                return Ok(Written::Conflict { current });
+            let mut before = Vec::new();
+            let mut conflicts = Vec::new();
+            for (index, step) in steps.iter().enumerate() {
+                let current = entry(&values, &revisions, &step.key)?;
+                if !step.expect.holds(current.as_ref()) {
+                    conflicts.push((index, current.clone()));
+                }
+                before.push(current);
+            }
+            if !conflicts.is_empty() {
+                return Ok(Err(conflicts));
             }
             revision = counters.get("revision")?.map_or(0, |value| value.value()) + 1;
             counters.insert("revision", revision)?;
-            change = match value {
-                Some(value) => {
-                    let created = current.map_or(revision, |entry| entry.create_revision);
-                    let end = ttl.map_or(0, |ttl| now() + u64::try_from(ttl).unwrap_or(0));
-                    values.insert(key, &**value)?;
-                    revisions.insert(key, (created, revision, end))?;
-                    Change::Put(Entry {
-                        key: key.into(),
-                        value: value.clone(),
-                        create_revision: created,
-                        mod_revision: revision,
-                    })
+            for (step, current) in steps.iter().zip(before) {
+                let key = step.key.as_str();
+                let change = match &step.action {
+                    Action::Put { value, life } => {
+                        let created = current.map_or(revision, |entry| entry.create_revision);
+                        let end = match life {
+                            Life::Endless => 0,
+                            Life::Seconds(ttl) => now() + u64::try_from(*ttl).unwrap_or(0),
+                            Life::AsBefore => revisions.get(key)?.map_or(0, |at| at.value().2),
+                        };
+                        values.insert(key, &**value)?;
+                        revisions.insert(key, (created, revision, end))?;
+                        Change::Put(Entry {
+                            key: key.into(),
+                            value: value.clone(),
+                            create_revision: created,
+                            mod_revision: revision,
+                        })
+                    }
+                    Action::Delete if current.is_none() => continue,
+                    Action::Delete => {
+                        values.remove(key)?;
+                        revisions.remove(key)?;
+                        Change::Delete { key: key.into() }
+                    }
+                };
+                if !key.starts_with(BESIDE) {
+                    told.push(change);
                 }
-                None => {
-                    values.remove(key)?;
-                    revisions.remove(key)?;
-                    Change::Delete { key: key.into() }
-                }
-            };
+            }
         }
         transaction.commit()?;
-        // Nobody may be watching; that is no failure.
-        let _ = changes.send((revision, change));
-        Ok(Written::Done { revision })
+        if !told.is_empty() {
+            // Nobody may be watching; that is no failure.
+            let _ = changes.send((revision, told));
+        }
+        Ok(Ok(revision))
+    }
+
+    /// Carries out one step.
+    fn write_one(&self, step: Step) -> Result<Written, redb::Error> {
+        Ok(match self.write(&[step])? {
+            Ok(revision) => Written::Done { revision },
+            Err(conflicts) => {
+                Written::Conflict { current: conflicts.into_iter().find_map(|(_, entry)| entry) }
+            }
+        })
     }
 
     fn expire(&self) -> Result<(), redb::Error> {
@@ -201,12 +238,15 @@ impl Embedded {
             over
         };
         for (key, written) in over {
-            // A key that was written again since has a new life.
-            self.write(&key, None, Expect::Revision(written), None)?;
+            // A key that was written again since has a new life, and the conflict says so.
+            let _ = self.write(&[Step::delete(key, Expect::Revision(written))])?;
         }
         Ok(())
     }
 }
+
+/// The revision of a transaction that was carried out, or the steps that stood in its way.
+type Outcome = Result<i64, Vec<(usize, Option<Entry>)>>;
 
 fn entry(
     values: &impl ReadableTable<&'static str, &'static [u8]>,
@@ -249,13 +289,35 @@ impl ConfigStore for Embedded {
         expect: Expect,
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
-        let key = key.to_owned();
-        self.blocking(move |store| store.write(&key, Some(&value), expect, ttl)).await
+        let step =
+            Step { key: key.to_owned(), action: Action::Put { value, life: ttl.into() }, expect };
+        self.blocking(move |store| store.write_one(step)).await
     }
 
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
-        let key = key.to_owned();
-        self.blocking(move |store| store.write(&key, None, expect, None)).await
+        let step = Step::delete(key, expect);
+        self.blocking(move |store| {
+            // Here, unlike in a transaction, a key that is not there is a conflict.
+            if store.read(&step.key)?.is_none() {
+                return Ok(Written::Conflict { current: None });
+            }
+            store.write_one(step)
+        })
+        .await
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
+        self.blocking(move |store| {
+            Ok(match store.write(&steps)? {
+                Ok(revision) => Transacted::Done { revision },
+                Err(conflicts) => {
+                    let key =
+                        |(index, _): (usize, _)| steps.get(index).map(|step| step.key.clone());
+                    Transacted::Conflict { keys: conflicts.into_iter().filter_map(key).collect() }
+                }
+            })
+        })
+        .await
     }
 
     async fn next_revision(&self) -> Result<i64, StoreError> {
@@ -311,8 +373,7 @@ async fn follow(store: Arc<Embedded>, events: mpsc::Sender<Event>) {
             };
             match next {
                 Ok((revision, _)) if revision <= listed => {}
-                Ok((revision, change)) => {
-                    let changes = vec![change];
+                Ok((revision, changes)) => {
                     if events.send(Event::Changed { revision, changes }).await.is_err() {
                         return;
                     }

@@ -8,6 +8,7 @@
 mod connect;
 mod fault;
 mod tls;
+mod transact;
 mod watch;
 
 use std::sync::Arc;
@@ -23,13 +24,18 @@ use tokio::sync::{Mutex, mpsc};
 
 use self::connect::Connection;
 use self::fault::Fault;
-use super::{ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use super::{
+    BESIDE, ConfigStore, Entry, Event, Expect, Life, Listing, Step, StoreError, Transacted, Written,
+};
 
 /// Keys a page of a listing holds.
 const PAGE: i64 = 1000;
 
 /// What APISIX puts at folder names so that they exist.
 const FOLDER_MARK: &[u8] = b"init_dir";
+
+/// Stands between the prefix and a key that is beside the config.
+const BESIDE_MARK: &str = "-sluice/";
 
 /// How etcd is reached (`deployment.etcd`).
 #[derive(Clone)]
@@ -83,8 +89,22 @@ impl Etcd {
         Arc::new(Self { options, connection: Mutex::new(None), reachable: AtomicBool::new(false) })
     }
 
+    /// The key in etcd. What is beside the config stands outside of the prefix, so that no watch
+    /// and no listing of it, APISIX's neither, comes across it: `/apisix-sluice/nodes/1`.
     fn key(&self, key: &str) -> String {
-        format!("{}/{key}", self.options.prefix)
+        match key.strip_prefix(BESIDE) {
+            Some(beside) => format!("{}{}{beside}", self.options.prefix, BESIDE_MARK),
+            None => format!("{}/{key}", self.options.prefix),
+        }
+    }
+
+    /// The other way round; `None` for what is not below the prefix.
+    fn own_key(&self, full: &[u8]) -> Option<String> {
+        let full = std::str::from_utf8(full).ok()?.strip_prefix(&self.options.prefix)?;
+        match full.strip_prefix(BESIDE_MARK) {
+            Some(beside) => Some(format!("{BESIDE}{beside}")),
+            None => full.strip_prefix('/').map(str::to_owned),
+        }
     }
 
     /// The connection, made when there is none.
@@ -180,8 +200,7 @@ impl Etcd {
     }
 
     fn entry(&self, pair: &KeyValue) -> Option<Entry> {
-        let key = std::str::from_utf8(pair.key()).ok()?;
-        let key = key.strip_prefix(&self.options.prefix)?.strip_prefix('/')?;
+        let key = self.own_key(pair.key())?;
         if key.is_empty() || key.ends_with('/') || pair.value() == FOLDER_MARK {
             return None;
         }
@@ -193,6 +212,20 @@ impl Etcd {
         })
     }
 
+    /// How a value is put that is to live for so long.
+    async fn put_options(&self, life: Life) -> Result<PutOptions, StoreError> {
+        match life {
+            Life::Endless => Ok(PutOptions::new()),
+            Life::AsBefore => Ok(PutOptions::new().with_ignore_lease()),
+            Life::Seconds(ttl) => {
+                let grant = async move |etcd: Arc<Connection>| {
+                    etcd.client.lease_client().grant(ttl, None).await
+                };
+                Ok(PutOptions::new().with_lease(self.call(grant).await?.id()))
+            }
+        }
+    }
+
     async fn write(
         &self,
         key: &str,
@@ -200,13 +233,7 @@ impl Etcd {
         operation: TxnOp,
     ) -> Result<Written, StoreError> {
         let full = self.key(key);
-        let compare = match expect {
-            Expect::Any => Vec::new(),
-            Expect::Absent => vec![Compare::create_revision(full.clone(), CompareOp::Equal, 0)],
-            Expect::Revision(revision) => {
-                vec![Compare::mod_revision(full.clone(), CompareOp::Equal, revision)]
-            }
-        };
+        let compare: Vec<Compare> = compare(&full, expect).into_iter().collect();
         let txn = Txn::new().when(compare).and_then([operation]).or_else([TxnOp::get(full, None)]);
         let response = self.call(async move |etcd: Arc<Connection>| etcd.kv().txn(txn).await);
         let response = response.await?;
@@ -248,15 +275,7 @@ impl ConfigStore for Etcd {
         expect: Expect,
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
-        let mut options = PutOptions::new();
-        if let Some(ttl) = ttl {
-            let lease = self
-                .call(async move |etcd: Arc<Connection>| {
-                    etcd.client.lease_client().grant(ttl, None).await
-                })
-                .await?;
-            options = options.with_lease(lease.id());
-        }
+        let options = self.put_options(ttl.into()).await?;
         let put = TxnOp::put(self.key(key), value.to_vec(), Some(options));
         self.write(key, expect, put).await
     }
@@ -264,6 +283,10 @@ impl ConfigStore for Etcd {
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
         let delete = TxnOp::delete(self.key(key), Some(DeleteOptions::new()));
         self.write(key, expect, delete).await
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
+        transact::run(self, steps).await
     }
 
     async fn next_revision(&self) -> Result<i64, StoreError> {
@@ -283,6 +306,15 @@ impl ConfigStore for Etcd {
 
     fn is_reachable(&self) -> bool {
         self.reachable.load(Ordering::Relaxed)
+    }
+}
+
+/// How etcd is asked whether `expect` holds of the key `full`.
+fn compare(full: &str, expect: Expect) -> Option<Compare> {
+    match expect {
+        Expect::Any => None,
+        Expect::Absent => Some(Compare::create_revision(full, CompareOp::Equal, 0)),
+        Expect::Revision(revision) => Some(Compare::mod_revision(full, CompareOp::Equal, revision)),
     }
 }
 

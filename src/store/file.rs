@@ -15,7 +15,9 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Change, ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use super::{
+    Change, ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+};
 
 /// How often the file is looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -205,6 +207,10 @@ impl ConfigStore for File {
     }
 
     async fn delete(&self, _: &str, _: Expect) -> Result<Written, StoreError> {
+        Err(self.read_only())
+    }
+
+    async fn transact(&self, _: Vec<Step>) -> Result<Transacted, StoreError> {
         Err(self.read_only())
     }
 

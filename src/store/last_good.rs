@@ -17,7 +17,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{Change, ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use super::{
+    Change, ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+};
 
 /// How long the store may take before the copy is used.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -238,6 +240,10 @@ impl ConfigStore for WithLastGood {
 
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
         self.inner.delete(key, expect).await
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
+        self.inner.transact(steps).await
     }
 
     async fn next_revision(&self) -> Result<i64, StoreError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sluice::store::embedded::Embedded;
 use sluice::store::{ConfigStore, Expect, StoreError};
 
-use super::{check_writes, keys, next_changes, next_listing, put};
+use super::{check_transactions, check_writes, keys, next_changes, next_listing, put};
 use crate::support::eventually;
 
 /// Opens the store, waiting until the one before has let go of the file.
@@ -20,6 +20,12 @@ async fn reopen(path: &std::path::Path) -> Arc<Embedded> {
     })
     .await;
     opened.into_inner().unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn carries_out_all_of_a_transaction_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    check_transactions(Embedded::open(&folder.path().join("config.redb")).unwrap()).await;
 }
 
 #[tokio::test]

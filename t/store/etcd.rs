@@ -1,10 +1,16 @@
 //! Listing and writing.
 
 use bytes::Bytes;
-use sluice::store::{ConfigStore, Expect, StoreError};
+use sluice::store::{ConfigStore, Expect, Step, StoreError};
 
-use super::{check_writes, keys, next_changes, next_listing, open, put};
+use super::{check_transactions, check_writes, keys, next_changes, next_listing, open, put};
 use crate::support::etcd::Etcd;
+
+#[tokio::test]
+async fn carries_out_all_of_a_transaction_or_nothing() {
+    let etcd = Etcd::start().await;
+    check_transactions(open(&etcd.endpoint())).await;
+}
 
 #[tokio::test]
 async fn holds_writes_to_what_they_expect() {
@@ -78,4 +84,17 @@ async fn says_where_nobody_answers() {
     let said = error.to_string();
     assert!(said.contains(&endpoint) && said.contains("refused"), "{said}");
     assert!(!store.is_reachable());
+}
+
+#[tokio::test]
+async fn says_how_many_expectations_a_transaction_may_have() {
+    let etcd = Etcd::start().await;
+    let store = open(&etcd.endpoint());
+    let steps = |count: usize| {
+        (0..count).map(|n| Step::put(format!("routes/{n}"), "{}", Expect::Absent)).collect()
+    };
+    let error = store.transact(steps(113)).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooMany { steps: 113, most: 112, .. }), "{error}");
+    store.transact(steps(112)).await.unwrap();
+    assert!(store.is_reachable());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sluice::store::file::File;
-use sluice::store::{ConfigStore, Expect, Listing, StoreError};
+use sluice::store::{ConfigStore, Expect, Listing, Step, StoreError};
 
 use super::{keys, next_listing};
 use crate::support::eventually;
@@ -77,4 +77,6 @@ async fn a_file_may_come_later_and_is_never_written() {
     let error = store.delete("routes/1", Expect::Any).await.unwrap_err();
     assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
     assert!(error.to_string().contains("apisix.yaml"), "{error}");
+    let error = store.transact(vec![Step::delete("routes/1", Expect::Any)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
 }

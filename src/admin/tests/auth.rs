@@ -53,6 +53,22 @@ async fn says_why_a_key_was_refused() {
 }
 
 #[tokio::test]
+async fn who_guesses_keys_has_to_wait() {
+    let rig = Rig::new().await;
+    let guess = || bare("GET", "/routes", Some(("X-API-KEY", "guess")));
+    for _ in 0..10 {
+        rig.send(guess()).await.expect(401);
+    }
+    let got = rig.send(guess()).await;
+    assert!(got.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    got.refused(429, "too many failed logins from 127.0.0.1");
+    // Not even the right key is looked at; from elsewhere it is.
+    rig.get("routes").await.refused(429, "too many failed logins");
+    let elsewhere = request("GET", "routes", String::new());
+    rig.send_from(elsewhere, "127.0.0.2:1".parse().unwrap()).await.expect(200);
+}
+
+#[tokio::test]
 async fn keeps_strange_addresses_out() {
     let rig = Rig::new().await;
     for (peer, status) in

@@ -22,7 +22,8 @@ async fn leaves_out_what_is_not_enabled() {
         enabled_plugins: Some(vec!["prometheus".to_owned(), "no-such".to_owned()]),
         ..settings()
     };
-    rig.admin = Admin::new(settings, rig.store.clone(), rig.admin.compiler.clone());
+    let (compiler, cluster) = (rig.admin.compiler.clone(), rig.admin.cluster.clone());
+    rig.admin = Admin::new(settings, rig.store.clone(), compiler, cluster);
     assert_eq!(rig.get("plugins/list").await.expect(200), json!(["prometheus"]));
     let got = rig.get("plugins/key-auth").await;
     got.refused(404, "plugin not found in subsystem http");

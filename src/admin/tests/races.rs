@@ -9,14 +9,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{Got, Rig, request, route};
-use crate::store::{ConfigStore, Entry, Event, Expect, Listing, StoreError, Written};
+use crate::store::{
+    ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+};
 
 type Fails = fn() -> StoreError;
 
 /// A store in which another writer is faster, or which does not take writes.
 struct Trouble {
     inner: Arc<dyn ConfigStore>,
-    /// How many puts another writer overtakes.
+    /// How many writes another writer overtakes.
     overtakes: AtomicUsize,
     fails: Option<Fails>,
 }
@@ -38,6 +40,14 @@ impl ConfigStore for Trouble {
         expect: Expect,
         ttl: Option<i64>,
     ) -> Result<Written, StoreError> {
+        self.inner.put(key, value, expect, ttl).await
+    }
+
+    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
+        self.inner.delete(key, expect).await
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<Transacted, StoreError> {
         if let Some(fails) = self.fails {
             return Err(fails());
         }
@@ -47,16 +57,9 @@ impl ConfigStore for Trouble {
             theirs["create_time"] = json!(7);
             theirs["desc"] = json!("theirs");
             let theirs = theirs.to_string().into();
-            self.inner.put(key, theirs, Expect::Any, None).await?;
+            self.inner.put(&steps[0].key, theirs, Expect::Any, None).await?;
         }
-        self.inner.put(key, value, expect, ttl).await
-    }
-
-    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, StoreError> {
-        match self.fails {
-            Some(fails) => Err(fails()),
-            None => self.inner.delete(key, expect).await,
-        }
+        self.inner.transact(steps).await
     }
 
     async fn next_revision(&self) -> Result<i64, StoreError> {
@@ -110,6 +113,34 @@ async fn a_patch_that_was_overtaken_merges_anew() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_was_overtaken_is_checked_anew() {
+    let operations = |condition: serde_json::Value| {
+        json!([{"put": "routes/1", "value": route("/ours"), "if_match": condition},
+            {"put": "routes/2", "value": route("/two")}])
+    };
+    let rig = overtaken(1).await;
+    let before = route("/before").to_string().into();
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let done = rig.call("POST", "transactions", operations(json!("*"))).await.expect(200);
+    assert_eq!(done["changes"][1]["change"], "created");
+    assert_eq!(rig.stored("routes/1").await["create_time"], 7, "over theirs");
+    // Who asked for a revision is told that it is another now.
+    let rig = overtaken(1).await;
+    let before = route("/before").to_string().into();
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let index = rig.get("routes/1").await.expect(200)["modifiedIndex"].clone();
+    let got = rig.call("POST", "transactions", operations(index)).await;
+    got.refused(412, "modifiedIndex is");
+    rig.get("routes/2").await.expect(404);
+    let rig = overtaken(9).await;
+    let before = route("/before").to_string().into();
+    rig.store.put("routes/1", before, Expect::Any, None).await.unwrap();
+    let got = rig.call("POST", "transactions", operations(json!("*"))).await;
+    got.refused(409, "changed by others");
+    rig.get("routes/2").await.expect(404);
+}
+
+#[tokio::test]
 async fn one_of_many_creators_creates() {
     let rig = Arc::new(Rig::new().await);
     let writers: Vec<_> = (0..8)
@@ -142,6 +173,7 @@ async fn honours_if_match() {
     with_match(&rig, "PATCH", "routes/1", &format!("\"{index}\"")).await.expect(200);
     with_match(&rig, "PUT", "routes/1", &index).await.refused(412, "modifiedIndex is");
     with_match(&rig, "DELETE", "routes/1", "*").await.expect(200);
+    with_match(&rig, "POST", "routes", "*").await.refused(412, "not there");
 }
 
 #[tokio::test]

@@ -129,3 +129,49 @@ async fn seals_the_keys_shown_to_upstreams() {
     let served = json!({"uri": "/", "upstream_id": "1"});
     rig.put("routes/1", served).await.expect(201);
 }
+
+#[tokio::test]
+async fn encrypts_everything_anew_with_the_newest_key() {
+    let rig = Rig::new().await;
+    let old = Keyring::new(["edd1c9f0985e76a2"]).unwrap();
+    let lost = Keyring::new(["aaaabbbbccccdddd"]).unwrap();
+    let newest = Keyring::new([KEYRING]).unwrap();
+    let consumer = |name: &str, key: String| {
+        json!({"username": name, "plugins": {"key-auth": {"key": key}}}).to_string().into()
+    };
+    let write = async |key: &str, value| {
+        rig.store.put(key, value, crate::store::Expect::Any, None).await.unwrap();
+    };
+    let (cert, key) = certificate("a.com");
+    let ssl = json!({"cert": cert, "sni": "a.com", "key": old.encrypt(&key)}).to_string().into();
+    rig.put("consumers/kept", json!({"username": "kept", "plugins": {"key-auth": {"key": "k"}}}))
+        .await
+        .expect(201);
+    write("consumers/old", consumer("old", old.encrypt("planted"))).await;
+    write("consumers/clear", consumer("clear", "in the clear".to_owned())).await;
+    write("consumers/lost", consumer("lost", lost.encrypt("planted"))).await;
+    write("consumers/ref", consumer("ref", "$env://KEY".to_owned())).await;
+    write("ssls/1", ssl).await;
+    let version = json!({"by": "admin", "value": {"username": "old",
+        "plugins": {"key-auth": {"key": old.encrypt("planted")}}}});
+    write("sluice/history/consumers/old@1", version.to_string().into()).await;
+    let untouched = rig.store.get("consumers/kept").await.unwrap();
+    let rig = rig.with_keyring([KEYRING, "edd1c9f0985e76a2"]).await;
+
+    let got = rig.call("POST", "reseal", Value::Null).await.expect(200);
+    assert_eq!(got["resealed"], 4, "{got}");
+    assert_eq!(got["unreadable"], json!(["consumers/lost"]));
+    let at =
+        |key: &'static str| async { rig.stored(key).await["plugins"]["key-auth"]["key"].clone() };
+    assert_eq!(at("consumers/old").await, json!(newest.encrypt("planted")));
+    assert_eq!(at("consumers/clear").await, json!(newest.encrypt("in the clear")));
+    assert_eq!(at("consumers/lost").await, json!(lost.encrypt("planted")));
+    assert_eq!(at("consumers/ref").await, json!("$env://KEY"));
+    assert_eq!(rig.stored("ssls/1").await["key"], json!(newest.encrypt(&key)));
+    let version = rig.stored("sluice/history/consumers/old@1").await;
+    assert_eq!(version["value"]["plugins"]["key-auth"]["key"], json!(newest.encrypt("planted")));
+    assert!(version["revision"].is_i64());
+    assert_eq!(rig.store.get("consumers/kept").await.unwrap(), untouched);
+    let again = rig.call("POST", "reseal", Value::Null).await.expect(200);
+    assert_eq!(again["resealed"], 0);
+}

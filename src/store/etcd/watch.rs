@@ -196,9 +196,7 @@ fn heed(
         match event.event_type() {
             EventType::Put => changes.extend(etcd.entry(pair).map(Change::Put)),
             EventType::Delete => {
-                let prefix = &etcd.options.prefix;
-                let key = std::str::from_utf8(pair.key()).ok();
-                let key = key.and_then(|key| key.strip_prefix(prefix.as_str())?.strip_prefix('/'));
+                let key = etcd.own_key(pair.key());
                 changes.extend(key.map(|key| Change::Delete { key: key.into() }));
             }
         }

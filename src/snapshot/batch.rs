@@ -1,0 +1,212 @@
+//! The dry compile of several changes together: references may lead from one to another.
+//!
+//! A scratch compiler gets what the changes refer to and then the changes themselves, so it costs
+//! what they touch and not what there is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::check::must_exist;
+use super::compile::Compiler;
+use super::references::Key;
+use crate::resource::{self, Invalid, Kind, Resource, credential};
+
+/// A change that somebody asks about.
+pub struct Proposed<'p> {
+    pub kind: Kind,
+    pub id: &'p str,
+    /// The new version, as a user writes it; `None` takes the resource away.
+    pub value: Option<&'p Value>,
+}
+
+// === impl Compiler ===
+
+impl Compiler {
+    /// Whether all of `proposed` could be served together, with the rest as it is. `force` lets
+    /// what is in use be deleted. No resource may come twice.
+    ///
+    /// Returns everything that is wrong, each with the index of its change.
+    pub fn check_together(&self, proposed: &[Proposed<'_>], force: bool) -> Vec<(usize, Invalid)> {
+        let keys: Vec<Key> = proposed.iter().map(|one| (one.kind, Arc::from(one.id))).collect();
+        let index: HashMap<&Key, usize> = keys.iter().zip(0..).collect();
+        let stays = |key: &Key| match index.get(key) {
+            Some(at) => proposed.get(*at).is_some_and(|one| one.value.is_some()),
+            None => self.latest.contains_key(key),
+        };
+        let mut wrong: Vec<(usize, Invalid)> = Vec::new();
+        let mut changes = Vec::new();
+        let mut base: BTreeMap<Key, Bytes> = BTreeMap::new();
+        let mut referring: HashMap<usize, Vec<(Key, &'static str)>> = HashMap::new();
+        for (at, (one, key)) in proposed.iter().zip(&keys).enumerate() {
+            let Some(value) = one.value else {
+                if !force {
+                    wrong.extend(self.still_used(key, &index).map(|user| (at, user)));
+                }
+                continue;
+            };
+            let mut opened = value.clone();
+            self.open(one.kind, &mut opened);
+            let resource = match resource::decode(one.kind, one.id, opened) {
+                Ok(resource) => resource,
+                Err(reasons) => {
+                    wrong.extend(reasons.into_iter().map(|reason| (at, reason)));
+                    continue;
+                }
+            };
+            let mut targets = Vec::new();
+            let mut is_whole = true;
+            for target in must_exist(one.id, &resource) {
+                let to = (target.kind, target.id.clone());
+                if !stays(&to) {
+                    wrong.push((at, target.missing()));
+                    is_whole = false;
+                }
+                targets.push((to, target.path));
+            }
+            self.gather(one.id, &resource, &index, &mut base);
+            referring.insert(at, targets);
+            if is_whole {
+                changes.push((at, Bytes::from(value.to_string())));
+            }
+        }
+        // There are few of them, and no two may have one plugin.
+        if keys.iter().any(|key| key.0 == Kind::GlobalRule) {
+            let all = self.latest.iter().filter(|(key, _)| key.0 == Kind::GlobalRule);
+            let others = all.filter(|(key, _)| !index.contains_key(key));
+            base.extend(others.map(|(key, bytes)| (key.clone(), bytes.clone())));
+        }
+        let mut scratch = self.scratch();
+        scratch.apply(1, base.iter().map(|(key, bytes)| change(key, bytes)).collect());
+        let compiled: BTreeSet<usize> = changes.iter().map(|(at, _)| *at).collect();
+        let news = changes.iter().map(|(at, bytes)| change(&keys[*at], bytes));
+        scratch.apply(2, news.collect());
+        let broken: BTreeSet<Key> =
+            wrong.iter().map(|(at, _)| keys[*at].clone()).chain(rejected(&scratch)).collect();
+        for (kind, id, why) in scratch.rejected() {
+            let Some(at) = index.get(&(kind, Arc::from(id))).filter(|at| compiled.contains(at))
+            else {
+                continue;
+            };
+            // That it refers to a change that is wrong itself is no news.
+            let is_news = |reason: &&Invalid| {
+                let targets = referring.get(at).into_iter().flatten();
+                !targets.into_iter().any(|(to, path)| *path == reason.path && broken.contains(to))
+            };
+            wrong.extend(why.reasons.iter().filter(is_news).map(|reason| (*at, reason.clone())));
+        }
+        wrong.extend(shared_plugins(&keys, proposed, &base));
+        for (at, _) in &changes {
+            wrong.extend(self.taken_credentials(&keys[*at], &scratch, &index).map(|w| (*at, w)));
+        }
+        wrong.sort_by_key(|(at, _)| *at);
+        wrong
+    }
+
+    /// What `key`, a consumer or a credential as the scratch compiler has it, is known by and
+    /// somebody else is too, who is not changed in the same go.
+    fn taken_credentials<'s>(
+        &'s self,
+        key: &Key,
+        scratch: &'s Self,
+        changed: &'s HashMap<&Key, usize>,
+    ) -> impl Iterator<Item = Invalid> + 's {
+        let known_by = match key.0 {
+            Kind::Consumer => scratch.parts.consumers.get(&key.1).map(|part| &part.credentials),
+            Kind::Credential => scratch.parts.credentials.get(&key.1).map(|part| &part.credentials),
+            _ => None,
+        };
+        known_by.into_iter().flatten().filter_map(|(plugin, value)| {
+            let owner = self.current.consumers.by_credential(plugin, value)?;
+            let credential_id = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
+            let owner_key = match credential_id {
+                Some(id) => (Kind::Credential, credential::store_id(&owner.name, id).into()),
+                None => (Kind::Consumer, owner.name.clone()),
+            };
+            if changed.contains_key(&owner_key) {
+                return None;
+            }
+            let expected = format!("a credential that consumer {} does not have", owner.name);
+            Some(Invalid::new(format!("/plugins/{plugin}"), "a credential (not shown)", expected))
+        })
+    }
+
+    /// Who refers to `key` and is not changed in the same go: a problem each.
+    fn still_used<'s>(
+        &'s self,
+        key: &'s Key,
+        changed: &'s HashMap<&Key, usize>,
+    ) -> impl Iterator<Item = Invalid> + 's {
+        // Plugins do without their metadata.
+        let users = self.users.of(key).filter(|_| key.0 != Kind::PluginMetadata);
+        users.filter(|user| !changed.contains_key(user)).map(|(kind, id)| {
+            let used = format!("a resource that {}/{id} still refers to", kind.dir());
+            Invalid::new("", used, "one that nothing refers to")
+        })
+    }
+
+    /// What `resource` refers to and is not changed in the same go, near and far, into `base`.
+    fn gather(
+        &self,
+        id: &str,
+        resource: &Resource,
+        changed: &HashMap<&Key, usize>,
+        base: &mut BTreeMap<Key, Bytes>,
+    ) {
+        let targets = super::references::targets(id, resource).into_iter().map(|(key, _)| key);
+        for key in targets {
+            let Some(bytes) = self.latest.get(&key).filter(|_| !changed.contains_key(&key)) else {
+                continue;
+            };
+            if base.insert(key.clone(), bytes.clone()).is_some() {
+                continue;
+            }
+            let decoded = self.open_stored(key.0, bytes).ok();
+            let read = |value| resource::read(key.0, &key.1, value).ok();
+            if let Some(further) = decoded.and_then(read) {
+                self.gather(&key.1, &further, changed, base);
+            }
+        }
+    }
+}
+
+/// A plugin runs once a request, so two global rules cannot both have it.
+fn shared_plugins(
+    keys: &[Key],
+    proposed: &[Proposed<'_>],
+    base: &BTreeMap<Key, Bytes>,
+) -> Vec<(usize, Invalid)> {
+    let names = |value: &Value| -> Vec<String> {
+        let plugins = value.get("plugins").and_then(Value::as_object);
+        plugins.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    };
+    let mut owners: HashMap<String, Arc<str>> = HashMap::new();
+    for ((_, id), bytes) in base.iter().filter(|(key, _)| key.0 == Kind::GlobalRule) {
+        let value = resource::parse(bytes).unwrap_or_default();
+        owners.extend(names(&value).into_iter().map(|name| (name, id.clone())));
+    }
+    let mut wrong = Vec::new();
+    for (at, (key, one)) in keys.iter().zip(proposed).enumerate() {
+        let Some(value) = one.value.filter(|_| key.0 == Kind::GlobalRule) else {
+            continue;
+        };
+        for name in names(value) {
+            let path = format!("/plugins/{name}");
+            if let Some(other) = owners.insert(name.clone(), key.1.clone()) {
+                let expected = format!("a plugin that global rule {other} does not have");
+                wrong.push((at, Invalid::new(path, name, expected)));
+            }
+        }
+    }
+    wrong
+}
+
+fn change(key: &Key, bytes: &Bytes) -> super::compile::KeyChange {
+    (format!("{}/{}", key.0.dir(), key.1).into(), Some((bytes.clone(), 1)))
+}
+
+fn rejected(compiler: &Compiler) -> impl Iterator<Item = Key> {
+    compiler.rejected().map(|(kind, id, _)| (kind, Arc::from(id)))
+}
