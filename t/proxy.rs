@@ -26,6 +26,16 @@ pub async fn one_origin() -> (Gateway, Origin) {
     (gateway, origin)
 }
 
+/// A gateway that takes request bodies of up to 1,000 bytes.
+pub async fn of_small_bodies() -> Gateway {
+    Gateway::builder()
+        .config(|config| {
+            config["nginx_config"]["http"] = json!({ "client_max_body_size": 1000 });
+        })
+        .start()
+        .await
+}
+
 /// Sends every path of `gateway` to `origin`, and waits until that is served.
 pub async fn catch_all(gateway: &Gateway, origin: &Origin) {
     gateway.put_route("all", json!({ "uri": "/*", "upstream": upstream(origin) })).await;

@@ -183,7 +183,9 @@ async fn refuse(wire: &Wire, refused: Refused) -> Result<After, End> {
 /// Ends the connection so that the client gets everything that was sent to it.
 async fn close(wire: &Wire) -> Result<(), End> {
     let lingers = !wire.state.borrow().is_read();
-    poll_fn(|cx| Pin::new(&mut wire.state.borrow_mut().stream).poll_shutdown(cx)).await?;
+    let shutdown = poll_fn(|cx| Pin::new(&mut wire.state.borrow_mut().stream).poll_shutdown(cx));
+    // A client that reads nothing more has no room for the last words of TLS either.
+    tokio::time::timeout(LINGER, shutdown).await.map_err(|_| End::Overdue)??;
     if lingers {
         let mut left = LINGER_BYTES;
         let rest = poll_fn(|cx| {
@@ -370,9 +372,6 @@ impl Wire {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), End>> {
         loop {
-            if self.slot.is_overdue() {
-                return Poll::Ready(Err(End::Overdue));
-            }
             let mut waits = false;
             while !*ended && !waits && self.takes_more() {
                 // The body may read the request's, which is on this wire too: nothing of it is
@@ -431,6 +430,9 @@ impl Wire {
         let state = &mut *self.state.borrow_mut();
         let written = self.poll_write(state, cx);
         let sending = written.is_pending();
+        if sending && self.slot.is_overdue() {
+            return Poll::Ready(Err(End::Overdue));
+        }
         if mem::replace(&mut state.sending, sending) != sending {
             self.slot.sends(sending);
         }

@@ -57,12 +57,7 @@ async fn a_connection_goes_on_as_the_client_wants_it_to() {
 #[tokio::test]
 async fn a_body_that_nobody_reads_does_not_become_the_next_request() {
     let origin = Origin::start().await;
-    let gateway = Gateway::builder()
-        .config(|config| {
-            config["nginx_config"]["http"] = json!({ "client_max_body_size": 1000 });
-        })
-        .start()
-        .await;
+    let gateway = super::of_small_bodies().await;
     let only = json!({ "uri": "/get", "upstream": super::upstream(&origin) });
     gateway.put_route("1", only).await;
     gateway.served("/get").await;

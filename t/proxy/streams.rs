@@ -112,12 +112,7 @@ async fn upgrades_where_the_route_says_so_and_only_there() {
 #[tokio::test]
 async fn answers_expectations_and_bodies_that_are_too_large() {
     let origin = Origin::start().await;
-    let gateway = Gateway::builder()
-        .config(|config| {
-            config["nginx_config"]["http"] = json!({ "client_max_body_size": 1000 });
-        })
-        .start()
-        .await;
+    let gateway = super::of_small_bodies().await;
     super::catch_all(&gateway, &origin).await;
     let url = gateway.http_url("/anything");
     let post = |body: reqwest::Body| gateway.client().post(&url).body(body).send();
