@@ -241,6 +241,7 @@ impl Admin {
             "index": operation.index,
             "key": full_key(&operation.key),
             "change": self.outcome(operation).word(),
+            "modifiedIndex": operation.current.as_ref().map(|entry| entry.mod_revision),
             "before": shown_before.map(timeless),
             "after": shown_after,
         })

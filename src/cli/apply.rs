@@ -59,7 +59,12 @@ pub(super) fn apply(
         let count = preview.changes.len();
         let operation = |change: &Value| {
             let at = change["index"].as_u64().and_then(|at| usize::try_from(at).ok());
-            at.and_then(|at| preview.planned.get(at)).map(|planned| planned.operation.clone())
+            let mut operation = preview.planned.get(at?)?.operation.clone();
+            // What somebody else changes meanwhile has not been looked at.
+            if change["modifiedIndex"].is_i64() {
+                operation["if_match"] = change["modifiedIndex"].clone();
+            }
+            Some(operation)
         };
         let operations: Vec<Value> = preview.changes.iter().filter_map(operation).collect();
         let batches = batches(operations);

@@ -124,6 +124,11 @@ async fn a_dry_run_tells_the_difference_and_hides_secrets() {
     let shown = &changes[0]["after"]["plugins"]["key-auth"]["key"];
     assert_eq!(shown, "(hidden, another than before)");
     assert_eq!(changes[1]["before"]["uri"], "/old");
+    let index = rig.get("routes/1").await.expect(200)["modifiedIndex"].clone();
+    assert_eq!(
+        (&changes[1]["modifiedIndex"], &changes[4]["modifiedIndex"]),
+        (&index, &Value::Null)
+    );
     assert_eq!(changes[1]["after"]["uri"], "/new");
     assert_eq!((&changes[3]["after"], &changes[4]["before"]), (&Value::Null, &Value::Null));
     assert_eq!(rig.get("routes/1").await.expect(200)["value"]["uri"], "/old");
