@@ -2,7 +2,6 @@
 //!
 //! Source: APISIX `admin/resource.lua`, `admin/v3_adapter.lua`.
 
-use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -46,7 +45,10 @@ impl Admin {
         if let (Kind::Credential, Some(consumer), true) =
             (place.kind, &place.parent, entries.is_empty())
         {
-            self.must_have_consumer(consumer).await?;
+            // As in APISIX, where nothing is stored below it.
+            if !self.has_consumer(consumer).await? {
+                return Err(Answer::key_not_found());
+            }
         }
         if page.is_some() {
             entries.sort_by_key(|entry| entry.create_revision);
@@ -68,12 +70,10 @@ impl Admin {
         Ok(Answer::json(json!({ "list": list, "total": total })))
     }
 
-    /// # Errors
-    /// 404: there is no such consumer.
-    pub(super) async fn must_have_consumer(&self, name: &str) -> Result<(), Answer> {
+    /// Whether there is a consumer called `name`.
+    pub(super) async fn has_consumer(&self, name: &str) -> Result<bool, Answer> {
         let key = format!("{}/{name}", Kind::Consumer.dir());
-        let found = self.store.get(&key).await?;
-        found.map(drop).ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "consumer not found"))
+        Ok(self.store.get(&key).await?.is_some())
     }
 
     /// An entry as answers show it: plugins decrypted, private keys of ssl objects left out. What

@@ -40,8 +40,10 @@ impl Admin {
         if kind != Kind::PluginMetadata {
             refuse_times(&value)?;
         }
-        if let (Kind::Credential, Some(consumer)) = (kind, &place.parent) {
-            self.must_have_consumer(consumer).await?;
+        if let (Kind::Credential, Some(consumer)) = (kind, &place.parent)
+            && !self.has_consumer(consumer).await?
+        {
+            return Err(Answer::error(StatusCode::NOT_FOUND, "consumer not found"));
         }
         self.check(kind, &id, &value).await?;
         if kind == Kind::PluginMetadata {

@@ -118,9 +118,4 @@ impl Route {
     pub fn all_hosts(&self) -> impl Iterator<Item = &String> {
         self.host.iter().chain(&self.hosts)
     }
-
-    /// Every client address, in the order written.
-    pub fn client_addresses(&self) -> impl Iterator<Item = &String> {
-        self.remote_addr.iter().chain(&self.remote_addrs)
-    }
 }

@@ -567,8 +567,10 @@ fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Ti
 }
 
 fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
-    let all = written.client_addresses().map(|text| network(text, "/remote_addr"));
-    all.collect::<Result<_, _>>().map_err(|invalid| vec![invalid])
+    let one = written.remote_addr.iter().map(|text| network(text, "/remote_addr"));
+    let more = written.remote_addrs.iter().enumerate();
+    let more = more.map(|(index, text)| network(text, &format!("/remote_addrs/{index}")));
+    one.chain(more).collect::<Result<_, _>>().map_err(|invalid| vec![invalid])
 }
 
 fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
