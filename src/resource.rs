@@ -139,14 +139,6 @@ impl Kind {
         Self::StreamRoute,
     ];
 
-    /// What several of this kind are called.
-    pub const fn plural(self) -> &'static str {
-        match self {
-            Self::Credential => "credentials",
-            kind => kind.dir(),
-        }
-    }
-
     /// The folder of this kind under the store's prefix. Credentials lie below their consumers.
     pub const fn dir(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ pub(super) fn document(version: &str) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
     for kind in Kind::ALL {
-        schemas.insert(kind.plural().to_owned(), resource::schema(kind).clone());
+        schemas.insert(kind.name().to_owned(), resource::schema(kind).clone());
         paths.insert(format!("/apisix/admin/{}", folder(kind)), collection(kind));
         let one = format!("/apisix/admin/{}/{{id}}", folder(kind));
         paths.insert(
@@ -138,8 +138,7 @@ fn single(kind: Kind) -> Value {
 fn write(kind: Kind, verb: &str, doc: &str) -> Value {
     let mut write = operation(kind, verb, doc, &[200, 201, 409, 412]);
     write["parameters"] = writes().into();
-    write["requestBody"] =
-        body(json!({ "$ref": format!("#/components/schemas/{}", kind.plural()) }));
+    write["requestBody"] = body(json!({ "$ref": format!("#/components/schemas/{}", kind.name()) }));
     write
 }
 
@@ -226,7 +225,7 @@ fn operation_schema() -> Value {
 
 fn operation(kind: Kind, verb: &str, doc: &str, statuses: &[u16]) -> Value {
     json!({
-        "operationId": format!("{}_{verb}", kind.plural()),
+        "operationId": format!("{}_{verb}", kind.name()),
         "tags": [noun(kind)],
         "summary": doc,
         "responses": responses(statuses),
@@ -290,7 +289,7 @@ mod tests {
             assert!(all["get"].is_object() && one["put"].is_object(), "{path}");
             assert_eq!(all["post"].is_null(), lacks(kind, "POST"), "{path}");
             assert_eq!(one["patch"].is_null(), lacks(kind, "PATCH"), "{path}");
-            assert!(document["components"]["schemas"][kind.plural()]["type"].is_string(), "{path}");
+            assert!(document["components"]["schemas"][kind.name()]["type"].is_string(), "{path}");
         }
     }
 

@@ -54,12 +54,11 @@ pub(super) fn get(
 
 /// `routes` and `route` name the same kind.
 fn kind_named(name: &str) -> anyhow::Result<Kind> {
-    let is_named =
-        |kind: &Kind| kind.plural() == name || kind.plural().trim_end_matches('s') == name;
+    let is_named = |kind: &Kind| kind.name() == name || kind.name().trim_end_matches('s') == name;
     match Kind::ALL.into_iter().find(is_named) {
         Some(kind) => Ok(kind),
         None => {
-            let all: Vec<&str> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
+            let all: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
             bail!("expected one of {}, got {name}", all.join(", "))
         }
     }
