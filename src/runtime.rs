@@ -92,6 +92,8 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
     let store = stores::open(&config)?;
     let published = Arc::new(ArcSwap::from_pointee(crate::snapshot::Snapshot::default()));
     let (ready, is_ready) = watch::channel(false);
+    let (listening, is_listening) = watch::channel(0);
+    let (serving, is_serving) = watch::channel(false);
     let (applied, is_applied) = watch::channel(0);
     let (stop, stopped) = watch::channel(false);
 
@@ -122,19 +124,21 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         secrets,
         store,
         metrics: metrics.clone(),
-        ready: is_ready.clone(),
+        ready: is_serving.clone(),
         applied: is_applied,
         stopped: stopped.clone(),
     })?;
+    tokio::spawn(tell_serving(serving, is_ready.clone(), is_listening, workers.count()));
     let running = workers.start(&Work {
         settings: Arc::new(settings::proxy(&config)),
         published,
         metrics,
         access_log: access_log.clone(),
-        ready: is_ready.clone(),
+        ready: is_ready,
+        listening,
         stopped,
     })?;
-    tokio::spawn(banner::when_ready(is_ready, config.clone(), generated));
+    tokio::spawn(banner::when_ready(is_serving, config.clone(), generated));
 
     let limit = loop {
         match signals.next().await {
@@ -179,6 +183,21 @@ fn access_log(config: &Config) -> anyhow::Result<Option<Arc<AccessLog>>> {
     };
     let buffer = usize::try_from(http.access_log_buffer)?;
     Ok(Some(AccessLog::open(path, buffer)?))
+}
+
+/// Says that the node serves once there is config and all of its workers listen: who is told
+/// earlier meets ports that refuse.
+async fn tell_serving(
+    serving: watch::Sender<bool>,
+    mut ready: watch::Receiver<bool>,
+    mut listening: watch::Receiver<usize>,
+    workers: usize,
+) {
+    if ready.wait_for(|ready| *ready).await.is_ok()
+        && listening.wait_for(|listening| *listening >= workers).await.is_ok()
+    {
+        serving.send_replace(true);
+    }
 }
 
 /// Ends when `stopped` turns true.

@@ -25,9 +25,15 @@ pub struct Protocols {
     pub http2: bool,
 }
 
-/// A bound socket. Connections are refused until it runs.
+/// A bound socket. Connections are refused until it listens.
 pub struct Listener {
     socket: Socket,
+    protocols: Protocols,
+}
+
+/// A socket that listens: connections wait until it runs.
+pub struct Listening {
+    listener: TcpListener,
     protocols: Protocols,
 }
 
@@ -87,16 +93,25 @@ impl Listener {
         Ok(Self { socket: self.socket.try_clone()?, protocols: self.protocols })
     }
 
-    /// Accepts connections and serves each in a task of its own, on this thread, for as long as
-    /// the future is polled.
+    /// Begins to listen, on the thread that will accept.
     ///
     /// # Errors
     /// The socket cannot be listened on, or not be registered with this thread's reactor.
-    pub async fn run(self, worker: Rc<Worker>) -> io::Result<()> {
+    pub fn listen(self) -> io::Result<Listening> {
         self.socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(self.socket.into())?;
+        Ok(Listening { listener, protocols: self.protocols })
+    }
+}
+
+// === impl Listening ===
+
+impl Listening {
+    /// Accepts connections and serves each in a task of its own, on this thread, for as long as
+    /// the future is polled.
+    pub async fn run(self, worker: Rc<Worker>) {
         loop {
-            match listener.accept().await {
+            match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     worker.metrics.accepted();
                     connection::spawn(worker.clone(), stream, peer, self.protocols);

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{Config, Listen};
 use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
-use crate::proxy::listener::{Listener, Protocols};
+use crate::proxy::listener::{Listener, Listening, Protocols};
 use crate::proxy::{Settings, Worker};
 use crate::snapshot::Published;
 
@@ -32,6 +32,8 @@ pub(super) struct Work {
     pub(super) access_log: Option<Arc<AccessLog>>,
     /// Connections are accepted once it turns true.
     pub(super) ready: watch::Receiver<bool>,
+    /// How many workers do.
+    pub(super) listening: watch::Sender<usize>,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -89,6 +91,11 @@ impl Workers {
         Ok(Self { listeners })
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.listeners.len()
+    }
+
     /// Starts the threads.
     ///
     /// # Errors
@@ -127,6 +134,7 @@ impl Work {
             metrics: self.metrics.clone(),
             access_log: self.access_log.clone(),
             ready: self.ready.clone(),
+            listening: self.listening.clone(),
             stopped: self.stopped.clone(),
         }
     }
@@ -185,17 +193,14 @@ fn run(
             work.metrics.worker(),
             work.access_log.as_ref().map(|log| log.worker()),
         );
-        let accepting: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| {
-                let worker = worker.clone();
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = listener.run(worker).await {
-                        tracing::error!(%error, "a worker cannot listen");
-                    }
-                })
-            })
-            .collect();
+        let listeners: std::io::Result<Vec<_>> =
+            listeners.into_iter().map(Listener::listen).collect();
+        let accept = |listening: Listening| {
+            let worker = worker.clone();
+            tokio::task::spawn_local(async move { listening.run(worker).await })
+        };
+        let accepting: Vec<_> = listeners?.into_iter().map(accept).collect();
+        work.listening.send_modify(|workers| *workers += 1);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopped = Box::pin(work.stopped.wait_for(|stopped| *stopped));
