@@ -77,6 +77,8 @@ struct State {
     /// Whether the client waits for a 100 before it sends that body.
     owes_continue: bool,
     output: Output,
+    /// Trailers of the response under way, for its end.
+    trailers: Option<HeaderMap>,
     /// Whether the client has yet to take some of it.
     sending: bool,
 }
@@ -218,6 +220,7 @@ impl Wire {
             incoming: Framing::None,
             owes_continue: false,
             output: Output::default(),
+            trailers: None,
             sending: false,
         };
         Self { worker, slot, state: RefCell::new(state) }
@@ -383,8 +386,8 @@ impl Wire {
                     Poll::Pending => waits = true,
                 }
                 *ended |= body.is_end_stream();
-                if *ended && length == Length::Chunked {
-                    self.state.borrow_mut().output.last_chunk();
+                if *ended {
+                    self.gather_end(length);
                 }
             }
             if let Poll::Ready(flushed) = self.poll_flush(cx) {
@@ -411,17 +414,22 @@ impl Wire {
     }
 
     fn gather(&self, frame: Frame<Bytes>, length: Length) {
-        let output = &mut self.state.borrow_mut().output;
+        let state = &mut *self.state.borrow_mut();
         match (frame.into_data(), length) {
-            (Ok(data), Length::Chunked) if !data.is_empty() => output.chunk(data),
-            (Ok(data), _) => output.data(data),
-            (Err(frame), Length::Chunked) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    output.trailers(&trailers);
-                }
-            }
-            // Without chunks there is no place for trailers.
-            (Err(_), _) => {}
+            (Ok(data), Length::Chunked) if !data.is_empty() => state.output.chunk(data),
+            (Ok(data), _) => state.output.data(data),
+            // Nothing follows them, so they wait for the body's end.
+            (Err(frame), _) => state.trailers = frame.into_trailers().ok(),
+        }
+    }
+
+    /// Writes what ends the body. Without chunks that is nothing, and no place for trailers.
+    fn gather_end(&self, length: Length) {
+        let state = &mut *self.state.borrow_mut();
+        match (length, state.trailers.take()) {
+            (Length::Chunked, Some(trailers)) => state.output.trailers(&trailers),
+            (Length::Chunked, None) => state.output.last_chunk(),
+            _ => {}
         }
     }
 

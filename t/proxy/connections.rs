@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{catch_all, one_origin};
 use crate::support::gateway::Gateway;
@@ -146,4 +146,35 @@ async fn what_is_too_long_is_told_apart() {
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     let answer = raw::send(gateway.ports().http, &many).await;
     assert!(answer.starts_with("HTTP/1.1 431") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn trailers_end_a_response_once() {
+    // Not a real server: the origin of the tests sends no trailers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                       5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n";
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                while let Ok(1..) = socket.read(&mut request).await {
+                    socket.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    let gateway = Gateway::start().await;
+    let upstream = json!({ "type": "roundrobin", "nodes": { node: 1 } });
+    gateway.put_route("1", json!({ "uri": "/*", "upstream": upstream })).await;
+    gateway.served("/").await;
+    let mut client = connect(&gateway).await;
+    for _ in 0..2 {
+        let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let answer = ask(&mut client, request, "x-sum: 1\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"), "{answer}");
+    }
 }
