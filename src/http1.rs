@@ -5,7 +5,7 @@
 //!
 //! Source: RFC 9112.
 
-mod fields;
+pub mod fields;
 pub mod framing;
 pub mod output;
 pub mod request;

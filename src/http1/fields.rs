@@ -62,7 +62,7 @@ pub(super) fn length(value: &HeaderValue) -> Result<u64, Malformed> {
 }
 
 /// The options of a `Connection` field.
-pub(super) fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

@@ -8,6 +8,12 @@ use super::Malformed;
 /// A chunk's size line, extensions included, may be this long.
 const LONGEST_LINE_BYTES: usize = 4096;
 
+/// What is reserved for a read when nothing is known of what comes.
+pub const READ_BYTES: usize = 16 * 1024;
+
+/// What is reserved for a read in the middle of a large body.
+const LARGE_READ_BYTES: u64 = 128 * 1024;
+
 /// How a body ends, and how much of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -51,6 +57,14 @@ impl Framing {
     /// A chunked body at its first byte.
     pub const fn chunked() -> Self {
         Self::Chunked(Chunk::Size)
+    }
+
+    /// What is worth reserving for the next read of the body.
+    pub fn read_bytes(&self) -> usize {
+        match *self {
+            Self::Length(left) => (left.min(LARGE_READ_BYTES) as usize).max(READ_BYTES),
+            _ => READ_BYTES,
+        }
     }
 
     /// Takes the next piece off the front of `input`.

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite as _;
 
@@ -27,20 +27,14 @@ use super::exchange::{Broken, Incoming};
 use super::roster::Slot;
 use super::upgrade::Tunnel;
 use super::{Worker, pipeline, respond};
-use crate::http1::framing::{Framing, Next, Piece};
+use crate::http1::framing::{Framing, Next, Piece, READ_BYTES};
 use crate::http1::output::Output;
 use crate::http1::request::{self, Head, Refused};
 use crate::http1::response::{self, Closing, Length};
 use crate::tls::stream::Stream;
 
-/// What is reserved for a read.
-const READ_BYTES: usize = 16 * 1024;
-
 /// What is reserved for the rest of a head that did not come at once.
 const REST_BYTES: usize = 4 * 1024;
-
-/// What is reserved for a read in the middle of a large body.
-const LARGE_READ_BYTES: usize = 128 * 1024;
 
 /// So much is gathered of a response that comes in small pieces before it is written.
 const GATHERED_BYTES: usize = 16 * 1024;
@@ -283,10 +277,7 @@ impl Wire {
                 Err(_) => return Poll::Ready(Some(Err(Broken::Malformed))),
                 Ok(Next::More) => {}
             }
-            let size = match state.incoming {
-                Framing::Length(left) if left >= LARGE_READ_BYTES as u64 => LARGE_READ_BYTES,
-                _ => READ_BYTES,
-            };
+            let size = state.incoming.read_bytes();
             let read = if state.input.is_empty() && size == READ_BYTES {
                 state.poll_fill_shared(&self.worker.buffers, cx)
             } else {
@@ -468,8 +459,7 @@ fn length(parts: &http::response::Parts, body: &Body, asked: &Asked) -> (Length,
     let exact = body.size_hint().exact();
     if asked.is_head || status == StatusCode::NOT_MODIFIED {
         // What a GET would have brought: the node knows best, then the gateway's own page.
-        let said = parts.headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
-        let said = said.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let said = super::request::content_length(&parts.headers);
         let known = said.or(exact.filter(|length| *length > 0));
         return (known.map_or(Length::Absent, Length::Known), false);
     }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Settings;
 use crate::context::Request;
+use crate::http1::fields;
 
 /// A request's head as the exchange will use it.
 pub(super) struct Asked {
@@ -163,13 +164,10 @@ fn drop_nominated(headers: &mut HeaderMap) {
         b"connection",
     ];
     let lists = headers.get_all(header::CONNECTION).iter();
-    let options = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    let options = lists.flat_map(fields::options);
     let goes = |option: &&[u8]| !STAY.iter().any(|stays| stays.eq_ignore_ascii_case(option));
-    let named: SmallVec<[HeaderName; 2]> = options
-        .map(<[u8]>::trim_ascii)
-        .filter(goes)
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .collect();
+    let named: SmallVec<[HeaderName; 2]> =
+        options.filter(goes).filter_map(|option| HeaderName::from_bytes(option).ok()).collect();
     for name in named {
         headers.remove(name);
     }

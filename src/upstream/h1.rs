@@ -17,16 +17,10 @@ use tokio::time::Sleep;
 
 use super::{Failure, Timeouts};
 use crate::clock;
-use crate::http1::framing::{Framing, Next, Piece};
+use crate::http1::framing::{Framing, Next, Piece, READ_BYTES};
 use crate::http1::output::Output;
 use crate::http1::response::{self, Head};
 use crate::tls::stream::Stream;
-
-/// What is reserved for a read when nothing is known of what comes.
-const READ_BYTES: usize = 16 * 1024;
-
-/// What is reserved for a read in the middle of a large body.
-const LARGE_READ_BYTES: usize = 128 * 1024;
 
 /// A connection to an endpoint.
 pub struct Connection {
@@ -227,11 +221,7 @@ impl Connection {
                 Ok(Next::More) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
             }
-            let size = match *framing {
-                Framing::Length(left) if left >= LARGE_READ_BYTES as u64 => LARGE_READ_BYTES,
-                Framing::Length(left) => (left as usize).max(READ_BYTES),
-                _ => READ_BYTES,
-            };
+            let size = framing.read_bytes();
             match self.stream.poll_fill(&mut self.input, size, cx) {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(match framing {
