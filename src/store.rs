@@ -69,6 +69,13 @@ pub enum Expect {
     Revision(i64),
 }
 
+impl Expect {
+    /// That everything is as it was seen: `entry`, or nothing.
+    pub fn unchanged(entry: Option<&Entry>) -> Self {
+        entry.map_or(Self::Absent, |entry| Self::Revision(entry.mod_revision))
+    }
+}
+
 /// The outcome of a write that the store carried out or refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {

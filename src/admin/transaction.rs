@@ -12,7 +12,7 @@ use super::answer::{Answer, Answered, full_key};
 use super::check::{PATIENCE, refuse_times};
 use super::history::Kept;
 use super::path::Place;
-use super::write::{TRIES, create_time, must_be_object, now, overtaken, settle_id};
+use super::write::{TRIES, must_be_object, overtaken, set_times, settle_id};
 use super::{Admin, Call, Condition};
 use crate::resource::{Invalid, Kind};
 use crate::snapshot::batch::Proposed;
@@ -148,22 +148,19 @@ impl Admin {
         let mut steps = Vec::new();
         let mut history = Vec::new();
         let mut told = Vec::new();
+        let mut changed = Vec::new();
         for operation in operations {
             let outcome = self.outcome(operation);
             told.push(json!({ "key": full_key(&operation.key), "change": outcome.word() }));
             if outcome == Outcome::Unchanged {
                 continue;
             }
+            changed.push(&operation.key);
             let current = operation.current.as_ref();
-            let expect =
-                current.map_or(Expect::Absent, |entry| Expect::Revision(entry.mod_revision));
+            let expect = Expect::unchanged(current);
             let kind = operation.place.kind;
             let sealed = operation.value.clone().map(|mut value| {
-                if kind != Kind::PluginMetadata {
-                    let created = current.and_then(create_time).unwrap_or_else(now);
-                    value["create_time"] = created.into();
-                    value["update_time"] = now().into();
-                }
+                set_times(kind, &mut value, current);
                 self.compiler.lock().seal(kind, &mut value);
                 value
             });
@@ -192,10 +189,8 @@ impl Admin {
         match self.transact(steps, history).await? {
             Transacted::Conflict { .. } => Ok(None),
             Transacted::Done { revision } => {
-                for operation in operations {
-                    if self.outcome(operation) != Outcome::Unchanged {
-                        self.note(&operation.key, revision, call);
-                    }
+                for key in changed {
+                    self.note(key, revision, call);
                 }
                 Ok(Some(Answer::done(done(revision), revision)))
             }

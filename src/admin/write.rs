@@ -55,11 +55,7 @@ impl Admin {
             let current = self.store.get(&key).await?;
             call.condition.check(current.as_ref())?;
             let mut value = value.clone();
-            if kind != Kind::PluginMetadata {
-                let created = current.as_ref().and_then(create_time).unwrap_or_else(now);
-                value["create_time"] = created.into();
-                value["update_time"] = now().into();
-            }
+            set_times(kind, &mut value, current.as_ref());
             if let Some(answer) = self.store(kind, &key, value, call, current.as_ref()).await? {
                 return Ok(answer);
             }
@@ -147,7 +143,7 @@ impl Admin {
         current: Option<&Entry>,
     ) -> Result<Option<Answer>, Answer> {
         self.compiler.lock().seal(kind, &mut value);
-        let expect = current.map_or(Expect::Absent, |entry| Expect::Revision(entry.mod_revision));
+        let expect = Expect::unchanged(current);
         let bytes = Bytes::from(value.to_string());
         let steps = vec![Step::put_for(key, bytes, call.ttl.into(), expect)];
         let history = self.keep(&Kept { key, current, value: Some(&value) }, call).await?;
@@ -171,6 +167,15 @@ impl Admin {
             key_name = call.caller, method = %call.method, resource = key, revision,
             peer = %call.peer, "admin write"
         );
+    }
+}
+
+/// Sets the times of what replaces `current`; plugin metadata has none.
+pub(super) fn set_times(kind: Kind, value: &mut Value, current: Option<&Entry>) {
+    if kind != Kind::PluginMetadata {
+        let created = current.and_then(create_time).unwrap_or_else(now);
+        value["create_time"] = created.into();
+        value["update_time"] = now().into();
     }
 }
 
@@ -242,7 +247,7 @@ pub(super) fn overtaken(key: &str) -> Answer {
     Answer::error(StatusCode::CONFLICT, message)
 }
 
-pub(super) fn create_time(entry: &Entry) -> Option<i64> {
+fn create_time(entry: &Entry) -> Option<i64> {
     let value: Value = serde_json::from_slice(&entry.value).ok()?;
     value["create_time"].as_i64()
 }
