@@ -85,6 +85,9 @@ pub trait Spec: Plugin + Sized + 'static {
     /// Whether a global rule's instance stands back where the route has one (`run_policy:
     /// prefer_route` in APISIX).
     const PREFER_ROUTE: bool = false;
+    /// Whether instances of equal configs are the same to everybody: resources then share one.
+    /// Not for a plugin that counts, remembers, or tells its resource.
+    const STATELESS: bool = false;
     /// Fields of [`Spec::Config`] that are encrypted at rest (`encrypt_fields` in APISIX).
     const ENCRYPTED: &'static [&'static str] = &[];
 
@@ -125,6 +128,8 @@ pub struct Build<'a> {
 pub struct Shared {
     /// Counters of the rate limiting plugins.
     pub counters: Arc<traffic::counters::Counters>,
+    /// Steps of plugins without state, for resources to share.
+    pub steps: std::sync::Mutex<chain::Interned>,
     /// The first config seen of each limit-count group, which all members must equal.
     pub groups: std::sync::Mutex<std::collections::HashMap<String, Value>>,
 }
@@ -158,12 +163,22 @@ impl Phase {
         [Self::Rewrite, Self::Access, Self::BeforeProxy, Self::HeaderFilter, Self::Log];
 }
 
+// === impl Build ===
+
+impl Build<'_> {
+    fn interned(&self) -> std::sync::MutexGuard<'_, chain::Interned> {
+        // What was put in stays whole whoever panicked.
+        self.shared.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 // === impl Shared ===
 
 impl Default for Shared {
     fn default() -> Self {
         Self {
             counters: Arc::new(traffic::counters::Counters::new()),
+            steps: std::sync::Mutex::default(),
             groups: std::sync::Mutex::default(),
         }
     }

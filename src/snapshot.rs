@@ -50,13 +50,13 @@ pub struct Snapshot {
 pub struct Route {
     pub facts: Arc<RouteFacts>,
     /// Metric labels for each pair of path and host that it can match by.
-    labels: Vec<MatchedLabels>,
+    labels: Box<[MatchedLabels]>,
     pub chain: Chain,
     /// `None` when plugins answer.
     pub upstream: Option<Arc<Upstream>>,
     pub timeouts: Timeouts,
     pub websocket: bool,
-    remote_addrs: Vec<IpNet>,
+    remote_addrs: Box<[IpNet]>,
     vars: Option<Expr>,
 }
 

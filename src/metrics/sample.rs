@@ -10,13 +10,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteLabels {
     /// Id of the route, or its name with `prefer_name`.
-    pub route: String,
+    pub route: Arc<str>,
     /// The `uri` (or the one of `uris`) by which the route matched.
-    pub matched_uri: String,
+    pub matched_uri: Arc<str>,
     /// The host by which the route matched, empty when it has none.
-    pub matched_host: String,
+    pub matched_host: Arc<str>,
     /// Id of the route's service, or its name with `prefer_name`; empty without a service.
-    pub service: String,
+    pub service: Arc<str>,
 }
 
 /// One finished exchange.

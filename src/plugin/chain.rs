@@ -4,8 +4,9 @@
 //! route (or of a consumer, or of the global rules) with one slice a phase, so that nobody is
 //! asked who has nothing to say. `_meta` is this file's business alone.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -20,28 +21,43 @@ use crate::resource::{Invalid, schema};
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
 /// plugin's state, when the resource is compiled again.
 pub struct Step {
-    pub name: &'static str,
+    entry: &'static Entry,
     /// Of what it was compiled from: enough to tell a change, and no secret is kept for it.
     digest: Digest,
-    /// Store key of the resource whose config this is, told by `explain`.
-    pub source: Arc<str>,
     pub priority: i32,
-    entry: &'static Entry,
-    filter: Option<Expr>,
-    error_response: Option<Bytes>,
-    error_is_json: bool,
+    /// Of the few that have a filter or a response of their own.
+    extras: Option<Box<Extras>>,
     plugin: Arc<dyn Plugin>,
 }
 
+/// What `_meta` says besides disabling and priority.
+#[derive(Default)]
+struct Extras {
+    filter: Option<Expr>,
+    error_response: Option<Bytes>,
+    error_is_json: bool,
+}
+
 /// A SHA-256 of a plugin's config and metadata.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Digest([u8; 32]);
+
+/// Steps of plugins that keep no state, by what they were compiled from: ten thousand routes that
+/// say `"prometheus": {}` share one, which then stays in a worker's cache.
+#[derive(Default)]
+pub struct Interned {
+    by_config: HashMap<(&'static str, Digest), Weak<Step>>,
+    /// How many there may be before those that nobody holds any more are looked for.
+    sweep_at: usize,
+}
 
 /// Steps in order of execution, sliced by phase.
 #[derive(Clone, Default)]
 pub struct Chain {
+    /// Every step, and after them those of each phase in turn: one block that a request walks.
     steps: Arc<[Arc<Step>]>,
-    by_phase: Arc<[Box<[Arc<Step>]>; 5]>,
+    /// Where in `steps` all of them end, and those of each phase.
+    ends: [u32; 6],
 }
 
 /// A route's chain with a consumer's plugins laid over it: the consumer's win by name.
@@ -89,12 +105,7 @@ impl Step {
         build: &Build<'_>,
     ) -> Result<Option<Arc<Self>>, Vec<Invalid>> {
         let (meta, config) = split_meta(resolved)?;
-        let filter = match &meta.filter {
-            Some(vars) => {
-                Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/_meta/filter")])?)
-            }
-            None => None,
-        };
+        let extras = Extras::compile(&meta)?;
         if meta.pre_function.is_some() {
             return Err(vec![Invalid::new(
                 "/_meta/pre_function",
@@ -111,32 +122,34 @@ impl Step {
         if meta.disable {
             return Ok(None);
         }
-        let error_is_json = meta.error_response.as_ref().is_some_and(Value::is_object);
-        let error_response = meta.error_response.map(|body| match body {
-            Value::String(text) => Bytes::from(text),
-            other => Bytes::from(other.to_string()),
-        });
         Ok(Some(Arc::new(Self {
-            name: entry.name,
-            digest: Digest::of(resolved, build.metadata),
-            source: build.resource.into(),
-            priority: meta.priority.unwrap_or(entry.priority),
             entry,
-            filter,
-            error_response,
-            error_is_json,
+            digest: Digest::of(resolved, build.metadata),
+            priority: meta.priority.unwrap_or(entry.priority),
+            extras: extras.map(Box::new),
             plugin,
         })))
+    }
+
+    /// The plugin's name.
+    pub fn name(&self) -> &'static str {
+        self.entry.name
     }
 
     /// Whether this step of a global rule stands back for the route's own of that name.
     pub fn yields_to(&self, route: Option<&Chain>) -> bool {
         self.entry.prefer_route
-            && route.is_some_and(|chain| chain.steps.iter().any(|step| step.name == self.name))
+            && route.is_some_and(|chain| chain.steps().iter().any(|step| step.is_of(self)))
     }
 
     fn applies(&self, ctx: &Ctx) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.matches(ctx))
+        let filter = self.extras.as_ref().and_then(|extras| extras.filter.as_ref());
+        filter.is_none_or(|filter| filter.matches(ctx))
+    }
+
+    /// Whether both are steps of the same plugin.
+    fn is_of(&self, other: &Self) -> bool {
+        std::ptr::eq(self.entry, other.entry)
     }
 
     /// Runs one of the phases that may answer; `Some` ends the request with that reply.
@@ -173,11 +186,12 @@ impl Step {
     }
 
     fn with_error_response(&self, mut reply: Box<Reply>) -> Box<Reply> {
-        if let Some(body) = &self.error_response
+        if let Some(extras) = &self.extras
+            && let Some(body) = &extras.error_response
             && reply.status.as_u16() >= 400
         {
             reply.body = body.clone();
-            if self.error_is_json {
+            if extras.error_is_json {
                 reply.headers.insert(
                     http::header::CONTENT_TYPE,
                     http::HeaderValue::from_static("application/json"),
@@ -185,6 +199,36 @@ impl Step {
             }
         }
         reply
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The digest, not the config: that may hold secrets.
+        f.debug_tuple(self.name()).field(&self.digest).finish()
+    }
+}
+
+// === impl Extras ===
+
+impl Extras {
+    /// `None` when `meta` says nothing of the kind.
+    fn compile(meta: &Meta) -> Result<Option<Self>, Vec<Invalid>> {
+        if meta.filter.is_none() && meta.error_response.is_none() {
+            return Ok(None);
+        }
+        let filter = match &meta.filter {
+            Some(vars) => {
+                Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/_meta/filter")])?)
+            }
+            None => None,
+        };
+        let error_response = meta.error_response.as_ref().map(|body| match body {
+            Value::String(text) => Bytes::from(text.clone()),
+            other => Bytes::from(other.to_string()),
+        });
+        let error_is_json = meta.error_response.as_ref().is_some_and(Value::is_object);
+        Ok(Some(Self { filter, error_response, error_is_json }))
     }
 }
 
@@ -218,19 +262,25 @@ impl Chain {
         if steps.is_empty() {
             return Self::default();
         }
-        let by_phase = Phase::ALL.map(|phase| {
-            let takes_part = |step: &&Arc<Step>| step.entry.phases.has(phase);
-            steps.iter().filter(takes_part).cloned().collect()
-        });
-        Self { steps: steps.into(), by_phase: Arc::new(by_phase) }
+        let count = steps.len();
+        let mut ends = [0; 6];
+        let end_of = |steps: &[Arc<Step>]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        ends[0] = end_of(&steps);
+        for phase in Phase::ALL {
+            let takes_part = |at: &usize| steps[*at].entry.phases.has(phase);
+            let those: Vec<usize> = (0..count).filter(takes_part).collect();
+            steps.extend(those.into_iter().map(|at| steps[at].clone()).collect::<Vec<_>>());
+            ends[phase as usize + 1] = end_of(&steps);
+        }
+        Self { steps: steps.into(), ends }
     }
 
     /// Joins the plugins of several resources; a name in an earlier one hides it in later ones.
     pub fn merge<'a>(sources: impl IntoIterator<Item = &'a Plugins>) -> Self {
         let mut merged: BTreeMap<&str, Option<&Arc<Step>>> = BTreeMap::new();
         for source in sources {
-            for (name, step) in &source.steps {
-                merged.entry(name).or_insert(step.as_ref());
+            for (entry, step) in &source.steps {
+                merged.entry(entry.name).or_insert(step.as_ref());
             }
         }
         Self::new(merged.into_values().flatten().cloned().collect())
@@ -238,12 +288,13 @@ impl Chain {
 
     /// The steps in order of execution.
     pub fn steps(&self) -> &[Arc<Step>] {
-        &self.steps
+        &self.steps[..self.ends[0] as usize]
     }
 
     /// The steps that take part in `phase`, in order.
     pub fn phase(&self, phase: Phase) -> &[Arc<Step>] {
-        &self.by_phase[phase as usize]
+        let phase = phase as usize;
+        &self.steps[self.ends[phase] as usize..self.ends[phase + 1] as usize]
     }
 
     /// Whether there is nothing to run.
@@ -254,22 +305,39 @@ impl Chain {
     /// This chain of a route once a consumer is known who has plugins to run.
     #[must_use]
     pub fn overlaid(&self, consumer: &Self) -> Overlay {
-        let hidden = |step: &&Arc<Step>| !consumer.steps.iter().any(|own| own.name == step.name);
-        let kept = self.steps.iter().filter(hidden);
+        let hidden = |step: &&Arc<Step>| !consumer.steps().iter().any(|own| own.is_of(step));
+        let kept = self.steps().iter().filter(hidden);
         let ran = self.phase(Phase::Rewrite);
-        let is_late = |step: &&Arc<Step>| !ran.iter().any(|other| other.name == step.name);
+        let is_late = |step: &&Arc<Step>| !ran.iter().any(|other| other.is_of(step));
         Overlay {
-            chain: Self::new(consumer.steps.iter().chain(kept).cloned().collect()),
+            chain: Self::new(consumer.steps().iter().chain(kept).cloned().collect()),
             late: consumer.phase(Phase::Rewrite).iter().filter(is_late).cloned().collect(),
         }
     }
 }
 
-/// The compiled plugins of one resource by name; `None` for one that `_meta` disables, which
-/// still hides the same plugin of a resource below.
+/// The compiled plugins of one resource, by name.
 #[derive(Clone, Default)]
 pub struct Plugins {
-    pub steps: BTreeMap<&'static str, Option<Arc<Step>>>,
+    /// `None` for one that `_meta` disables, which still hides the same plugin of a resource
+    /// below.
+    steps: Box<[(&'static Entry, Option<Arc<Step>>)]>,
+}
+
+// === impl Interned ===
+
+impl Interned {
+    fn get(&self, entry: &Entry, digest: Digest) -> Option<Arc<Step>> {
+        self.by_config.get(&(entry.name, digest))?.upgrade()
+    }
+
+    fn insert(&mut self, step: &Arc<Step>) {
+        if self.by_config.len() >= self.sweep_at {
+            self.by_config.retain(|_, step| step.strong_count() > 0);
+            self.sweep_at = (self.by_config.len() * 2).max(64);
+        }
+        self.by_config.insert((step.name(), step.digest), Arc::downgrade(step));
+    }
 }
 
 // === impl Plugins ===
@@ -286,7 +354,7 @@ impl Plugins {
         metadata: impl Fn(&str) -> Option<Value>,
         build: &Build<'_>,
     ) -> Result<Self, Vec<Invalid>> {
-        let mut steps = BTreeMap::new();
+        let mut steps = Vec::with_capacity(resolved.len());
         let mut wrong = Vec::new();
         for (name, resolved) in resolved {
             let Some(entry) = registry::find(name) else {
@@ -294,18 +362,21 @@ impl Plugins {
                 continue;
             };
             let metadata = metadata(name);
-            let kept = old
-                .and_then(|old| old.steps.get(entry.name))
-                .and_then(Option::as_ref)
-                .filter(|step| step.digest == Digest::of(resolved, metadata.as_ref()));
-            if let Some(step) = kept {
-                steps.insert(entry.name, Some(step.clone()));
+            let digest = Digest::of(resolved, metadata.as_ref());
+            let kept = old.and_then(|old| old.get(entry)).filter(|step| step.digest == digest);
+            let interned =
+                || if entry.stateless { build.interned().get(entry, digest) } else { None };
+            if let Some(step) = kept.cloned().or_else(interned) {
+                steps.push((entry, Some(step)));
                 continue;
             }
             let build = Build { metadata: metadata.as_ref(), ..*build };
             match Step::compile(entry, resolved, &build) {
                 Ok(step) => {
-                    steps.insert(entry.name, step);
+                    if let Some(step) = step.as_ref().filter(|_| entry.stateless) {
+                        build.interned().insert(step);
+                    }
+                    steps.push((entry, step));
                 }
                 Err(problems) => {
                     let prefix = format!("/plugins/{name}");
@@ -313,7 +384,23 @@ impl Plugins {
                 }
             }
         }
-        if wrong.is_empty() { Ok(Self { steps }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Self { steps: steps.into() }) } else { Err(wrong) }
+    }
+
+    /// The steps that run, by plugin name.
+    pub fn steps(&self) -> impl Iterator<Item = &Arc<Step>> {
+        self.steps.iter().filter_map(|(_, step)| step.as_ref())
+    }
+
+    /// What these plugins say of the plugin called `name`: `None` nothing, `Some(None)` that it
+    /// does not run.
+    pub fn says(&self, name: &str) -> Option<Option<&Arc<Step>>> {
+        let of_name = self.steps.iter().find(|(entry, _)| entry.name == name);
+        of_name.map(|(_, step)| step.as_ref())
+    }
+
+    fn get(&self, entry: &Entry) -> Option<&Arc<Step>> {
+        self.says(entry.name).flatten()
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Entry {
     pub phases: Phases,
     /// Whether a global rule's instance stands back where the route has one.
     pub prefer_route: bool,
+    /// Whether resources with equal configs share one instance.
+    pub stateless: bool,
     /// Fields that are encrypted at rest.
     pub encrypted: &'static [&'static str],
     /// Set for plugins that authenticate.
@@ -71,6 +73,7 @@ impl Entry {
             priority: P::PRIORITY,
             phases: P::PHASES,
             prefer_route: P::PREFER_ROUTE,
+            stateless: P::STATELESS,
             encrypted: P::ENCRYPTED,
             consumer: None,
             metadata: None,

@@ -13,7 +13,7 @@ pub use super::parts::Settings;
 use super::parts::{Parts, SslPart, Workshop};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
-use crate::plugin::chain::Chain;
+use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
@@ -171,7 +171,7 @@ impl Compiler {
         routes
             .flat_map(|part| part.route.all_labels())
             .flat_map(|labels| [&labels.by_id, &labels.by_name])
-            .map(|labels| labels.route.clone())
+            .map(|labels| labels.route.to_string())
             .collect()
     }
 
@@ -569,8 +569,8 @@ impl Compiler {
     }
 
     fn join_globals(&mut self) {
-        let steps = self.parts.globals.values().flat_map(|plugins| plugins.steps.values());
-        self.current.globals = Chain::new(steps.flatten().cloned().collect());
+        let steps = self.parts.globals.values().flat_map(chain::Plugins::steps);
+        self.current.globals = Chain::new(steps.cloned().collect());
     }
 
     fn remove_consumer(&mut self, id: &str) {

@@ -567,7 +567,7 @@ fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Ti
     })
 }
 
-fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
+fn networks(written: &resource::Route) -> Result<Box<[IpNet]>, Wrong> {
     let one = written.remote_addr.iter().map(|text| network(text, "/remote_addr"));
     let more = written.remote_addrs.iter().enumerate();
     let more = more.map(|(index, text)| network(text, &format!("/remote_addrs/{index}")));
@@ -581,46 +581,47 @@ fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
 }
 
 fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {
-    let text = |text: Option<&str>| Arc::from(text.unwrap_or_default());
+    let text = |text: Option<&str>| text.map(Arc::from).unwrap_or_default();
     RouteFacts {
         id: id.clone(),
         name: text(written.name.as_deref()),
-        service_id: text(written.service_id.as_ref().map(resource::Id::as_str)),
+        service_id: written.service_id.as_ref().map(|id| id.0.clone()).unwrap_or_default(),
         service_name: text(service.and_then(|service| service.written.name.as_deref())),
     }
 }
 
-fn labels(matcher: &Matcher, facts: &RouteFacts) -> Vec<MatchedLabels> {
-    let or = |name: &Arc<str>, id: &Arc<str>| {
-        if name.is_empty() { id.to_string() } else { name.to_string() }
-    };
+/// The texts are those of the matcher and the facts, not copies of them.
+fn labels(matcher: &Matcher, facts: &RouteFacts) -> Box<[MatchedLabels]> {
+    let or = |name: &Arc<str>, id: &Arc<str>| if name.is_empty() { id } else { name }.clone();
     let hosts: Vec<Option<&Arc<str>>> = match matcher.hosts.as_slice() {
         [] => vec![None],
         hosts => hosts.iter().map(Some).collect(),
     };
-    let mut all = Vec::new();
-    for path in &matcher.paths {
-        for host in &hosts {
-            let labels = |route: String, service: String| {
-                Arc::new(RouteLabels {
-                    route,
-                    matched_uri: path.to_string(),
-                    matched_host: host.map(ToString::to_string).unwrap_or_default(),
-                    service,
-                })
-            };
-            all.push(MatchedLabels {
-                path: path.clone(),
-                host: host.cloned(),
-                labels: Arc::new(Labels {
-                    by_id: labels(facts.id.to_string(), facts.service_id.to_string()),
-                    by_name: labels(
-                        or(&facts.name, &facts.id),
-                        or(&facts.service_name, &facts.service_id),
-                    ),
-                }),
-            });
+    let has_names = !facts.name.is_empty() || !facts.service_name.is_empty();
+    let of = |path: &Arc<str>, host: Option<&Arc<str>>| {
+        let labels = |route: Arc<str>, service: Arc<str>| {
+            Arc::new(RouteLabels {
+                route,
+                matched_uri: path.clone(),
+                matched_host: host.cloned().unwrap_or_default(),
+                service,
+            })
+        };
+        let by_id = labels(facts.id.clone(), facts.service_id.clone());
+        let by_name = if has_names {
+            labels(or(&facts.name, &facts.id), or(&facts.service_name, &facts.service_id))
+        } else {
+            by_id.clone()
+        };
+        MatchedLabels {
+            path: path.clone(),
+            host: host.cloned(),
+            labels: Arc::new(Labels { by_id, by_name }),
         }
-    }
-    all
+    };
+    let paths = matcher.paths.iter();
+    paths
+        .flat_map(|path| hosts.iter().map(move |host| (path, *host)))
+        .map(|(p, h)| of(p, h))
+        .collect()
 }

@@ -15,7 +15,8 @@ pub(super) type Key = (Kind, Arc<str>);
 /// An index from what is referred to, to who does.
 pub(super) struct Users<T> {
     by_target: HashMap<T, BTreeSet<Key>>,
-    by_user: HashMap<Key, BTreeSet<T>>,
+    /// Sorted.
+    by_user: HashMap<Key, Box<[T]>>,
 }
 
 // === impl Users ===
@@ -30,11 +31,16 @@ impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
     /// Says what `user` refers to now; returns what nobody refers to any more.
     pub(super) fn set(&mut self, user: &Key, targets: BTreeSet<T>) -> Vec<T> {
         let old = self.by_user.remove(user).unwrap_or_default();
-        for target in targets.difference(&old) {
+        let mut kept = Vec::with_capacity(targets.len());
+        for target in targets {
+            // The target as the index has it: one text for all who refer to it.
+            let known = self.by_target.get_key_value(&target).map(|(known, _)| known.clone());
+            let target = known.unwrap_or(target);
             self.by_target.entry(target.clone()).or_default().insert(user.clone());
+            kept.push(target);
         }
         let mut unused = Vec::new();
-        for target in old.difference(&targets) {
+        for target in old.iter().filter(|target| kept.binary_search(target).is_err()) {
             if let Some(users) = self.by_target.get_mut(target) {
                 users.remove(user);
                 if users.is_empty() {
@@ -43,16 +49,16 @@ impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
                 }
             }
         }
-        if !targets.is_empty() {
-            self.by_user.insert(user.clone(), targets);
+        if !kept.is_empty() {
+            self.by_user.insert(user.clone(), kept.into());
         }
         unused
     }
 
     /// Says what `user` refers to besides what it does already.
     pub(super) fn add(&mut self, user: &Key, targets: BTreeSet<T>) {
-        let mut all = self.by_user.get(user).cloned().unwrap_or_default();
-        all.extend(targets);
+        let mut all = targets;
+        all.extend(self.by_user.get(user).into_iter().flatten().cloned());
         // Nothing can fall out of use by that.
         self.set(user, all);
     }

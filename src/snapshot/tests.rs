@@ -55,7 +55,7 @@ impl Fed {
         self.stored.iter().map(entry).collect()
     }
 
-    /// What is served: each route's plugins with the settings' origin, and its nodes.
+    /// What is served: each route's plugins with what they were compiled from, and its nodes.
     fn served(&self) -> BTreeMap<String, String> {
         let compiler = self.compiler.lock();
         let rejected = rejected(&compiler);
@@ -63,7 +63,7 @@ impl Fed {
             let router = &compiler.snapshot().router;
             let found = router.find(Some("a.com"), &format!("/r{id}"), &Method::GET, |_| true)?;
             let route = found.value;
-            let steps = route.chain.steps().iter().map(|step| (step.name, step.source.clone()));
+            let steps = route.chain.steps().iter();
             let nodes = route.upstream.as_ref().map(|upstream| {
                 let nodes = upstream.nodes.load();
                 let ports = nodes.all().iter().map(|(endpoint, ..)| endpoint.addr.port());
@@ -242,6 +242,29 @@ fn an_upstream_renamed_is_the_same_and_one_reweighted_keeps_its_connections() {
     assert_eq!(identity(&fed).1, before.1);
 }
 
+#[test]
+fn routes_share_plugins_without_state_and_only_those() {
+    let mut fed = Fed::new();
+    let plugins = json!({ "prometheus": {}, "limit-count": { "count": 1, "time_window": 9 } });
+    for id in 0..2 {
+        let route =
+            json!({ "uri": format!("/r{id}"), "plugins": plugins, "upstream": upstream(1) });
+        fed.put(&format!("routes/{id}"), route);
+    }
+    let steps = |fed: &Fed, path: &str| -> BTreeMap<&'static str, usize> {
+        let snapshot = fed.compiler.lock().snapshot().clone();
+        let found = snapshot.router.find(None, path, &Method::GET, |_| true).unwrap();
+        let steps = found.value.chain.steps().iter();
+        steps.map(|step| (step.name(), Arc::as_ptr(step).addr())).collect()
+    };
+    let (first, second) = (steps(&fed, "/r0"), steps(&fed, "/r1"));
+    assert_eq!(first["prometheus"], second["prometheus"]);
+    assert_ne!(first["limit-count"], second["limit-count"], "each route has its own limit");
+    // Another metadata is another plugin.
+    fed.put("plugin_metadata/prometheus", json!({ "x": 1 }));
+    assert_ne!(steps(&fed, "/r0")["prometheus"], first["prometheus"]);
+}
+
 /// Resources that refer to each other, and now and then to nothing.
 fn change() -> impl Strategy<Value = (String, Option<String>)> {
     let id = 0..4_u16;
@@ -287,9 +310,14 @@ fn change() -> impl Strategy<Value = (String, Option<String>)> {
                     *slot = json!(format!("{slot}"));
                 }
             }
+            // Whose plugin it is can be told by its config.
+            if let Some(uri) = value.pointer_mut("/plugins/proxy-rewrite/uri") {
+                *uri = json!(format!("/{key}"));
+            }
             value.to_string()
         };
-        (key, value.map(text))
+        let value = value.map(text);
+        (key, value)
     })
 }
 

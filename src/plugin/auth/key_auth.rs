@@ -63,6 +63,7 @@ impl Spec for KeyAuth {
     const NAME: &'static str = "key-auth";
     const PRIORITY: i32 = 2500;
     const PHASES: Phases = Phases::REWRITE;
+    const STATELESS: bool = true;
     type Config = Config;
 
     fn compile(config: Config, _: &Build<'_>) -> Result<Self, Invalid> {

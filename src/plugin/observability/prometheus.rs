@@ -30,6 +30,7 @@ impl Spec for Prometheus {
     const NAME: &'static str = "prometheus";
     const PRIORITY: i32 = 500;
     const PHASES: Phases = Phases::LOG;
+    const STATELESS: bool = true;
     const PREFER_ROUTE: bool = true;
     type Config = Config;
 

@@ -5,8 +5,8 @@
 //!
 //! Source: APISIX `docs/en/latest/plugins/limit-count.md`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -127,9 +127,11 @@ pub struct Metadata {
 
 /// The compiled plugin.
 pub struct LimitCount {
-    limits: Vec<Limit>,
+    limits: Box<[Limit]>,
     sliding: bool,
-    refusal: Reply,
+    rejected_code: StatusCode,
+    /// The refusal where it has a text of its own.
+    refusal: Option<Box<Reply>>,
     allow_degradation: bool,
     show_headers: bool,
     counters: Arc<Counters>,
@@ -141,7 +143,7 @@ struct Limit {
     count: Quantity,
     window: Quantity,
     key: Key,
-    headers: Headers,
+    headers: Arc<Headers>,
 }
 
 /// Whose the counters are: a group's, or those of this very config of this resource.
@@ -164,6 +166,7 @@ enum Key {
     Conditional(Template),
 }
 
+#[derive(PartialEq)]
 struct Headers {
     limit: HeaderName,
     remaining: HeaderName,
@@ -229,14 +232,15 @@ impl Spec for LimitCount {
         };
         let status = StatusCode::from_u16(config.rejected_code)
             .map_err(|_| Invalid::new("/rejected_code", config.rejected_code, "a status"))?;
-        let refusal = match &config.rejected_msg {
-            Some(message) => Reply::json(status, &json!({ "error_msg": message })),
-            None => Reply::status(status),
-        };
+        let refusal = config
+            .rejected_msg
+            .as_ref()
+            .map(|message| Box::new(Reply::json(status, &json!({ "error_msg": message }))));
         let counters = &build.shared.counters;
         Ok(Self {
-            limits: limits(&config, build, |index| counters.owner((&owner, index)))?,
+            limits: limits(&config, build, |index| counters.owner((&owner, index)))?.into(),
             sliding: config.window_type == WindowType::Sliding,
+            rejected_code: status,
             refusal,
             allow_degradation: config.allow_degradation,
             show_headers: config.show_limit_quota_header,
@@ -261,7 +265,7 @@ impl Plugin for LimitCount {
                 limit.headers.tell(ctx, count, &verdict);
             }
             if !verdict.passed {
-                return Flow::respond(self.refusal.clone());
+                return Flow::Respond(self.refusal());
             }
         }
         if applied == 0 { self.degraded() } else { Flow::Next }
@@ -269,6 +273,10 @@ impl Plugin for LimitCount {
 }
 
 impl LimitCount {
+    fn refusal(&self) -> Box<Reply> {
+        self.refusal.clone().unwrap_or_else(|| Box::new(Reply::status(self.rejected_code)))
+    }
+
     /// The counter that this request counts for; `None` when the limit does not apply to it.
     fn counter_of(&self, limit: &Limit, ctx: &Ctx) -> Option<Owner> {
         let owner = |key: &str| self.counters.owner((limit.owner.as_key(), key));
@@ -432,7 +440,16 @@ fn limits(
     Ok(limits)
 }
 
-fn headers(names: &Metadata, prefix: Option<&str>) -> Result<Headers, Invalid> {
+/// The headers that most limits tell, once for all of them.
+static USUAL: LazyLock<Arc<Headers>> = LazyLock::new(|| {
+    Arc::new(Headers {
+        limit: HeaderName::from_static("x-ratelimit-limit"),
+        remaining: HeaderName::from_static("x-ratelimit-remaining"),
+        reset: HeaderName::from_static("x-ratelimit-reset"),
+    })
+});
+
+fn headers(names: &Metadata, prefix: Option<&str>) -> Result<Arc<Headers>, Invalid> {
     let name = |name: &str| {
         let name = match prefix {
             Some(prefix) => name.replacen("RateLimit-", &format!("{prefix}-RateLimit-"), 1),
@@ -440,11 +457,12 @@ fn headers(names: &Metadata, prefix: Option<&str>) -> Result<Headers, Invalid> {
         };
         HeaderName::try_from(&name).map_err(|_| Invalid::new("", &name, "a header name"))
     };
-    Ok(Headers {
+    let headers = Headers {
         limit: name(&names.limit_header)?,
         remaining: name(&names.remaining_header)?,
         reset: name(&names.reset_header)?,
-    })
+    };
+    Ok(if headers == **USUAL { USUAL.clone() } else { Arc::new(headers) })
 }
 
 /// Refuses a config that names a group whose other members are configured differently.

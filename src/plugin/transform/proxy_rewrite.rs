@@ -116,6 +116,7 @@ impl Spec for ProxyRewrite {
     const NAME: &'static str = "proxy-rewrite";
     const PRIORITY: i32 = 1008;
     const PHASES: Phases = Phases::REWRITE;
+    const STATELESS: bool = true;
     type Config = Config;
 
     fn compile(config: Config, _: &Build<'_>) -> Result<Self, Invalid> {
