@@ -71,8 +71,12 @@ struct MatchedLabels {
 impl Snapshot {
     /// The route for the request of `ctx`.
     pub fn find(&self, ctx: &Ctx, method: &Method) -> Option<Found<'_, Route>> {
-        let host = ctx.request.host.as_deref();
-        self.router.find(host, ctx.path(), method, |route| route.accepts(ctx))
+        let mut target = ctx.request.target();
+        if self.router.compares_authorities() {
+            let field = ctx.request.headers.get(http::header::HOST);
+            target.authority = field.and_then(|field| field.to_str().ok());
+        }
+        self.router.find(target, method, |route| route.accepts(ctx))
     }
 
     /// Whether a request for `host` needs a connection that was made for that very name: its

@@ -14,6 +14,7 @@ use super::{Worker, forward, request, respond};
 use crate::clock;
 use crate::context::{self, Ctx, Outgoing, Reply};
 use crate::plugin::Phase;
+use crate::router::Captured;
 
 /// Answers one request.
 pub(super) async fn run(
@@ -95,6 +96,7 @@ fn begin(
         outgoing: Outgoing { path_and_query: asked.forwarded, ..Outgoing::default() },
         route,
         labels,
+        uri_params: Captured::default(),
         consumers: held.consumers.clone(),
         consumer: None,
         response: context::Response::default(),
@@ -114,8 +116,9 @@ fn find(exchange: &mut Exchange) {
     let Some(found) = held.snapshot.find(ctx, &ctx.request.method) else {
         return;
     };
-    let labels = found.value.labels(found.path, found.host).cloned();
+    let labels = found.value.labels(found.path.text(), found.host).cloned();
     let matched = found.value.clone();
+    ctx.uri_params = found.path.captured(ctx.request.target().path);
     ctx.route = matched.facts.clone();
     if let Some(labels) = labels {
         ctx.labels = labels;

@@ -15,6 +15,7 @@ use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::Chain;
 use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
+use crate::router::Router;
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
@@ -82,6 +83,7 @@ pub struct Rejected {
 impl Compiler {
     /// A compiler of nothing.
     pub fn new(settings: Settings, keyring: Keyring, secrets: Secrets, dns: Arc<Dns>) -> Self {
+        let router = Router::new(settings.router);
         Self {
             settings,
             keyring,
@@ -98,7 +100,7 @@ impl Compiler {
             unreadable: BTreeSet::new(),
             ignored: BTreeSet::new(),
             dry: false,
-            current: Snapshot::default(),
+            current: Snapshot { router, ..Snapshot::default() },
             reached: watch::Sender::new(0),
         }
     }

@@ -16,7 +16,7 @@ use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::registry;
 use crate::plugin::{Build, Shared};
 use crate::resource::{self, Invalid};
-use crate::router::{Matcher, Methods};
+use crate::router::{self, Matcher, Methods, Pattern};
 use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub encrypt_fields: bool,
     /// Plugins that may be used (`plugins`); none means every one.
     pub plugins: Option<Vec<String>>,
+    /// How routes are found (`apisix.router.http`).
+    pub router: router::Kind,
 }
 
 /// The compiled forms by id, but for secrets, which the `secret` room keeps.
@@ -80,7 +82,7 @@ pub(super) struct CredentialPart {
 type Credentials = Vec<(&'static str, Arc<str>)>;
 
 pub(super) struct RoutePart {
-    pub(super) matcher: Matcher,
+    pub(super) matcher: Arc<Matcher>,
     pub(super) route: Arc<Route>,
     plugins: Plugins,
 }
@@ -388,8 +390,8 @@ impl Workshop<'_, '_> {
         }
         let matcher = Matcher {
             id: id.clone(),
-            hosts,
-            paths: written.paths().map(|path| path.as_str().into()).collect(),
+            hosts: hosts.into(),
+            paths: patterns(self.settings.router, written)?,
             methods: Methods::new(written.methods.iter().map(String::as_str)),
             priority: written.priority,
         };
@@ -412,7 +414,7 @@ impl Workshop<'_, '_> {
             remote_addrs: networks(written)?,
             vars,
         };
-        Ok(RoutePart { matcher, route: Arc::new(route), plugins })
+        Ok(RoutePart { matcher: Arc::new(matcher), route: Arc::new(route), plugins })
     }
 
     /// Checks a stream route, which nothing serves yet; gives its protocol.
@@ -567,6 +569,15 @@ fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Ti
     })
 }
 
+fn patterns(kind: router::Kind, written: &resource::Route) -> Result<Box<[Pattern]>, Wrong> {
+    let parse = |text: &String, field: String| {
+        Pattern::parse(kind, text).map_err(|invalid| vec![invalid.under(&field)])
+    };
+    let one = written.uri.iter().map(|text| parse(text, "/uri".to_owned()));
+    let more = written.uris.iter().enumerate();
+    one.chain(more.map(|(index, text)| parse(text, format!("/uris/{index}")))).collect()
+}
+
 fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
     let one = written.remote_addr.iter().map(|text| network(text, "/remote_addr"));
     let more = written.remote_addrs.iter().enumerate();
@@ -594,7 +605,7 @@ fn labels(matcher: &Matcher, facts: &RouteFacts) -> Vec<MatchedLabels> {
     let or = |name: &Arc<str>, id: &Arc<str>| {
         if name.is_empty() { id.to_string() } else { name.to_string() }
     };
-    let hosts: Vec<Option<&Arc<str>>> = match matcher.hosts.as_slice() {
+    let hosts: Vec<Option<&Arc<str>>> = match &*matcher.hosts {
         [] => vec![None],
         hosts => hosts.iter().map(Some).collect(),
     };
@@ -604,13 +615,13 @@ fn labels(matcher: &Matcher, facts: &RouteFacts) -> Vec<MatchedLabels> {
             let labels = |route: String, service: String| {
                 Arc::new(RouteLabels {
                     route,
-                    matched_uri: path.to_string(),
+                    matched_uri: path.text().to_string(),
                     matched_host: host.map(ToString::to_string).unwrap_or_default(),
                     service,
                 })
             };
             all.push(MatchedLabels {
-                path: path.clone(),
+                path: path.text().clone(),
                 host: host.cloned(),
                 labels: Arc::new(Labels {
                     by_id: labels(facts.id.to_string(), facts.service_id.to_string()),
