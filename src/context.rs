@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 pub use self::consumer::{Consumer, Consumers};
 use crate::clock;
 use crate::metrics::RouteLabels;
+use crate::router::{Captured, Target};
 
 /// One exchange.
 pub struct Ctx {
@@ -33,6 +34,8 @@ pub struct Ctx {
     pub outgoing: Outgoing,
     /// Facts of the matched route; those of [`RouteFacts::none`] before and without a match.
     pub route: Arc<RouteFacts>,
+    /// What the parameters of the route's path stand for.
+    pub uri_params: Captured,
     /// Labels under which this exchange is counted.
     pub labels: Arc<Labels>,
     /// Every consumer, for the plugins that authenticate.
@@ -81,6 +84,9 @@ pub struct Request {
     /// The path that routes are matched by: decoded, slashes merged, dot segments resolved.
     /// `None` when that is the path as it came.
     pub normalized_path: Option<Box<str>>,
+    /// The path that routes are matched by, where that is another one: with its encoded slashes
+    /// left as they are (`match_uri_encoded_slash`). Nobody but the router looks at it.
+    pub matched_path: Option<Box<str>>,
     /// The host without its port, as sent: from the target or the `Host` header.
     pub host: Option<Box<str>>,
 }
@@ -244,9 +250,15 @@ impl Ctx {
 // === impl Request ===
 
 impl Request {
-    /// The path that routes are matched by.
+    /// The path as it was read: decoded, slashes merged, dot segments resolved.
     pub fn path(&self) -> &str {
         self.normalized_path.as_deref().unwrap_or_else(|| self.uri.path())
+    }
+
+    /// What the router is asked for, without the authority.
+    pub fn target(&self) -> Target<'_> {
+        let path = self.matched_path.as_deref().unwrap_or_else(|| self.path());
+        Target { host: self.host.as_deref(), authority: None, path }
     }
 }
 

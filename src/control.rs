@@ -1,11 +1,12 @@
 //! The control API: what this node serves, what it refused and why. Reads only.
 //!
-//! [`resources`] tells of what is stored, [`node`] of the node itself: its state, rejections,
-//! secrets and certificates, never a secret's value. Status and readiness have a port of their
-//! own, for load balancers.
+//! [`explain`] tells what becomes of a request, [`resources`] of what is stored, [`node`] of the
+//! node itself: its state, rejections, secrets and certificates, never a secret's value. Status
+//! and readiness have a port of their own, for load balancers.
 //!
 //! Source: APISIX `docs/en/latest/control-api.md`, `control/v1.lua`, `status`.
 
+mod explain;
 mod node;
 mod resources;
 
@@ -15,12 +16,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
+use crate::proxy;
 use crate::secret::Secrets;
 use crate::serve::Endpoint;
 use crate::snapshot::Published;
@@ -31,6 +33,8 @@ use crate::store::ConfigStore;
 pub struct Parts {
     pub compiler: Shared,
     pub published: Published,
+    /// By which requests are read.
+    pub proxy_settings: Arc<proxy::Settings>,
     pub secrets: Secrets,
     pub store: Arc<dyn ConfigStore>,
     /// Whether a first snapshot is applied.
@@ -62,7 +66,7 @@ impl Control {
     pub async fn serve(self: Arc<Self>, endpoint: Endpoint, stop: impl Future) {
         let answer = move |request, _: SocketAddr| {
             let control = self.clone();
-            async move { respond(&request, control.answer(request.uri().path()).await) }
+            async move { respond(&request, control.answer(request.uri()).await) }
         };
         endpoint.run(answer, stop).await;
     }
@@ -76,12 +80,13 @@ impl Control {
         endpoint.run(answer, stop).await;
     }
 
-    async fn answer(&self, path: &str) -> Answer {
-        let Some(path) = path.strip_prefix("/v1/") else {
+    async fn answer(&self, uri: &Uri) -> Answer {
+        let Some(path) = uri.path().strip_prefix("/v1/") else {
             return not_found();
         };
         match path {
             "status" => (StatusCode::OK, self.node_status()),
+            "explain" => self.explain(uri.query().unwrap_or_default()),
             "nodes" => self.nodes().await,
             "rejected" => (StatusCode::OK, self.rejected()),
             "secrets" => (StatusCode::OK, self.secrets()),

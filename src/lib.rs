@@ -29,14 +29,14 @@
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
 //! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
-//! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock |
+//! | `router` | host and path trees, match order, what a path's parameters stand for | resource |
+//! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics |
-//! | `router` | host and path tree, match order | resource |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check` | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
 //! | `cluster` | which nodes live and what each has applied | store |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
-//! | `control` | control API, status and readiness | resource, store, secret, plugin, snapshot, cluster, serve |
+//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, plugin, snapshot, proxy, cluster, serve |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 
@@ -53,9 +53,9 @@ pub mod secret;
 pub mod http1;
 pub mod tls;
 pub mod upstream;
+pub mod router;
 pub mod context;
 pub mod plugin;
-pub mod router;
 pub mod snapshot;
 pub mod proxy;
 pub mod cluster;

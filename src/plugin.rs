@@ -161,6 +161,17 @@ impl Phase {
     /// Every phase, in time order.
     pub const ALL: [Self; 5] =
         [Self::Rewrite, Self::Access, Self::BeforeProxy, Self::HeaderFilter, Self::Log];
+
+    /// The name in APISIX's documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rewrite => "rewrite",
+            Self::Access => "access",
+            Self::BeforeProxy => "before_proxy",
+            Self::HeaderFilter => "header_filter",
+            Self::Log => "log",
+        }
+    }
 }
 
 // === impl Build ===

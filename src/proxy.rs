@@ -17,6 +17,7 @@ mod forwarded;
 mod overlays;
 mod pipeline;
 mod exchange;
+pub mod explain;
 mod forward;
 mod head;
 mod body;

@@ -1,154 +1,144 @@
-//! Finding the route: `radixtree_host_uri`.
+//! Finding the route: `radixtree_host_uri`, `radixtree_uri` and `radixtree_uri_with_parameter`.
 //!
-//! Order of preference, as in APISIX: an exact host before wildcard hosts (longest first) before
-//! routes without a host; within one of these an exact path before prefixes (longest first);
-//! within one path the highest priority, then the smallest id. When everything under one host
-//! refuses a request, the next host's routes are asked.
+//! Order of preference, as in APISIX. `radixtree_host_uri`: an exact host before wildcard hosts
+//! (longest first) before routes without a host; within one of these an exact path before prefixes
+//! (longest first); within one key the highest priority, then the longest pattern, then the
+//! smallest id. When everything under one host refuses a request, the next host's routes are
+//! asked. The other two go by the path alone, and a host is one more thing that a candidate may
+//! refuse; with parameters, what stands before the first of them is the key.
 //!
 //! A [`Router`] is immutable and structurally shared: clones cost nothing, and a change copies
 //! only the path from a root to a leaf. Runs nothing: what a route requires besides host, path
 //! and method is the caller's `accept`.
 //!
-//! Source: APISIX `http/router/radixtree_host_uri.lua`, lua-resty-radixtree.
+//! Source: APISIX `http/router/*.lua`, lua-resty-radixtree.
 
+mod matcher;
 mod methods;
+mod pattern;
+mod candidates;
+mod hosts;
 mod tree;
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use http::Method;
 
+use self::candidates::{Ask, Candidate, NO_HOST};
+use self::hosts::Hosts;
+pub use self::matcher::Matcher;
 pub use self::methods::Methods;
-use self::tree::{Candidate, Tree};
-
-/// What a route matches by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Matcher {
-    pub id: Arc<str>,
-    /// Exact or `*` wildcard; none means every host.
-    pub hosts: Vec<Arc<str>>,
-    /// Exact, or a prefix with `*` at its end.
-    pub paths: Vec<Arc<str>>,
-    pub methods: Methods,
-    pub priority: i64,
-}
+pub use self::pattern::{Captured, Pattern};
+use self::tree::Tree;
 
 /// All routes, ready to be searched.
 pub struct Router<T> {
-    exact: imbl::HashMap<Arc<str>, Tree<T>>,
-    /// By what stands after the `*`.
-    wildcard: imbl::HashMap<Arc<str>, Tree<T>>,
-    any: Tree<T>,
-    /// Wildcards whose `*` is not followed by a dot; while there are any, every suffix of a host
-    /// is looked up, not only those that begin a label.
-    odd_wildcards: usize,
+    kind: Kind,
+    /// Only the tree of no host is used where hosts do not come first.
+    hosts: Hosts<Tree<T>>,
     len: usize,
 }
 
-/// A route that matched, and by which of its patterns.
+/// How routes are found (`apisix.router.http`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// `radixtree_host_uri`: by host, then path.
+    #[default]
+    HostUri,
+    /// `radixtree_uri`: by path; hosts only refuse.
+    Uri,
+    /// `radixtree_uri_with_parameter`: as `Uri`, and paths may have parameters: `/user/:name`.
+    UriWithParameter,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Target<'a> {
+    /// The host without its port.
+    pub host: Option<&'a str>,
+    /// The host as sent, with its port; only looked at where a route's host has a port too.
+    pub authority: Option<&'a str>,
+    pub path: &'a str,
+}
+
+/// A route that matches, and by which of its patterns.
 #[derive(Debug)]
 pub struct Found<'r, T> {
     pub value: &'r Arc<T>,
-    /// The path as written: `/foo/*`.
-    pub path: &'r Arc<str>,
-    /// The host as written; `None` for a route without.
+    pub matcher: &'r Arc<Matcher>,
+    /// One of the matcher's paths.
+    pub path: &'r Pattern,
+    /// One of the matcher's hosts; `None` for a route without.
     pub host: Option<&'r Arc<str>>,
 }
 
 // === impl Router ===
 
 impl<T> Router<T> {
-    /// Adds a route. Its id must not be in the router under this matcher.
-    pub fn insert(&mut self, matcher: &Matcher, value: &Arc<T>) {
+    /// A router of nothing.
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, hosts: Hosts::default(), len: 0 }
+    }
+
+    /// Adds a route. Its id must not be in the router under this matcher, whose paths must have
+    /// been parsed for this kind of router.
+    pub fn insert(&mut self, matcher: &Arc<Matcher>, value: &Arc<T>) {
         self.len += 1;
-        let add = |tree: &mut Tree<T>, host: Option<&Arc<str>>| {
-            for path in &matcher.paths {
-                tree.insert(Candidate {
-                    priority: matcher.priority,
-                    id: matcher.id.clone(),
-                    methods: matcher.methods,
-                    path: path.clone(),
-                    host: host.cloned(),
-                    value: value.clone(),
-                });
+        self.each_tree(matcher, |tree, host| {
+            for (at, path) in (0..).zip(&matcher.paths) {
+                let candidate = Candidate::new(matcher, value, at, host);
+                tree.insert(path.key(), path.is_prefix(), candidate);
             }
-        };
-        if matcher.hosts.is_empty() {
-            add(&mut self.any, None);
-        }
-        for host in &matcher.hosts {
-            let key: Arc<str> = host.to_ascii_lowercase().into();
-            match key.strip_prefix('*') {
-                None => add(self.exact.entry(key).or_default(), Some(host)),
-                Some(suffix) => {
-                    self.odd_wildcards += usize::from(is_odd(suffix));
-                    add(self.wildcard.entry(suffix.into()).or_default(), Some(host));
-                }
-            }
-        }
+        });
     }
 
     /// Takes out the route that was inserted with this matcher.
     pub fn remove(&mut self, matcher: &Matcher) {
         self.len = self.len.saturating_sub(1);
-        let take = |tree: &mut Tree<T>| {
-            for path in &matcher.paths {
-                tree.remove(path, &matcher.id);
+        self.each_tree(matcher, |tree, host| {
+            for (at, path) in (0..).zip(&matcher.paths) {
+                tree.change(path.key(), path.is_prefix(), |candidates| {
+                    candidates.remove(matcher, at, host);
+                });
             }
-            tree.is_empty()
-        };
-        if matcher.hosts.is_empty() {
-            take(&mut self.any);
-        }
-        for host in &matcher.hosts {
-            let key = host.to_ascii_lowercase();
-            let (map, key) = match key.strip_prefix('*') {
-                None => (&mut self.exact, key.as_str()),
-                Some(suffix) => {
-                    self.odd_wildcards -= usize::from(is_odd(suffix));
-                    (&mut self.wildcard, suffix)
-                }
-            };
-            if map.get_mut(key).is_some_and(take) {
-                map.remove(key);
-            }
-        }
+        });
     }
 
     /// The best route for a request that `accept` agrees with.
     ///
-    /// `host` is without its port. Costs a hash per label of the host and a walk along the path;
-    /// allocates nothing, but for a host in upper case.
+    /// Costs a hash per label of the host and a walk along the path; allocates nothing, but for a
+    /// host in upper case.
     pub fn find(
         &self,
-        host: Option<&str>,
-        path: &str,
+        target: Target<'_>,
         method: &Method,
         mut accept: impl FnMut(&T) -> bool,
     ) -> Option<Found<'_, T>> {
-        let mut check =
-            |candidate: &Candidate<T>| candidate.methods.has(method) && accept(&candidate.value);
-        if let Some(host) = host {
-            let host = lower_case(host);
-            let exact = self.exact.get(&*host);
-            if let Some(found) = exact.and_then(|tree| tree.find(path, &mut check)) {
-                return Some(found);
+        let found = self.walk(target, Methods::of(method), |candidate, ask| {
+            if accept(candidate.value()) {
+                ControlFlow::Break(candidate.found(ask))
+            } else {
+                ControlFlow::Continue(())
             }
-            if !self.wildcard.is_empty() {
-                for (at, _) in host.char_indices().chain([(host.len(), ' ')]).skip(1) {
-                    let suffix = &host[at..];
-                    if self.odd_wildcards == 0 && !suffix.starts_with('.') {
-                        continue;
-                    }
-                    let tree = self.wildcard.get(suffix);
-                    if let Some(found) = tree.and_then(|tree| tree.find(path, &mut check)) {
-                        return Some(found);
-                    }
-                }
-            }
-        }
-        self.any.find(path, &mut check)
+        });
+        found.break_value()
+    }
+
+    /// Visits every route whose host and path are meant, whatever its methods, in the order in
+    /// which [`Router::find`] asks them; until `visit` breaks.
+    pub fn candidates<'r, B>(
+        &'r self,
+        target: Target<'_>,
+        mut visit: impl FnMut(Found<'r, T>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        self.walk(target, Methods::default(), |candidate, ask| visit(candidate.found(ask)))
+    }
+
+    /// Whether [`Target::authority`] can make a difference.
+    pub fn compares_authorities(&self) -> bool {
+        self.kind != Kind::HostUri
     }
 
     /// How many routes there are.
@@ -160,10 +150,35 @@ impl<T> Router<T> {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
-}
 
-fn is_odd(suffix: &str) -> bool {
-    !suffix.starts_with('.')
+    /// Visits the candidates for one of `methods`, best first.
+    fn walk<'r, B>(
+        &'r self,
+        target: Target<'_>,
+        method: Methods,
+        mut visit: impl FnMut(&'r Candidate<T>, &Ask<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let host = target.host.map(lower_case);
+        let host = host.as_deref();
+        let ask = Ask { host, authority: target.authority, path: target.path, method };
+        // Where hosts are not looked up before paths, everything is under no host.
+        let host = host.filter(|_| self.kind == Kind::HostUri);
+        self.hosts.walk(host, |tree| tree.walk(&ask, &mut |candidate| visit(candidate, &ask)))
+    }
+
+    /// Changes the tree of each of a route's hosts; `change` is told which host that is.
+    fn each_tree(&mut self, matcher: &Matcher, mut change: impl FnMut(&mut Tree<T>, u32)) {
+        let mut change = |tree: &mut Tree<T>, host| {
+            change(tree, host);
+            tree.is_empty().into()
+        };
+        if self.kind != Kind::HostUri || matcher.hosts.is_empty() {
+            return self.hosts.change(None, |tree| change(tree, NO_HOST));
+        }
+        for (at, host) in (0..).zip(&matcher.hosts) {
+            self.hosts.change(Some(host), |tree| change(tree, at));
+        }
+    }
 }
 
 fn lower_case(host: &str) -> Cow<'_, str> {
@@ -177,25 +192,13 @@ fn lower_case(host: &str) -> Cow<'_, str> {
 // Derived implementations would ask for `T: Clone` and `T: Default`, which sharing does not need.
 impl<T> Clone for Router<T> {
     fn clone(&self) -> Self {
-        Self {
-            exact: self.exact.clone(),
-            wildcard: self.wildcard.clone(),
-            any: self.any.clone(),
-            odd_wildcards: self.odd_wildcards,
-            len: self.len,
-        }
+        Self { kind: self.kind, hosts: self.hosts.clone(), len: self.len }
     }
 }
 
 impl<T> Default for Router<T> {
     fn default() -> Self {
-        Self {
-            exact: imbl::HashMap::new(),
-            wildcard: imbl::HashMap::new(),
-            any: Tree::default(),
-            odd_wildcards: 0,
-            len: 0,
-        }
+        Self::new(Kind::default())
     }
 }
 

@@ -117,10 +117,12 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         applied,
     };
     tokio::spawn(road.run());
+    let proxy_settings = Arc::new(settings::proxy(&config));
     services.start(services::Parts {
         config: config.clone(),
         compiler,
         published: published.clone(),
+        proxy_settings: proxy_settings.clone(),
         secrets,
         store,
         metrics: metrics.clone(),
@@ -130,7 +132,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
     })?;
     tokio::spawn(tell_serving(serving, is_ready.clone(), is_listening, workers.count()));
     let running = workers.start(&Work {
-        settings: Arc::new(settings::proxy(&config)),
+        settings: proxy_settings,
         published,
         metrics,
         access_log: access_log.clone(),

@@ -8,12 +8,14 @@
 pub mod batch;
 pub mod check;
 pub mod compile;
+pub mod explain;
 pub mod publish;
 mod parts;
 mod references;
 #[cfg(test)]
 pub(crate) mod rig;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,7 +25,7 @@ use ipnet::IpNet;
 use crate::context::{Consumers, Ctx, Labels, RouteFacts};
 use crate::expr::Expr;
 use crate::plugin::chain::Chain;
-use crate::router::{Found, Router};
+use crate::router::{Found, Router, Target};
 use crate::tls::{Served, SniMap};
 use crate::upstream::{Timeouts, Upstream};
 
@@ -60,6 +62,14 @@ pub struct Route {
     vars: Option<Expr>,
 }
 
+/// Why a route does not take a request whose host and path it is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Method,
+    Address,
+    Vars,
+}
+
 struct MatchedLabels {
     path: Arc<str>,
     host: Option<Arc<str>>,
@@ -71,8 +81,26 @@ struct MatchedLabels {
 impl Snapshot {
     /// The route for the request of `ctx`.
     pub fn find(&self, ctx: &Ctx, method: &Method) -> Option<Found<'_, Route>> {
-        let host = ctx.request.host.as_deref();
-        self.router.find(host, ctx.path(), method, |route| route.accepts(ctx))
+        self.router.find(self.target(ctx), method, |route| route.refusal(ctx).is_none())
+    }
+
+    /// Visits the routes for the request of `ctx` in the order in which [`Snapshot::find`] asks
+    /// them, those of other methods too.
+    fn candidates<'s, B>(
+        &'s self,
+        ctx: &Ctx,
+        visit: impl FnMut(Found<'s, Route>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        self.router.candidates(self.target(ctx), visit)
+    }
+
+    fn target<'c>(&self, ctx: &'c Ctx) -> Target<'c> {
+        let mut target = ctx.request.target();
+        if self.router.compares_authorities() {
+            let field = ctx.request.headers.get(http::header::HOST);
+            target.authority = field.and_then(|field| field.to_str().ok());
+        }
+        target
     }
 
     /// Whether a request for `host` needs a connection that was made for that very name: its
@@ -90,17 +118,34 @@ impl Snapshot {
     }
 }
 
+// === impl Found ===
+
+impl Found<'_, Route> {
+    /// Why the route does not take the request of `ctx`, if it does not.
+    fn refusal(&self, ctx: &Ctx) -> Option<Refusal> {
+        if !self.matcher.methods.has(&ctx.request.method) {
+            return Some(Refusal::Method);
+        }
+        self.value.refusal(ctx)
+    }
+}
+
 // === impl Route ===
 
 impl Route {
-    /// What a route asks for besides host, path and method.
-    fn accepts(&self, ctx: &Ctx) -> bool {
+    /// What of the things that a route asks for, besides host, path and method, is not so.
+    fn refusal(&self, ctx: &Ctx) -> Option<Refusal> {
         let from = || {
             let ip = ctx.remote_ip();
             self.remote_addrs.iter().any(|network| network.contains(&ip))
         };
-        (self.remote_addrs.is_empty() || from())
-            && self.vars.as_ref().is_none_or(|vars| vars.matches(ctx))
+        if !self.remote_addrs.is_empty() && !from() {
+            return Some(Refusal::Address);
+        }
+        if self.vars.as_ref().is_some_and(|vars| !vars.matches(ctx)) {
+            return Some(Refusal::Vars);
+        }
+        None
     }
 
     /// The metric labels for the patterns that matched.

@@ -26,6 +26,9 @@ impl Variables for Ctx {
             V::Header(name) => request_field(&self.request.headers, name),
             V::SentHeader(name) => field(&self.response.headers, name),
             V::Cookie(name) => cookie(&self.request.headers, name),
+            V::UriParam(name) => {
+                self.uri_params.get(name, self.request.target().path).map(Cow::Borrowed)
+            }
             V::Request => {
                 let (method, target) = (self.request.method.as_str(), self.get(&V::RequestUri)?);
                 let protocol = protocol(self.request.version);

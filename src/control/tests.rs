@@ -91,6 +91,7 @@ async fn bench(stored: &[(&str, Value)]) -> Bench {
     let control = Control::new(Parts {
         compiler: compiler.clone(),
         published,
+        proxy_settings: Arc::default(),
         secrets: rig.secrets,
         cluster: Cluster::new(store.clone(), me, watch::channel(7).1, false),
         store,
@@ -103,7 +104,7 @@ async fn bench(stored: &[(&str, Value)]) -> Bench {
 }
 
 async fn check(bench: &Bench, path: &str) -> (u16, Value) {
-    let (status, body) = bench.control.answer(path).await;
+    let (status, body) = bench.control.answer(&path.parse().unwrap()).await;
     (status.as_u16(), body)
 }
 
@@ -234,4 +235,90 @@ async fn is_ready_with_the_first_snapshot_only() {
     assert_eq!(bench.control.status("/status/ready").0, 200);
     let post = Request::post("/v1/status").body(()).unwrap();
     assert_eq!(respond(&post, (StatusCode::OK, json!({}))).status(), 405);
+}
+
+#[tokio::test]
+async fn explains_which_route_answers_and_why_the_better_ones_do_not() {
+    let bench = bench(&[
+        ("upstreams/u", json!({ "nodes": { "127.0.0.1:1": 3, "127.0.0.1:2": 1 } })),
+        (
+            "services/s",
+            json!({ "upstream_id": "u", "plugins": {
+                "prometheus": {}, "proxy-rewrite": { "uri": "/service" } } }),
+        ),
+        ("global_rules/g", json!({ "id": "g", "plugins": { "prometheus": {} } })),
+        (
+            "routes/post",
+            json!({ "uri": "/a/*", "methods": ["POST", "PUT"], "priority": 9, "upstream_id": "u" }),
+        ),
+        (
+            "routes/inside",
+            json!({ "uri": "/a/*", "remote_addr": "10.0.0.0/8", "priority": 8, "upstream_id": "u" }),
+        ),
+        (
+            "routes/v2",
+            json!({ "uri": "/a/*", "priority": 7, "upstream_id": "u",
+                "vars": [["arg_ok", "==", "1"], ["http_x_version", "==", "2"]] }),
+        ),
+        (
+            "routes/any",
+            json!({ "uri": "/a/*", "name": "the rest", "service_id": "s",
+                "plugins": { "key-auth": {}, "proxy-rewrite": { "uri": "/route" } } }),
+        ),
+        ("consumers/jack", json!({ "username": "jack", "plugins": {
+            "key-auth": { "key": "k" }, "limit-count": { "count": 1, "time_window": 9 } } })),
+    ])
+    .await;
+    let ask = "/v1/explain?uri=/a/./b%3Fok=1&remote_addr=192.0.2.1";
+    let (status, told) = check(&bench, ask).await;
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(told["request"]["path"], "/a/b");
+    assert_eq!((&told["route"]["id"], &told["route"]["name"]), (&json!("any"), &json!("the rest")));
+    let refused: Vec<_> = told["refused"].as_array().unwrap().iter().collect();
+    let by: Vec<_> = refused.iter().map(|one| (&one["id"], &one["by"])).collect();
+    let expected = [("post", "methods"), ("inside", "remote_addrs"), ("v2", "vars")];
+    let expected = expected.map(|(id, by)| (json!(id), json!(by)));
+    assert_eq!(by, expected.iter().map(|(id, by)| (id, by)).collect::<Vec<_>>());
+    let reasons: Vec<_> = refused.iter().map(|one| one["reason"].as_str().unwrap()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "GET is not one of POST, PUT",
+            "the client 192.0.2.1 is in none of 10.0.0.0/8",
+            r#"["http_x_version","==","2"] does not hold: http_x_version has no value"#,
+        ]
+    );
+    let plugins = |told: &Value| -> Vec<String> {
+        let all = told["plugins"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        all.map(|one| text(&one["source"]) + " " + &text(&one["name"])).collect()
+    };
+    assert_eq!(
+        plugins(&told),
+        [
+            "global_rules/g prometheus",
+            "routes/any key-auth",
+            "routes/any proxy-rewrite",
+            "services/s prometheus"
+        ]
+    );
+    let hidden = json!({ "name": "proxy-rewrite", "source": "services/s", "by": "routes/any" });
+    assert_eq!(told["hidden_plugins"], json!([hidden]));
+    assert_eq!(told["upstream"]["source"], "upstreams/u");
+    assert_eq!(told["upstream"]["nodes"][0]["share"], 75.0);
+    // Who calls may bring plugins along.
+    let (_, told) = check(&bench, &format!("{ask}&consumer=jack")).await;
+    assert!(plugins(&told).contains(&"consumers/jack limit-count".to_owned()), "{told}");
+    // Nothing answers, or the request is refused before a route is asked.
+    let (_, told) = check(&bench, "/v1/explain?uri=/none").await;
+    assert_eq!((&told["status"], &told["route"]), (&json!(404), &Value::Null));
+    let (_, told) = check(&bench, "/v1/explain?uri=/a/../..").await;
+    assert_eq!(told["status"], 400);
+    for (query, said) in [
+        ("", "uri: expected a path such as /a?b=1, or a URL; it is missing"),
+        ("uri=/a/b&consumer=who", "consumer: there is no consumer who"),
+    ] {
+        let (status, told) = check(&bench, &format!("/v1/explain?{query}")).await;
+        assert_eq!((status, told["error_msg"].as_str().unwrap()), (400, said));
+    }
 }

@@ -23,6 +23,8 @@ pub enum Variable {
     SentHeader(HeaderName),
     /// `cookie_NAME`.
     Cookie(Box<str>),
+    /// `uri_param_NAME`: what a parameter of the route's path stands for.
+    UriParam(Box<str>),
     /// `request`: the request line.
     Request,
     RequestMethod,
@@ -141,6 +143,8 @@ impl Variable {
             Some(Self::Arg(arg.into()))
         } else if let Some(cookie) = name.strip_prefix("cookie_") {
             Some(Self::Cookie(cookie.into()))
+        } else if let Some(param) = name.strip_prefix("uri_param_") {
+            Some(Self::UriParam(param.into()))
         } else if let Some(sent) = name.strip_prefix("sent_http_") {
             header(sent).map(Self::SentHeader)
         } else if let Some(field) = name.strip_prefix("http_") {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::registry::{self, Entry};
-use super::{Build, Flow, Phase, Plugin};
+use super::{Build, Flow, Phase, Phases, Plugin};
 use crate::context::{Ctx, Reply};
 use crate::expr::Expr;
 use crate::resource::{Invalid, schema};
@@ -142,9 +142,15 @@ impl Step {
             && route.is_some_and(|chain| chain.steps().iter().any(|step| step.is_of(self)))
     }
 
-    fn applies(&self, ctx: &Ctx) -> bool {
+    /// Whether `_meta.filter` lets it run.
+    pub fn applies(&self, ctx: &Ctx) -> bool {
         let filter = self.extras.as_ref().and_then(|extras| extras.filter.as_ref());
         filter.is_none_or(|filter| filter.matches(ctx))
+    }
+
+    /// The phases that the plugin takes part in.
+    pub fn phases(&self) -> Phases {
+        self.entry.phases
     }
 
     /// Whether both are steps of the same plugin.

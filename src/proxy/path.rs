@@ -17,12 +17,16 @@ pub struct PathRules {
     pub delete_tail_slash: bool,
     /// Whether `;parameters` of segments are dropped for matching.
     pub like_servlet: bool,
+    /// Whether routes are matched with encoded slashes left encoded.
+    pub keep_encoded_slash: bool,
 }
 
 /// A path that has been read. `None` where the path as sent will do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {
-    /// What is matched.
+    /// The path for routes and plugins.
+    pub(super) path: Option<Box<str>>,
+    /// The path for routes, where it is not that for plugins.
     pub(super) matched: Option<Box<str>>,
     /// What the node is asked, without the query.
     pub(super) forwarded: Option<String>,
@@ -37,20 +41,41 @@ pub(super) struct Malformed;
 impl PathRules {
     /// Reads the path of a request's target.
     pub(super) fn read(self, raw: &str) -> Result<Read, Malformed> {
-        let mut read = if is_plain(raw) { Read::default() } else { resolve(raw)? };
+        let mut read = if is_plain(raw) { Read::default() } else { self.resolve(raw)? };
+        let decoded = read.path.clone().filter(|_| read.forwarded.is_none());
         if self.like_servlet && raw.contains([';', '%']) {
-            let path = read.matched.as_deref().unwrap_or(raw);
+            let path = read.path.as_deref().unwrap_or(raw);
             let without = without_parameters(path)?;
             read.forwarded.get_or_insert_with(|| raw.to_owned());
-            read.matched = Some(without.into());
+            read.path = Some(without.into());
         }
         if self.delete_tail_slash {
-            let path = read.matched.as_deref().unwrap_or(raw);
+            let path = read.path.as_deref().unwrap_or(raw);
             if let Some(shorter) = path.strip_suffix('/').filter(|shorter| !shorter.is_empty()) {
-                read.matched = Some(shorter.into());
+                read.path = Some(shorter.into());
             }
         }
+        // Only where nothing was done to the path but decoding it: then the two differ by nothing
+        // but slashes, and no path is talked past a route. (APISIX `init.lua`,
+        // `build_match_uri_keep_encoded_slash`)
+        if self.keep_encoded_slash && decoded.is_some() && decoded == read.path {
+            let kept = decode(raw, b"%2F")?;
+            let kept = String::from_utf8_lossy(&kept);
+            read.matched = (read.path.as_deref() != Some(&*kept)).then(|| kept.into());
+        }
         Ok(read)
+    }
+
+    fn resolve(self, raw: &str) -> Result<Read, Malformed> {
+        let decoded = decode(raw, b"/")?;
+        let resolved = segments(&decoded)?;
+        // A semicolon that was encoded is dropped with the others, so the node is to see it as one.
+        let is_servlets = self.like_servlet && resolved.contains(&b';');
+        let is_other = resolved != decoded || is_servlets;
+        let forwarded = is_other.then(|| percent_encode(&resolved, PATH).to_string());
+        // Bytes that are no UTF-8 cannot stand in a route; to the node they go as they came.
+        let path = String::from_utf8_lossy(&resolved);
+        Ok(Read { path: (path != raw).then(|| path.into()), matched: None, forwarded })
     }
 }
 
@@ -66,16 +91,8 @@ fn is_plain(raw: &str) -> bool {
     true
 }
 
-fn resolve(raw: &str) -> Result<Read, Malformed> {
-    let decoded = decode(raw)?;
-    let resolved = segments(&decoded)?;
-    let forwarded = (resolved != decoded).then(|| percent_encode(&resolved, PATH).to_string());
-    // Bytes that are no UTF-8 cannot stand in a route; to the node they go as they came.
-    let matched = String::from_utf8_lossy(&resolved);
-    Ok(Read { matched: (matched != raw).then(|| matched.into()), forwarded })
-}
-
-fn decode(raw: &str) -> Result<Vec<u8>, Malformed> {
+/// Decodes escapes; one of a slash becomes `slash`.
+fn decode(raw: &str, slash: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {
@@ -89,6 +106,7 @@ fn decode(raw: &str) -> Result<Vec<u8>, Malformed> {
         };
         match (high * 16 + low) as u8 {
             0 => return Err(Malformed),
+            b'/' => decoded.extend_from_slice(slash),
             byte => decoded.push(byte),
         }
     }
@@ -125,17 +143,22 @@ fn segments(path: &[u8]) -> Result<Vec<u8>, Malformed> {
 
 /// Drops what follows a `;` in each segment, as servlet containers do.
 ///
-/// Source: APISIX `utils/router.lua`, `normalize_uri_like_servlet`.
+/// Source: APISIX `init.lua`, `normalize_uri_like_servlet`.
 fn without_parameters(path: &str) -> Result<String, Malformed> {
     let mut kept = String::with_capacity(path.len());
+    let last = path.trim_end_matches('/').matches('/').count();
     for (index, segment) in path.split('/').enumerate() {
         if index > 0 {
             kept.push('/');
         }
         let name = segment.split(';').next().unwrap_or_default();
-        // Dots with parameters are how a servlet's own resolution is talked past a gateway.
-        if name.len() < segment.len() && matches!(name, "" | "." | "..") {
-            return Err(Malformed);
+        if name.len() < segment.len() {
+            // Dots with parameters are how a servlet's own resolution is talked past a gateway,
+            // also those that it would have to decode once more.
+            let dots = name.to_ascii_lowercase().replace("%2e", ".");
+            if matches!(dots.as_str(), "." | "..") || (dots.is_empty() && index < last) {
+                return Err(Malformed);
+            }
         }
         kept.push_str(name);
     }
@@ -153,8 +176,8 @@ mod tests {
 
     fn check_by(rules: PathRules, raw: &str) -> Option<(String, String)> {
         let read = rules.read(raw).ok()?;
-        let matched = read.matched.map_or_else(|| raw.to_owned(), String::from);
-        Some((matched, read.forwarded.unwrap_or_else(|| raw.to_owned())))
+        let path = read.path.map_or_else(|| raw.to_owned(), String::from);
+        Some((path, read.forwarded.unwrap_or_else(|| raw.to_owned())))
     }
 
     #[test]
@@ -194,12 +217,50 @@ mod tests {
     #[test]
     fn drops_parameters_and_the_last_slash_where_asked() {
         let servlet = PathRules { like_servlet: true, ..PathRules::default() };
-        let expected = ("/a/b".to_owned(), "/a;x=1/b;y".to_owned());
-        assert_eq!(check_by(servlet, "/a;x=1/b;y"), Some(expected));
-        assert_eq!(check_by(servlet, "/a/..;/b"), None);
-        assert_eq!(check_by(servlet, "/a/..%3B/b"), None);
+        for (raw, matched, forwarded) in [
+            ("/a;x=1/b;y", "/a/b", "/a;x=1/b;y"),
+            ("/a;x/b;y/;", "/a/b/", "/a;x/b;y/;"),
+            ("/a%3Bx/%20b", "/a/ b", "/a;x/%20b"),
+            ("/a;x/../b;y", "/b", "/b;y"),
+            ("/a%20b", "/a b", "/a%20b"),
+        ] {
+            let expected = (matched.to_owned(), forwarded.to_owned());
+            assert_eq!(check_by(servlet, raw), Some(expected), "{raw}");
+        }
+        for raw in ["/a/..;/b", "/a/..%3B/b", "/a/.;", "/;/a", "/b/;/c", "/%252e;", "/%252E%252e;"]
+        {
+            assert_eq!(check_by(servlet, raw), None, "{raw}");
+        }
         let tail = PathRules { delete_tail_slash: true, ..PathRules::default() };
         assert_eq!(check_by(tail, "/a/"), Some(("/a".to_owned(), "/a/".to_owned())));
         assert_eq!(check_by(tail, "/"), Some(("/".to_owned(), "/".to_owned())));
+    }
+
+    #[test]
+    fn keeps_slashes_encoded_where_nothing_else_was_done_to_the_path() {
+        let keeping = PathRules { keep_encoded_slash: true, ..PathRules::default() };
+        let matched = |rules: PathRules, raw| {
+            let read = rules.read(raw).unwrap();
+            read.matched.map(String::from)
+        };
+        for (raw, expected) in [
+            ("/a%2Fb", Some("/a%2Fb")),
+            ("/a%2fb%20c", Some("/a%2Fb c")),
+            ("/a/b", None),
+            ("/a%20b", None),
+            ("/a%252Fb", None),
+            ("/a%2F..%2Fb", None),
+            ("/a%2F%2Fb", None),
+            ("/a%2Fb//c", None),
+            ("/a%2Fb/%2e%2e/c", None),
+        ] {
+            assert_eq!(matched(keeping, raw).as_deref(), expected, "{raw}");
+        }
+        let tail = PathRules { delete_tail_slash: true, ..keeping };
+        assert_eq!(matched(tail, "/a%2Fb/"), None);
+        assert_eq!(matched(tail, "/a%2Fb").as_deref(), Some("/a%2Fb"));
+        let servlet = PathRules { like_servlet: true, ..keeping };
+        assert_eq!(matched(servlet, "/a%2Fb;x"), None);
+        assert_eq!(matched(servlet, "/a%2Fb").as_deref(), Some("/a%2Fb"));
     }
 }

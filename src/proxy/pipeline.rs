@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -10,10 +11,13 @@ use smallvec::SmallVec;
 use super::body::Body;
 use super::connection::Downstream;
 use super::exchange::{Exchange, Incoming};
-use super::{Worker, forward, request, respond};
+use super::request::Asked;
+use super::{Settings, Worker, forward, request, respond};
 use crate::clock;
-use crate::context::{self, Ctx, Outgoing, Reply};
+use crate::context::{self, Client, Consumers, Ctx, Labels, Outgoing, Reply, RouteFacts};
+use crate::metrics;
 use crate::plugin::Phase;
+use crate::router::Captured;
 
 /// Answers one request.
 pub(super) async fn run(
@@ -86,26 +90,46 @@ fn begin(
     downstream.slot.begin();
     let held = worker.snapshot();
     let asked = request::read(parts, &worker.settings);
-    let client = downstream.client.clone();
-    let (route, labels) = worker.unmatched.clone();
-    let ctx = Ctx {
-        remote: worker.settings.real_ip.of(client.peer, &asked.request.headers),
-        client,
+    let refused = asked.refused;
+    let ctx = context(
+        asked,
+        &downstream.client,
+        &worker.unmatched,
+        &held.consumers,
+        &worker.metrics,
+        &worker.settings,
+    );
+    Exchange::new(ctx, incoming, refused, held, worker, downstream)
+}
+
+/// The context of a request that nothing has been done for.
+pub(super) fn context(
+    asked: Asked,
+    client: &Rc<Client>,
+    unmatched: &(Arc<RouteFacts>, Arc<Labels>),
+    consumers: &Rc<Consumers>,
+    metrics: &Rc<metrics::Worker>,
+    settings: &Settings,
+) -> Ctx {
+    let (route, labels) = unmatched.clone();
+    Ctx {
+        remote: settings.real_ip.of(client.peer, &asked.request.headers),
+        client: client.clone(),
         request: asked.request,
         outgoing: Outgoing { path_and_query: asked.forwarded, ..Outgoing::default() },
         route,
         labels,
-        consumers: held.consumers.clone(),
+        uri_params: Captured::default(),
+        consumers: consumers.clone(),
         consumer: None,
         response: context::Response::default(),
         attempts: SmallVec::new(),
         start: clock::now(),
         bytes_received: asked.head_bytes,
         body_bytes_sent: 0,
-        metrics: worker.metrics.clone(),
+        metrics: metrics.clone(),
         request_id: OnceCell::new(),
-    };
-    Exchange::new(ctx, incoming, asked.refused, held, worker, downstream)
+    }
 }
 
 /// Finds the route, and notes its facts and labels.
@@ -114,8 +138,9 @@ fn find(exchange: &mut Exchange) {
     let Some(found) = held.snapshot.find(ctx, &ctx.request.method) else {
         return;
     };
-    let labels = found.value.labels(found.path, found.host).cloned();
+    let labels = found.value.labels(found.path.text(), found.host).cloned();
     let matched = found.value.clone();
+    ctx.uri_params = found.path.captured(ctx.request.target().path);
     ctx.route = matched.facts.clone();
     if let Some(labels) = labels {
         ctx.labels = labels;

@@ -6,6 +6,9 @@ use http::Method;
 const NAMED: [&str; 10] =
     ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"];
 
+/// Stands for every method that routes cannot name.
+const OTHER: u16 = 1 << NAMED.len();
+
 /// A set of methods; the empty set stands for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Methods(u16);
@@ -20,11 +23,8 @@ impl Methods {
         Self(bits.fold(0, |set, bit| set | 1 << bit))
     }
 
-    /// Whether a request with `method` is meant.
-    pub fn has(self, method: &Method) -> bool {
-        if self.0 == 0 {
-            return true;
-        }
+    /// The set of just `method`, which may be one that routes cannot name.
+    pub fn of(method: &Method) -> Self {
         let bit = match *method {
             Method::GET => Some(0),
             Method::POST => Some(1),
@@ -32,6 +32,22 @@ impl Methods {
             Method::DELETE => Some(3),
             _ => NAMED.iter().position(|named| *named == method.as_str()),
         };
-        bit.is_some_and(|bit| self.0 & (1 << bit) != 0)
+        Self(bit.map_or(OTHER, |bit| 1 << bit))
+    }
+
+    /// Whether both sets have a method in common.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 == 0 || other.0 == 0 || self.0 & other.0 != 0
+    }
+
+    /// Whether a request with `method` is meant.
+    pub fn has(self, method: &Method) -> bool {
+        self.meets(Self::of(method))
+    }
+
+    /// The names of the set, none for all.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let is_in = move |(bit, _): &(usize, &&str)| self.0 & (1 << bit) != 0;
+        NAMED.iter().enumerate().filter(is_in).map(|(_, name)| *name)
     }
 }

@@ -13,12 +13,12 @@ use crate::cluster::{Cluster, Node};
 use crate::config::{AdminRole, Config, Provider};
 use crate::control::{self, Control};
 use crate::metrics::{self, Metrics};
-use crate::resource;
 use crate::secret::Secrets;
 use crate::serve::Endpoint;
 use crate::snapshot::Published;
 use crate::snapshot::publish::{Shared, refresh_gauges};
 use crate::store::ConfigStore;
+use crate::{proxy, resource};
 
 /// Listeners of the services that the config turns on.
 pub(super) struct Services {
@@ -33,6 +33,7 @@ pub(super) struct Parts {
     pub(super) config: Arc<Config>,
     pub(super) compiler: Shared,
     pub(super) published: Published,
+    pub(super) proxy_settings: Arc<proxy::Settings>,
     pub(super) secrets: Secrets,
     pub(super) store: Arc<dyn ConfigStore>,
     pub(super) metrics: Arc<Metrics>,
@@ -77,8 +78,18 @@ impl Services {
     /// # Errors
     /// The data folder cannot be written to.
     pub(super) fn start(self, parts: Parts) -> anyhow::Result<()> {
-        let Parts { config, compiler, published, secrets, store, metrics, ready, applied, stopped } =
-            parts;
+        let Parts {
+            config,
+            compiler,
+            published,
+            proxy_settings,
+            secrets,
+            store,
+            metrics,
+            ready,
+            applied,
+            stopped,
+        } = parts;
         for (key, reason) in settings::not_there_yet(&config) {
             tracing::warn!(key, "config: not there yet: {reason}");
         }
@@ -105,6 +116,7 @@ impl Services {
         let control = Control::new(control::Parts {
             compiler: compiler.clone(),
             published,
+            proxy_settings,
             secrets,
             store: store.clone(),
             ready,

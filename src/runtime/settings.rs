@@ -6,12 +6,12 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::{SecretSettings, VERSION};
-use crate::config::{self, Config, Escape, LogFormat, LogLevel, LogTarget, TlsVersion};
+use crate::config::{self, Config, Escape, HttpRouter, LogFormat, LogLevel, LogTarget, TlsVersion};
 use crate::expr::Template;
 use crate::proxy::{AccessLine, PathRules, RealIp, Trust};
 use crate::resource::Keyring;
 use crate::upstream::{Keepalive, dns};
-use crate::{expr, log, metrics, proxy, snapshot};
+use crate::{expr, log, metrics, proxy, router, snapshot};
 
 pub(super) fn error_log(config: &Config) -> log::Settings {
     let nginx = &config.nginx_config;
@@ -122,6 +122,11 @@ pub(super) fn compiler(config: &Config) -> snapshot::compile::Settings {
             .collect(),
         http2: ssl.listen.iter().any(|listen| listen.http2),
         fallback_sni: ssl.fallback_sni.clone(),
+        router: match config.apisix.router.http {
+            HttpRouter::HostUri => router::Kind::HostUri,
+            HttpRouter::Uri => router::Kind::Uri,
+            HttpRouter::UriWithParameter => router::Kind::UriWithParameter,
+        },
         encrypt_fields: config.apisix.data_encryption.enable_encrypt_fields,
         plugins: enabled_plugins(config),
     }
@@ -157,6 +162,7 @@ pub(super) fn proxy(config: &Config) -> proxy::Settings {
         paths: PathRules {
             delete_tail_slash: apisix.delete_uri_tail_slash,
             like_servlet: apisix.normalize_uri_like_servlet,
+            keep_encoded_slash: apisix.match_uri_encoded_slash,
         },
         show_upstream_status: apisix.show_upstream_status_in_response_header,
         ..proxy::Settings::default()
@@ -176,14 +182,8 @@ pub(super) fn proxy(config: &Config) -> proxy::Settings {
 /// What this version reads and has no use for yet, by key.
 pub fn not_there_yet(config: &Config) -> BTreeMap<&'static str, &'static str> {
     let mut found = BTreeMap::new();
-    if config.apisix.match_uri_encoded_slash {
-        found.insert("apisix.match_uri_encoded_slash", "encoded slashes are matched decoded");
-    }
     if config.apisix.ssl.ssl_session_tickets {
         found.insert("apisix.ssl.ssl_session_tickets", "no session tickets are given out");
-    }
-    if config.apisix.router.http != config::HttpRouter::HostUri {
-        found.insert("apisix.router.http", "routes are found as radixtree_host_uri does");
     }
     found
 }

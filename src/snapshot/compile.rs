@@ -15,6 +15,7 @@ use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
+use crate::router::Router;
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
@@ -33,7 +34,7 @@ pub struct Compiler {
     /// decoded would.
     pub(super) latest: BTreeMap<Key, Bytes>,
     /// The version that is served, where the newest one cannot be: it follows what it refers to.
-    good: BTreeMap<Key, Bytes>,
+    pub(super) good: BTreeMap<Key, Bytes>,
     /// What is stored at each key, also of what was rejected: what a relist is compared with.
     stored: HashMap<Arc<str>, Stored>,
     pub(super) parts: Parts,
@@ -82,6 +83,7 @@ pub struct Rejected {
 impl Compiler {
     /// A compiler of nothing.
     pub fn new(settings: Settings, keyring: Keyring, secrets: Secrets, dns: Arc<Dns>) -> Self {
+        let router = Router::new(settings.router);
         Self {
             settings,
             keyring,
@@ -98,7 +100,7 @@ impl Compiler {
             unreadable: BTreeSet::new(),
             ignored: BTreeSet::new(),
             dry: false,
-            current: Snapshot::default(),
+            current: Snapshot { router, ..Snapshot::default() },
             reached: watch::Sender::new(0),
         }
     }

@@ -16,7 +16,7 @@ use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::registry;
 use crate::plugin::{Build, Shared};
 use crate::resource::{self, Invalid};
-use crate::router::{Matcher, Methods};
+use crate::router::{self, Matcher, Methods, Pattern};
 use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub encrypt_fields: bool,
     /// Plugins that may be used (`plugins`); none means every one.
     pub plugins: Option<Vec<String>>,
+    /// How routes are found (`apisix.router.http`).
+    pub router: router::Kind,
 }
 
 /// The compiled forms by id, but for secrets, which the `secret` room keeps.
@@ -64,7 +66,7 @@ pub(super) struct ServicePart {
 
 pub(super) struct ConsumerPart {
     pub(super) consumer: Arc<Consumer>,
-    plugins: Plugins,
+    pub(super) plugins: Plugins,
     /// Its plugins over those of its group.
     pub(super) chain: Chain,
     pub(super) credentials: Credentials,
@@ -80,9 +82,11 @@ pub(super) struct CredentialPart {
 type Credentials = Vec<(&'static str, Arc<str>)>;
 
 pub(super) struct RoutePart {
-    pub(super) matcher: Matcher,
+    pub(super) matcher: Arc<Matcher>,
     pub(super) route: Arc<Route>,
-    plugins: Plugins,
+    pub(super) plugins: Plugins,
+    /// Where the route names one.
+    pub(super) plugin_config_id: Option<Arc<str>>,
 }
 
 /// Everything that compiling one resource looks at.
@@ -388,8 +392,8 @@ impl Workshop<'_, '_> {
         }
         let matcher = Matcher {
             id: id.clone(),
-            hosts,
-            paths: written.paths().map(|path| path.as_str().into()).collect(),
+            hosts: hosts.into(),
+            paths: patterns(self.settings.router, written)?,
             methods: Methods::new(written.methods.iter().map(String::as_str)),
             priority: written.priority,
         };
@@ -412,7 +416,12 @@ impl Workshop<'_, '_> {
             remote_addrs: networks(written)?,
             vars,
         };
-        Ok(RoutePart { matcher, route: Arc::new(route), plugins })
+        Ok(RoutePart {
+            matcher: Arc::new(matcher),
+            route: Arc::new(route),
+            plugins,
+            plugin_config_id: written.plugin_config_id.as_ref().map(|id| id.0.clone()),
+        })
     }
 
     /// Checks a stream route, which nothing serves yet; gives its protocol.
@@ -567,6 +576,15 @@ fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Ti
     })
 }
 
+fn patterns(kind: router::Kind, written: &resource::Route) -> Result<Box<[Pattern]>, Wrong> {
+    let parse = |text: &String, field: String| {
+        Pattern::parse(kind, text).map_err(|invalid| vec![invalid.under(&field)])
+    };
+    let one = written.uri.iter().map(|text| parse(text, "/uri".to_owned()));
+    let more = written.uris.iter().enumerate();
+    one.chain(more.map(|(index, text)| parse(text, format!("/uris/{index}")))).collect()
+}
+
 fn networks(written: &resource::Route) -> Result<Box<[IpNet]>, Wrong> {
     let one = written.remote_addr.iter().map(|text| network(text, "/remote_addr"));
     let more = written.remote_addrs.iter().enumerate();
@@ -593,7 +611,7 @@ fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>
 /// The texts are those of the matcher and the facts, not copies of them.
 fn labels(matcher: &Matcher, facts: &RouteFacts) -> Box<[MatchedLabels]> {
     let or = |name: &Arc<str>, id: &Arc<str>| if name.is_empty() { id } else { name }.clone();
-    let hosts: Vec<Option<&Arc<str>>> = match matcher.hosts.as_slice() {
+    let hosts: Vec<Option<&Arc<str>>> = match &*matcher.hosts {
         [] => vec![None],
         hosts => hosts.iter().map(Some).collect(),
     };
@@ -619,9 +637,9 @@ fn labels(matcher: &Matcher, facts: &RouteFacts) -> Box<[MatchedLabels]> {
             labels: Arc::new(Labels { by_id, by_name }),
         }
     };
-    let paths = matcher.paths.iter();
-    paths
-        .flat_map(|path| hosts.iter().map(move |host| (path, *host)))
-        .map(|(p, h)| of(p, h))
-        .collect()
+    let of_path = |path: &Pattern| {
+        let hosts = hosts.iter();
+        hosts.map(|host| of(path.text(), *host)).collect::<Vec<_>>()
+    };
+    matcher.paths.iter().flat_map(of_path).collect()
 }

@@ -12,6 +12,7 @@ use super::compile::{Compiler, KeyChange};
 use super::publish::Shared;
 use super::rig;
 use crate::resource::Keyring;
+use crate::router::Target;
 use crate::store::Entry;
 
 /// A compiler, fed by hand.
@@ -61,7 +62,7 @@ impl Fed {
         let rejected = rejected(&compiler);
         let found = (0..4).filter_map(|id| {
             let router = &compiler.snapshot().router;
-            let found = router.find(Some("a.com"), &format!("/r{id}"), &Method::GET, |_| true)?;
+            let found = router.find(target("a.com", &format!("/r{id}")), &Method::GET, |_| true)?;
             let route = found.value;
             let steps = route.chain.steps().iter();
             let nodes = route.upstream.as_ref().map(|upstream| {
@@ -76,6 +77,10 @@ impl Fed {
         });
         found.collect()
     }
+}
+
+fn target<'a>(host: &'a str, path: &'a str) -> Target<'a> {
+    Target { host: Some(host), authority: None, path }
 }
 
 fn rejected(compiler: &Compiler) -> Vec<String> {
@@ -99,7 +104,7 @@ fn a_broken_version_keeps_the_last_good_one_until_a_good_one_comes() {
     fed.put("upstreams/u", upstream(2));
     assert_eq!(rejected(&fed.compiler.lock()), ["routes/0"]);
     let snapshot = fed.compiler.lock().snapshot().clone();
-    let route = snapshot.router.find(None, "/r0", &Method::GET, |_| true).unwrap();
+    let route = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
     let nodes = route.value.upstream.as_ref().unwrap().nodes.load_full();
     assert_eq!(nodes.all()[0].0.addr.port(), 2);
     fed.put("upstreams/u", upstream(1));
@@ -154,7 +159,7 @@ fn a_refused_version_leaves_the_served_one_following_its_upstream() {
     assert_eq!(rejected(&fed.compiler.lock()), ["routes/0"]);
     fed.put("upstreams/u", upstream(2));
     let snapshot = fed.compiler.lock().snapshot().clone();
-    let route = snapshot.router.find(None, "/r0", &Method::GET, |_| true).unwrap();
+    let route = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
     let nodes = route.value.upstream.as_ref().unwrap().nodes.load_full();
     assert_eq!(nodes.all()[0].0.addr.port(), 2);
     // And the newest is taken once it can be.
@@ -229,7 +234,7 @@ fn an_upstream_renamed_is_the_same_and_one_reweighted_keeps_its_connections() {
     fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "u" }));
     let identity = |fed: &Fed| {
         let snapshot = fed.compiler.lock().snapshot().clone();
-        let found = snapshot.router.find(None, "/r0", &Method::GET, |_| true).unwrap();
+        let found = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
         let upstream = found.value.upstream.clone().unwrap();
         let endpoint = upstream.nodes.load().all()[0].0.id;
         (Arc::as_ptr(found.value).addr(), endpoint)
@@ -253,7 +258,7 @@ fn routes_share_plugins_without_state_and_only_those() {
     }
     let steps = |fed: &Fed, path: &str| -> BTreeMap<&'static str, usize> {
         let snapshot = fed.compiler.lock().snapshot().clone();
-        let found = snapshot.router.find(None, path, &Method::GET, |_| true).unwrap();
+        let found = snapshot.router.find(target("a.com", path), &Method::GET, |_| true).unwrap();
         let steps = found.value.chain.steps().iter();
         steps.map(|step| (step.name(), Arc::as_ptr(step).addr())).collect()
     };
@@ -342,7 +347,7 @@ proptest! {
         // A relist of the same touches nothing: the routes stay the very same objects.
         let identities = |fed: &Fed| -> Vec<usize> {
             let router = fed.compiler.lock().snapshot().router.clone();
-            let of = |id| router.find(Some("a.com"), &format!("/r{id}"), &Method::GET, |_| true)
+            let of = |id| router.find(target("a.com", &format!("/r{id}")), &Method::GET, |_| true)
                 .map_or(0, |found| Arc::as_ptr(found.value).addr());
             (0..4).map(of).collect()
         };

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
-use sluice::router::{Matcher, Methods, Router};
+use sluice::router::{Kind, Matcher, Methods, Pattern, Router, Target};
 
 use crate::table::{Report, Table};
 
@@ -70,11 +70,11 @@ fn measure(routes: usize, shape: Shape) -> Result<[f64; 3]> {
         let matcher = Matcher {
             id: n.to_string().into(),
             hosts: host.into_iter().map(Arc::from).collect(),
-            paths: vec![path.into()],
+            paths: [Pattern::parse(Kind::HostUri, &path)?].into(),
             methods: Methods::default(),
             priority: 0,
         };
-        router.insert(&matcher, &Arc::new(n));
+        router.insert(&Arc::new(matcher), &Arc::new(n));
     }
     // Made before the clock runs, and in no order that a cache could like.
     let mut random = fastrand::Rng::with_seed(1);
@@ -86,7 +86,8 @@ fn measure(routes: usize, shape: Shape) -> Result<[f64; 3]> {
         })
         .collect();
     let find = |host: &str, path: &str| {
-        let found = router.find(Some(host), path, &Method::GET, |_| true);
+        let target = Target { host: Some(host), authority: None, path };
+        let found = router.find(target, &Method::GET, |_| true);
         found.map(|found| **found.value)
     };
     for (n, host, path) in &requests {

@@ -1,0 +1,55 @@
+//! Explanations: a request that nobody made, read as one that somebody did.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+
+use super::{Settings, pipeline, request};
+use crate::context::{Client, Ctx, Labels, RouteFacts};
+use crate::metrics;
+use crate::snapshot::Snapshot;
+
+/// Who the request is said to come from, and how.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// The server name of its TLS handshake; plain HTTP without.
+    pub sni: Option<String>,
+}
+
+/// The context that a request would have before anything is decided: its path, host and address
+/// as requests' are read.
+///
+/// # Errors
+/// The status that the request would be refused with at once.
+pub fn context(
+    head: Parts,
+    caller: &Caller,
+    snapshot: &Snapshot,
+    settings: &Settings,
+) -> Result<Ctx, StatusCode> {
+    let asked = request::read(head, settings);
+    if let Some(status) = asked.refused {
+        return Err(status);
+    }
+    let client = Client {
+        peer: caller.peer,
+        peer_ip: caller.peer.ip().to_string().into(),
+        local: caller.local,
+        scheme: if caller.sni.is_some() { "https" } else { "http" },
+        sni: caller.sni.as_deref().map(|name| name.to_ascii_lowercase().into()),
+        tls_protocol: caller.sni.as_ref().map(|_| "TLSv1.3"),
+    };
+    Ok(pipeline::context(
+        asked,
+        &Rc::new(client),
+        &(Arc::new(RouteFacts::none()), Arc::new(Labels::none())),
+        &Rc::new(snapshot.consumers.clone()),
+        &Rc::new(metrics::Worker::apart()),
+        settings,
+    ))
+}
