@@ -154,6 +154,7 @@ async fn a_rewritten_path_is_the_same_resource_below_another() {
         [json!({ "uri": "/moved$uri" }), json!({ "regex_uri": ["(?s)^/(.*)$", "/moved/$1"] })]
     {
         gateway.put_route("all", rewritten(rewrite.clone())).await;
+        gateway.served("/x").await;
         crate::support::eventually("the route is served", || async {
             seen(&gateway, &origin, "/x").await.is_some_and(|seen| seen.uri == "/moved/x")
         })
