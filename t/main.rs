@@ -12,6 +12,7 @@ mod house;
 mod metrics;
 mod plugin;
 mod proxy;
+mod router;
 mod secret;
 mod snapshot;
 mod store;

@@ -5,6 +5,7 @@ mod connections;
 mod failure;
 mod framing;
 mod identity;
+mod paths;
 mod streams;
 mod versions;
 

@@ -56,6 +56,8 @@ struct Shape {
 #[derive(Debug, Clone)]
 enum Form {
     Segments {
+        /// Where `head` begins: segments that the key holds whole are not compared again.
+        start: u32,
         head: Box<[Segment]>,
         /// What follows a `*`; `None` where there is none.
         tail: Option<Box<[Segment]>>,
@@ -152,9 +154,14 @@ impl Shape {
         let mut names: Vec<Box<str>> = Vec::new();
         let mut segments = Vec::new();
         let mut is_expression = false;
-        let mut end = 0;
+        let (mut start, mut end) = (0, 0);
         for segment in text.split('/') {
             end += segment.len();
+            if end < key && names.is_empty() && !segment.starts_with([':', '*']) {
+                end += 1;
+                start = end;
+                continue;
+            }
             segments.push(match segment.as_bytes().first() {
                 Some(b':') => {
                     names.push(segment[1..].into());
@@ -190,7 +197,7 @@ impl Shape {
                 segments.pop();
                 tail.into()
             });
-            Form::Segments { head: segments.into(), tail }
+            Form::Segments { start: start as u32, head: segments.into(), tail }
         };
         Ok(Some(Self { names: names.into(), form, is_certain }))
     }
@@ -245,11 +252,11 @@ impl Form {
                 values.extend(found.map(|group| range(group.unwrap_or_default())));
                 whole == Some(0..path.len())
             }
-            Self::Segments { head, tail: None } => {
-                segments(head, path, 0, values) == Some(path.len() + 1)
+            Self::Segments { start, head, tail: None } => {
+                segments(head, path, *start as usize, values) == Some(path.len() + 1)
             }
-            Self::Segments { head, tail: Some(tail) } => {
-                let Some(begin) = segments(head, path, 0, values) else {
+            Self::Segments { start, head, tail: Some(tail) } => {
+                let Some(begin) = segments(head, path, *start as usize, values) else {
                     return false;
                 };
                 // The tail takes as many of the last segments as it has.

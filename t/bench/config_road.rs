@@ -116,6 +116,7 @@ pub fn measure(routes: usize) -> Result<Value> {
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
         http2: true,
         fallback_sni: None,
+        router: sluice::router::Kind::HostUri,
         plugins: None,
         encrypt_fields: true,
     };

@@ -51,6 +51,7 @@ mod sample;
 mod site;
 mod steady;
 mod table;
+mod weight;
 
 use std::path::{Path, PathBuf};
 
@@ -61,9 +62,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::site::Site;
 use self::table::{Report, say};
 
-/// As in the `sluice` binary, whose code W10 runs.
+/// The allocator of the `sluice` binary, whose code W10 runs, and what it is weighed with.
 #[global_allocator]
-static ALLOCATOR: sluice::allocator::Mimalloc = sluice::allocator::Mimalloc;
+static ALLOCATOR: weight::Scales = weight::Scales;
 
 /// Measures what a request costs.
 #[derive(Parser)]
