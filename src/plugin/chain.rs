@@ -42,6 +42,8 @@ struct Digest([u8; 32]);
 pub struct Chain {
     steps: Arc<[Arc<Step>]>,
     by_phase: Arc<[Box<[Arc<Step>]>; 5]>,
+    /// Plugins that `_meta.disable` turns off: laid over another chain they are off there too.
+    off: Arc<[&'static str]>,
 }
 
 /// A route's chain with a consumer's plugins laid over it: the consumer's win by name.
@@ -222,18 +224,19 @@ impl Chain {
             let takes_part = |step: &&Arc<Step>| step.entry.phases.has(phase);
             steps.iter().filter(takes_part).cloned().collect()
         });
-        Self { steps: steps.into(), by_phase: Arc::new(by_phase) }
+        Self { steps: steps.into(), by_phase: Arc::new(by_phase), off: Arc::default() }
     }
 
     /// Joins the plugins of several resources; a name in an earlier one hides it in later ones.
     pub fn merge<'a>(sources: impl IntoIterator<Item = &'a Plugins>) -> Self {
-        let mut merged: BTreeMap<&str, Option<&Arc<Step>>> = BTreeMap::new();
+        let mut merged: BTreeMap<&'static str, Option<&Arc<Step>>> = BTreeMap::new();
         for source in sources {
             for (name, step) in &source.steps {
                 merged.entry(name).or_insert(step.as_ref());
             }
         }
-        Self::new(merged.into_values().flatten().cloned().collect())
+        let off = merged.iter().filter(|(_, step)| step.is_none()).map(|(name, _)| *name).collect();
+        Self { off, ..Self::new(merged.into_values().flatten().cloned().collect()) }
     }
 
     /// The steps in order of execution.
@@ -246,16 +249,20 @@ impl Chain {
         &self.by_phase[phase as usize]
     }
 
-    /// Whether there is nothing to run.
+    /// Whether there is nothing to run, and nothing to turn off.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.off.is_empty()
+    }
+
+    /// Whether a plugin of this name is hidden in a chain that this one is laid over.
+    fn hides(&self, name: &str) -> bool {
+        self.off.contains(&name) || self.steps.iter().any(|own| own.name == name)
     }
 
     /// This chain of a route once a consumer is known who has plugins to run.
     #[must_use]
     pub fn overlaid(&self, consumer: &Self) -> Overlay {
-        let hidden = |step: &&Arc<Step>| !consumer.steps.iter().any(|own| own.name == step.name);
-        let kept = self.steps.iter().filter(hidden);
+        let kept = self.steps.iter().filter(|step| !consumer.hides(step.name));
         let ran = self.phase(Phase::Rewrite);
         let is_late = |step: &&Arc<Step>| !ran.iter().any(|other| other.name == step.name);
         Overlay {

@@ -99,7 +99,8 @@ impl Exchange {
 
     /// Runs `phase` of the global rules.
     pub(super) async fn run_globals(&mut self, phase: Phase) -> Option<Box<Reply>> {
-        let route = self.route.as_ref().map(|route| &route.chain);
+        let overlaid = self.overlaid.as_ref().map(|overlay| &overlay.chain);
+        let route = overlaid.or(self.route.as_ref().map(|route| &route.chain));
         for step in self.held.snapshot.globals.phase(phase) {
             if step.yields_to(route) {
                 continue;
@@ -149,13 +150,14 @@ impl Exchange {
     /// route and the consumer.
     fn tell(&mut self, phase: Phase, tell: impl Fn(&Step, &mut Ctx)) {
         let Self { ctx, held, route, overlaid, .. } = self;
-        let own = route.as_ref().map(|route| &route.chain);
+        let overlaid = overlaid.as_ref().map(|overlay| &overlay.chain);
+        let own = overlaid.or(route.as_ref().map(|route| &route.chain));
         for step in held.snapshot.globals.phase(phase) {
             if !step.yields_to(own) {
                 tell(step, ctx);
             }
         }
-        if let Some(chain) = overlaid.as_ref().map(|overlay| &overlay.chain).or(own) {
+        if let Some(chain) = own {
             for step in chain.phase(phase) {
                 tell(step, ctx);
             }
