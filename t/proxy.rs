@@ -2,8 +2,9 @@
 
 mod balance;
 mod connections;
+mod desync;
+mod early;
 mod failure;
-mod framing;
 mod identity;
 mod streams;
 mod versions;

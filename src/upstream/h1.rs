@@ -22,6 +22,9 @@ use crate::http1::output::Output;
 use crate::http1::response::{self, Head};
 use crate::tls::stream::Stream;
 
+/// More interim responses than this before the one that counts are no answer.
+const MOST_INTERIM: u32 = 32;
+
 /// A connection to an endpoint.
 pub struct Connection {
     stream: Stream,
@@ -81,7 +84,8 @@ impl Connection {
     /// Sends the head that is in the head buffer and `body`, and reads the response's head.
     ///
     /// The response may come while the body is still being sent; `sending` then says so, and
-    /// [`Connection::poll_send`] goes on with it. Interim responses are passed over, 101 is not one.
+    /// [`Connection::poll_send`] goes on with it. Interim responses are passed over, as nginx does
+    /// (its `early_hints` is off unless asked for); 101 is not one.
     ///
     /// # Errors
     /// [`Failure::Closed`] before anything was answered: with a kept-alive connection the node
@@ -98,12 +102,13 @@ impl Connection {
     {
         self.served += 1;
         let mut last_progress = clock::now();
+        let mut interim = 0;
         poll_fn(|cx| {
             if self.poll_send(sending, body, cx)? {
                 last_progress = clock::now();
             }
             let sent = self.output.is_flushed() && sending.done;
-            match self.poll_head(cx, no_response_body) {
+            match self.poll_head(cx, no_response_body, &mut interim) {
                 Poll::Ready(answer) => Poll::Ready(answer),
                 Poll::Pending => {
                     let (limit, failure): (Duration, fn(Duration) -> Failure) = if sent {
@@ -174,10 +179,17 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         no_response_body: bool,
+        interim: &mut u32,
     ) -> Poll<Result<Head, Failure>> {
         loop {
             match response::parse(&mut self.input, no_response_body)? {
-                Some(head) if head.is_interim() => {}
+                Some(head) if head.is_interim() => {
+                    *interim += 1;
+                    if *interim > MOST_INTERIM {
+                        let what = "too many interim responses come before it";
+                        return Poll::Ready(Err(Failure::Malformed(what)));
+                    }
+                }
                 Some(head) => return Poll::Ready(Ok(head)),
                 None => {
                     let read = ready!(self.stream.poll_fill(&mut self.input, READ_BYTES, cx))?;
@@ -282,8 +294,16 @@ impl Sending {
     ) -> Result<(), Failure> {
         match next {
             Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else {
-                    return Ok(()); // Trailers end with the exchange; most nodes refuse them.
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(frame) => {
+                        // Without chunks there is no place for trailers.
+                        if let (None, Ok(trailers)) = (self.left, frame.into_trailers()) {
+                            output.trailers(&trailers);
+                            self.done = true;
+                        }
+                        return Ok(());
+                    }
                 };
                 match &mut self.left {
                     Some(left) => {
