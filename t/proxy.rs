@@ -5,6 +5,7 @@ mod connections;
 mod desync;
 mod early;
 mod failure;
+mod http2;
 mod identity;
 mod streams;
 mod versions;
