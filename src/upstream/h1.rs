@@ -22,6 +22,9 @@ use crate::http1::output::Output;
 use crate::http1::response::{self, Head};
 use crate::tls::stream::Stream;
 
+/// So much is gathered of a request that comes in small pieces before it is written.
+const GATHERED_BYTES: usize = 16 * 1024;
+
 /// More interim responses than this before the one that counts are no answer.
 const MOST_INTERIM: u32 = 32;
 
@@ -144,22 +147,24 @@ impl Connection {
     {
         let mut progress = false;
         loop {
-            if self.output.takes_data()
-                && !sending.done
-                && (self.output.is_empty() || !sending.begun)
-            {
-                // The first piece goes out together with the head.
-                sending.begun = true;
-                if let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) {
-                    sending.take(next, &mut self.output)?;
-                    progress = true;
+            // The first pieces go out together with the head, and small ones together: else a
+            // client could have a write for each of its bytes.
+            let mut waits = sending.done || sending.broken;
+            while !waits && self.output.takes_data() && self.output.len() < GATHERED_BYTES {
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(next) => {
+                        sending.take(next, &mut self.output)?;
+                        progress = true;
+                        waits = sending.done;
+                    }
+                    Poll::Pending => waits = true,
                 }
             }
             if self.output.is_flushed() || sending.broken {
                 return Ok(progress);
             }
             match self.output.poll_write(&mut self.stream, cx) {
-                Poll::Ready(Ok(_)) if sending.done => return Ok(progress),
+                Poll::Ready(Ok(_)) if waits => return Ok(progress),
                 Poll::Ready(Ok(_)) => progress = true,
                 Poll::Ready(Err(_)) => {
                     sending.broken = true;
@@ -265,7 +270,6 @@ impl Connection {
 /// How far a request's body has come.
 #[derive(Debug)]
 pub struct Sending {
-    begun: bool,
     done: bool,
     /// Bytes that `Content-Length` still promises.
     left: Option<u64>,
@@ -277,7 +281,6 @@ impl Sending {
     /// A body that is yet to be sent.
     pub fn new(outbound: Outbound) -> Self {
         Self {
-            begun: false,
             done: outbound == Outbound::Empty,
             left: match outbound {
                 Outbound::Length(length) => Some(length),

@@ -211,6 +211,33 @@ async fn a_chunk_is_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn many_small_chunks_reach_the_node_as_they_are() {
+    let site = Site::start().await;
+    let chunks: String = (0..5_000).map(|n| format!("2;{n}\r\n{:02}\r\n", n % 100)).collect();
+    let plain: String = (0..5_000).map(|n| format!("2\r\n{:02}\r\n", n % 100)).collect();
+    let head = "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let sent = format!("{POST}{head}{chunks}0\r\n\r\n");
+    // A chunk that came in two reads goes on as two.
+    site.recorder.taken();
+    let answer = crate::support::raw::until_closed(site.port(), sent.as_bytes()).await;
+    assert_eq!(crate::support::raw::statuses(&answer.unwrap()), [200]);
+    let reached = String::from_utf8(site.recorder.taken()).unwrap();
+    let (_, body) = reached.split_once("\r\n\r\n").unwrap();
+    let digits = |body: &str| {
+        let mut lines = body.split("\r\n");
+        let mut all = String::new();
+        while let (Some(size), Some(data)) = (lines.next(), lines.next()) {
+            assert_eq!(size.parse::<usize>().unwrap(), data.len());
+            all += data;
+        }
+        all
+    };
+    assert_eq!(digits(body), digits(&plain));
+    site.recorder.taken();
+    site.end();
+}
+
+#[tokio::test]
 async fn trailers_reach_the_node_but_for_those_that_would_be_more_than_trailers() {
     let mut site = Site::start().await;
     let check = async |site: &mut Site, name: &str, fields: &str, trailers: &str, reach: &str| {
