@@ -225,6 +225,42 @@ mod tests {
     }
 
     #[test]
+    fn says_the_same_of_a_head_wherever_it_is_split() {
+        for whole in [
+            "GET / HTTP/1.1\r\nHost: a\r\nX-A:  b c \r\n\r\n",
+            "\r\nGET / HTTP/1.0\nA: b\n\n",
+            "GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nX-A : b\r\n\r\n",
+            "GET / HTTP/1.1\r\n X-A: b\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET / HTTP/1.1\rX: y\r\n\r\n",
+        ] {
+            let told = |input: &mut BytesMut| match parse(input) {
+                Ok(head) => head.map(|head| Ok(format!("{head:?}"))),
+                Err(refused) => Some(Err(refused)),
+            };
+            let expected = told(&mut BytesMut::from(whole)).unwrap();
+            for at in 0..whole.len() {
+                let mut input = BytesMut::from(&whole[..at]);
+                // What is refused may be so before all of it is there.
+                let early = told(&mut input);
+                input.extend_from_slice(&whole.as_bytes()[at..]);
+                let found = early.unwrap_or_else(|| told(&mut input).unwrap());
+                match (&found, &expected) {
+                    (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{whole:?} at {at}"),
+                    (found, expected) => {
+                        assert!(
+                            found.is_err() && expected.is_err(),
+                            "{whole:?} at {at}: {found:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn tells_a_long_target_from_a_long_head() {
         let target = check(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(LONGEST_BYTES)));
         assert_eq!(target.unwrap_err(), Refused::TargetTooLong);

@@ -368,6 +368,10 @@ impl Wire {
         {
             let state = &mut *self.state.borrow_mut();
             state.takes_interim = false;
+            if body.is_last() {
+                // Whatever follows, it is not read any more.
+                state.incoming = Framing::UntilClose;
+            }
             if state.output.is_empty() {
                 *state.output.lines() = self.worker.buffers.lines.take();
             }

@@ -131,7 +131,7 @@ fn is_target(uri: &mut Uri, version: Version) -> bool {
     if let Some(target) = uri.path_and_query()
         && target.as_str().starts_with('?')
     {
-        match PathAndQuery::try_from(format!("/{target}")) {
+        match PathAndQuery::try_from(format!("/{}", target.as_str())) {
             Ok(target) if version < Version::HTTP_2 => *uri = Uri::from(target),
             _ => return false,
         }
