@@ -215,6 +215,11 @@ impl RequestBody {
         self.received == 0 && self.broken.is_none()
     }
 
+    /// Whether a body of `length` bytes is within the limit.
+    pub(super) fn admits(&self, length: u64) -> bool {
+        self.max_bytes == 0 || length <= self.max_bytes
+    }
+
     /// Why it broke off, if it did.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken
@@ -244,7 +249,7 @@ impl Body for RequestBody {
                 this.timer = None;
                 if let Some(data) = frame.data_ref() {
                     this.received += data.len() as u64;
-                    if this.max_bytes > 0 && this.received > this.max_bytes {
+                    if !this.admits(this.received) {
                         return this.fail(Broken::TooLarge);
                     }
                 }

@@ -44,12 +44,17 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Response<Body> {
     let Some(upstream) = &route.upstream else {
         return respond::unavailable(exchange, "the route has no upstream");
     };
+    let outbound = outbound(&exchange);
+    // Not before the plugins have run, as in APISIX: who may not ask is not told of sizes.
+    if matches!(outbound, Outbound::Length(length) if !exchange.body.admits(length)) {
+        return respond::refuse(exchange, StatusCode::PAYLOAD_TOO_LARGE);
+    }
     let ctx = &exchange.ctx;
     let plan = Plan {
         upstream,
         timeouts: &route.timeouts,
         method: ctx.outgoing.method.clone().unwrap_or_else(|| ctx.request.method.clone()),
-        outbound: outbound(&exchange),
+        outbound,
         upgrade: route.websocket
             && exchange.body.is_end_stream()
             && ctx.request.headers.get(header::UPGRADE).is_some_and(may_switch),

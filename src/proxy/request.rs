@@ -101,10 +101,6 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
         Some(query) => format!("{path}?{query}"),
         None => path,
     });
-    let too_large = |length: u64| settings.max_body_bytes > 0 && length > settings.max_body_bytes;
-    if content_length(&parts.headers).is_some_and(too_large) {
-        refused = refused.or(Some(StatusCode::PAYLOAD_TOO_LARGE));
-    }
     let head_bytes = line_bytes(&parts) + noted.bytes;
     Asked {
         request: Request {
