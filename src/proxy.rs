@@ -1,7 +1,7 @@
 //! The request road: from an accepted connection to the last byte of the response.
 //!
 //! A worker is one thread. It accepts ([`listener`]), shakes hands ([`connection`]), speaks HTTP with
-//! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`path`]), runs the phases ([`pipeline`]),
+//! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`host`], [`path`]), runs the phases ([`pipeline`]),
 //! asks a node ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
 //! [`respond`] knows which status a failure is. Nothing here touches the store, a secret or JSON
 //! config: a request sees the snapshot that was current when it came.
@@ -12,6 +12,7 @@ mod h1;
 mod h2;
 mod roster;
 mod request;
+mod host;
 mod path;
 mod forwarded;
 mod overlays;
@@ -20,6 +21,7 @@ mod exchange;
 pub mod explain;
 mod forward;
 mod head;
+mod trailers;
 mod body;
 mod upgrade;
 mod respond;

@@ -2,8 +2,10 @@
 
 mod balance;
 mod connections;
+mod desync;
+mod early;
 mod failure;
-mod framing;
+mod http2;
 mod identity;
 mod paths;
 mod streams;

@@ -1,5 +1,7 @@
 //! From a write to what is served: what goes live, what is refused, and that nothing else moves.
 
+mod merge;
+
 use serde_json::json;
 
 use crate::proxy::upstream;

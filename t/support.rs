@@ -6,8 +6,10 @@ pub mod authority;
 pub mod bao;
 pub mod etcd;
 pub mod gateway;
+pub mod h2;
 pub mod origin;
 pub mod raw;
+pub mod recorder;
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -54,11 +54,55 @@ impl Line {
     }
 }
 
+/// The largest length of a body or a chunk: where the other side counts with a sign, more would
+/// be less than nothing.
+pub(super) const LONGEST_BODY_BYTES: u64 = i64::MAX as u64;
+
 /// What `Content-Length` says: a decimal number and nothing else, no sign, no space (RFC 9110,
 /// section 8.6).
 pub(super) fn length(value: &HeaderValue) -> Result<u64, Malformed> {
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|text| text.parse().ok()).ok_or(Malformed("its length is not one"))
+    digits
+        .and_then(|text| text.parse().ok())
+        .filter(|length| *length <= LONGEST_BODY_BYTES)
+        .ok_or(Malformed("its length is not one"))
+}
+
+/// Whether a trailer of this name may go on. Those may not that frame a message, route it, log
+/// its sender in, or say how its body is to be read: whoever joins trailers to the head, as some
+/// do, would be told all that behind the gateway's back (RFC 9110, section 6.5.1).
+pub fn may_trail(name: &HeaderName) -> bool {
+    const FORBIDDEN: [&str; 25] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "www-authenticate",
+    ];
+    // What a CGI takes for a hyphen.
+    let name = name.as_str().replace('_', "-");
+    let kin = ["content-", "if-"];
+    !FORBIDDEN.contains(&name.as_str()) && !kin.iter().any(|start| name.starts_with(start))
 }
 
 /// The options of a `Connection` field.

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Malformed;
+use super::{Malformed, fields};
 
 /// A chunk's size line, extensions included, may be this long.
 const LONGEST_LINE_BYTES: usize = 4096;
@@ -145,13 +145,19 @@ fn line(input: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
 
 fn size(line: &[u8]) -> Result<u64, Malformed> {
     const WRONG: Malformed = Malformed("a chunk's size is not one");
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    let digits = digits.trim_ascii_end();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+    let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, rest) = line.split_at(end);
+    // Extensions mean nothing here and go no further, but a control character among them may be a
+    // line's end to somebody else.
+    let mut rest = rest.iter().copied().skip_while(|byte| is_blank(*byte));
+    let is_extended = rest.next().is_none_or(|byte| byte == b';');
+    if !is_extended || !rest.all(|byte| is_blank(byte) || !byte.is_ascii_control()) {
         return Err(WRONG);
     }
     let text = std::str::from_utf8(digits).map_err(|_| WRONG)?;
-    u64::from_str_radix(text, 16).map_err(|_| WRONG)
+    let size = u64::from_str_radix(text, 16).map_err(|_| WRONG)?;
+    if size > fields::LONGEST_BODY_BYTES { Err(WRONG) } else { Ok(size) }
 }
 
 fn trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
@@ -160,18 +166,20 @@ fn trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
         input.advance(2);
         return Ok(Next::End);
     }
-    let mut fields = [httparse::EMPTY_HEADER; 32];
-    let (length, fields) = match httparse::parse_headers(input, &mut fields) {
+    let mut room = [httparse::EMPTY_HEADER; 32];
+    let (length, lines) = match httparse::parse_headers(input, &mut room) {
         Ok(httparse::Status::Complete(parsed)) => parsed,
         Ok(httparse::Status::Partial) if input.len() > LONGEST_LINE_BYTES * 4 => return Err(WRONG),
         Ok(httparse::Status::Partial) => return Ok(Next::More),
         Err(_) => return Err(WRONG),
     };
     let mut trailers = HeaderMap::new();
-    for field in fields {
+    for field in lines {
         let name = HeaderName::try_from(field.name).map_err(|_| WRONG)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| WRONG)?;
-        trailers.append(name, value);
+        if fields::may_trail(&name) {
+            trailers.append(name, value);
+        }
     }
     input.advance(length);
     Ok(Next::Piece(Piece::Trailers(trailers)))
@@ -225,7 +233,7 @@ mod tests {
 
     #[test]
     fn hands_over_trailers() {
-        let input = b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n";
+        let input = b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\nContent_Length: 3\r\n\r\n";
         for step in 1..input.len() {
             assert_eq!(check(Framing::chunked(), input, step).unwrap().1, 2);
         }
@@ -240,6 +248,11 @@ mod tests {
             b"5\nhello\n",
             b"5\r\nhello!\r\n",
             b"ffffffffffffffffff\r\n",
+            b"8000000000000000\r\n",
+            b"5 x\r\nhello\r\n",
+            b"5\r\r\nhello\r\n",
+            b"5;a=\0\r\nhello\r\n",
+            b"5;a\rb\r\nhello\r\n",
         ] {
             let refused = check(Framing::chunked(), input, 1);
             assert!(matches!(refused, Err(Malformed(_))), "{input:?}");

@@ -18,7 +18,7 @@ pub struct Head {
     pub method: Method,
     pub uri: Uri,
     pub version: Version,
-    /// As received, but without a length that a transfer coding overrides.
+    /// As received.
     pub headers: HeaderMap,
     pub framing: Framing,
     /// Whether the client will use the connection again, if the server lets it.
@@ -36,6 +36,10 @@ pub enum Refused {
     TargetTooLong,
     #[error("the request's head is too long, or has too many fields")]
     HeadTooLong,
+    #[error("the request's transfer coding is not chunked alone")]
+    UnknownCoding,
+    #[error("the request's version is not 1.0 or 1.1")]
+    UnknownVersion,
 }
 
 /// Takes a head off the front of `input`; `None` when it is not complete.
@@ -57,6 +61,9 @@ pub fn parse(input: &mut BytesMut) -> Result<Option<Head>, Refused> {
             });
         }
         Err(httparse::Error::TooManyHeaders) => return Err(Refused::HeadTooLong),
+        Err(httparse::Error::Version) if names_version(input) => {
+            return Err(Refused::UnknownVersion);
+        }
         Err(error) => return Err(fields::malformed(error).into()),
     };
     let mut lines = fields::Lines::new();
@@ -68,7 +75,15 @@ pub fn parse(input: &mut BytesMut) -> Result<Option<Head>, Refused> {
     let bytes = input.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1))
         .map_err(|_| Malformed("its target is not one"))?;
-    Ok(Some(build(method, uri, version, &bytes, &lines)?))
+    build(method, uri, version, &bytes, &lines).map(Some)
+}
+
+/// Whether the request line ends with a version of HTTP that is not spoken here.
+fn names_version(input: &[u8]) -> bool {
+    let line = input.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let last = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(last, [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9']
+        if !matches!((major, minor), (b'1', b'0' | b'1')))
 }
 
 fn build(
@@ -77,7 +92,7 @@ fn build(
     version: Version,
     bytes: &Bytes,
     lines: &[Line],
-) -> Result<Head, Malformed> {
+) -> Result<Head, Refused> {
     let is_1_1 = version == Version::HTTP_11;
     let mut headers = HeaderMap::with_capacity(lines.len());
     let mut length = None;
@@ -88,14 +103,16 @@ fn build(
         let (name, value) = line.field(bytes)?;
         if name == header::CONTENT_LENGTH {
             if length.replace(fields::length(&value)?).is_some() {
-                return Err(Malformed("it has two lengths"));
+                return Err(Malformed("it has two lengths").into());
             }
         } else if name == header::TRANSFER_ENCODING {
             // The only coding that the gateway can undo, and once: what else is there would reach
             // the node under another reading (RFC 9112, section 6.1).
-            let is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if chunked || !is_chunked || !is_1_1 {
-                return Err(Malformed("its transfer coding is not chunked"));
+            if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Refused::UnknownCoding);
+            }
+            if chunked || !is_1_1 {
+                return Err(Malformed("it is chunked twice, or in HTTP/1.0").into());
             }
             chunked = true;
         } else if name == header::CONNECTION {
@@ -111,11 +128,9 @@ fn build(
         }
         headers.append(name, value);
     }
-    // Both framings at once is how requests are smuggled: the transfer coding counts, the length
-    // goes no further, and the connection ends with this exchange (RFC 9112, section 6.3).
+    // Both framings at once is how requests are smuggled (RFC 9112, section 6.3).
     if chunked && length.is_some() {
-        headers.remove(header::CONTENT_LENGTH);
-        keep_alive = false;
+        return Err(Malformed("it has a length and is chunked").into());
     }
     let framing = match length {
         _ if chunked => Framing::chunked(),
@@ -162,9 +177,6 @@ mod tests {
         assert_eq!(head("").framing, Framing::None);
         assert_eq!(head("Content-Length: 0\r\n").framing, Framing::None);
         assert_eq!(head("Transfer-Encoding: Chunked\r\n").framing, Framing::chunked());
-        let both = head("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n");
-        assert_eq!(both.framing, Framing::chunked());
-        assert!(!both.headers.contains_key("content-length") && !both.keep_alive);
         assert!(head("Expect: 100-continue\r\nContent-Length: 1\r\n").expects_continue);
     }
 
@@ -188,18 +200,63 @@ mod tests {
             "Content-Length: 1, 1\r\n",
             "Content-Length: \r\n",
             "Content-Length: 99999999999999999999\r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
+            "Content-Length: 9223372036854775808\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: xchunked\r\n",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
             "X-A: b\r\n c\r\n",
             "X-A : b\r\n",
         ] {
             let refused = check(&format!("GET / HTTP/1.1\r\n{fields}\r\n"));
             assert!(matches!(refused, Err(Refused::Malformed(_))), "{fields}");
         }
-        for line in ["GET /", "GET / HTTP/2.0", "GET  / HTTP/1.1", "G(T / HTTP/1.1", ""] {
+        for coding in ["gzip, chunked", "xchunked", "chunked,", "identity", ""] {
+            let refused = check(&format!("GET / HTTP/1.1\r\nTransfer-Encoding: {coding}\r\n\r\n"));
+            assert_eq!(refused.unwrap_err(), Refused::UnknownCoding, "{coding}");
+        }
+        for line in ["GET /", "GET / HTTP/1.12", "GET  / HTTP/1.1", "G(T / HTTP/1.1", ""] {
             let refused = check(&format!("{line}\r\nX: y\r\n\r\n"));
             assert!(matches!(refused, Err(Refused::Malformed(_))), "{line}");
+        }
+        for line in ["GET / HTTP/2.0", "GET / HTTP/1.2"] {
+            let refused = check(&format!("{line}\r\nX: y\r\n\r\n"));
+            assert_eq!(refused.unwrap_err(), Refused::UnknownVersion, "{line}");
+        }
+    }
+
+    #[test]
+    fn says_the_same_of_a_head_wherever_it_is_split() {
+        for whole in [
+            "GET / HTTP/1.1\r\nHost: a\r\nX-A:  b c \r\n\r\n",
+            "\r\nGET / HTTP/1.0\nA: b\n\n",
+            "GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nX-A : b\r\n\r\n",
+            "GET / HTTP/1.1\r\n X-A: b\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET / HTTP/1.1\rX: y\r\n\r\n",
+        ] {
+            let told = |input: &mut BytesMut| match parse(input) {
+                Ok(head) => head.map(|head| Ok(format!("{head:?}"))),
+                Err(refused) => Some(Err(refused)),
+            };
+            let expected = told(&mut BytesMut::from(whole)).unwrap();
+            for at in 0..whole.len() {
+                let mut input = BytesMut::from(&whole[..at]);
+                // What is refused may be so before all of it is there.
+                let early = told(&mut input);
+                input.extend_from_slice(&whole.as_bytes()[at..]);
+                let found = early.unwrap_or_else(|| told(&mut input).unwrap());
+                match (&found, &expected) {
+                    (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{whole:?} at {at}"),
+                    (found, expected) => {
+                        assert!(
+                            found.is_err() && expected.is_err(),
+                            "{whole:?} at {at}: {found:?}"
+                        );
+                    }
+                }
+            }
         }
     }
 

@@ -83,11 +83,9 @@ pub fn parse(input: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malfor
         &mut room,
     );
     let length = match parsed {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if input.len() > LONGEST_BYTES => {
-            return Err(Malformed("its head is too long"));
-        }
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Complete(length)) if length <= LONGEST_BYTES => length,
+        Ok(httparse::Status::Partial) if input.len() <= LONGEST_BYTES => return Ok(None),
+        Ok(_) => return Err(Malformed("its head is too long")),
         Err(error) => return Err(fields::malformed(error)),
     };
     let mut lines = fields::Lines::new();
@@ -110,7 +108,7 @@ fn build(
 ) -> Result<Head, Malformed> {
     let mut headers = HeaderMap::with_capacity(lines.len() + 4);
     let mut length: Option<u64> = None;
-    let mut chunked = None;
+    let mut chunked = false;
     let mut keep_alive = is_1_1;
     let mut nominated: SmallVec<[HeaderName; 2]> = SmallVec::new();
     let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
@@ -125,9 +123,11 @@ fn build(
                 continue;
             }
         } else if name == header::TRANSFER_ENCODING {
-            let last = value.as_bytes().rsplit(|byte| *byte == b',').next();
-            chunked =
-                Some(last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked")));
+            // The only coding that the gateway can undo, and once.
+            if chunked || !is_1_1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed("its transfer coding is not chunked alone"));
+            }
+            chunked = true;
         } else if name == header::CONNECTION {
             for option in fields::options(&value) {
                 if option.eq_ignore_ascii_case(b"close") {
@@ -150,17 +150,15 @@ fn build(
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED;
-    // RFC 9112, section 6.3. Both framings at once is how responses are smuggled: the transfer
-    // coding counts, the length is not passed on, and the connection ends with this exchange.
-    if chunked.is_some() && length.is_some() {
-        headers.remove(header::CONTENT_LENGTH);
-        keep_alive = false;
+    // Both framings at once is how responses are smuggled (RFC 9112, section 6.3).
+    if chunked && length.is_some() {
+        return Err(Malformed("it has a length and is chunked"));
     }
     let framing = match (bodiless, chunked, length) {
         (true, ..) => Framing::None,
-        (_, Some(true), _) => Framing::chunked(),
-        (_, Some(false), _) | (_, None, None) => Framing::UntilClose,
-        (_, None, Some(length)) => Framing::Length(length),
+        (_, true, _) => Framing::chunked(),
+        (_, _, Some(length)) => Framing::Length(length),
+        (_, _, None) => Framing::UntilClose,
     };
     if matches!(framing, Framing::UntilClose) {
         keep_alive = false;
@@ -253,16 +251,10 @@ mod tests {
         let of = |fields: &str| head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
         assert_eq!(of("").framing, Framing::UntilClose);
         assert!(!of("").keep_alive);
-        let chunked = of("Transfer-Encoding: gzip, chunked\r\n");
-        assert!(matches!(chunked.framing, Framing::Chunked(_)));
-        assert_eq!(of("Transfer-Encoding: gzip\r\n").framing, Framing::UntilClose);
+        assert_eq!(of("Transfer-Encoding: Chunked\r\n").framing, Framing::chunked());
         let twice = of("Content-Length: 3\r\nContent-Length: 3\r\n");
         assert_eq!(twice.framing, Framing::Length(3));
         assert_eq!(twice.headers.get_all("content-length").iter().count(), 1);
-        let both = of("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n");
-        assert!(matches!(both.framing, Framing::Chunked(_)));
-        assert!(!both.headers.contains_key("content-length"));
-        assert!(!both.keep_alive);
     }
 
     #[test]
@@ -288,17 +280,24 @@ mod tests {
     }
 
     #[test]
-    fn refuses_lengths_that_disagree_or_are_none() {
+    fn refuses_what_can_be_read_in_two_ways() {
         for fields in [
             "Content-Length: 1\r\nContent-Length: 2\r\n",
             "Content-Length: +1\r\n",
             "Content-Length: 1, 1\r\n",
             "Content-Length: \r\n",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: gzip\r\n",
         ] {
             let refused = check(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
             assert!(matches!(refused, Err(Malformed(_))), "{fields}");
         }
         assert!(check("SSH-2.0-OpenSSH\r\n").is_err());
+        assert!(check("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        let long = "x".repeat(LONGEST_BYTES);
+        assert!(check(&format!("HTTP/1.1 200 OK\r\nX: {long}\r\n\r\n")).is_err());
     }
 
     #[test]

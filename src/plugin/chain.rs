@@ -58,6 +58,8 @@ pub struct Chain {
     steps: Arc<[Arc<Step>]>,
     /// Where in `steps` all of them end, and those of each phase.
     ends: [u32; 6],
+    /// Plugins that `_meta.disable` turns off: laid over another chain they are off there too.
+    off: Arc<[&'static str]>,
 }
 
 /// A route's chain with a consumer's plugins laid over it: the consumer's win by name.
@@ -278,18 +280,22 @@ impl Chain {
             steps.extend(those.into_iter().map(|at| steps[at].clone()).collect::<Vec<_>>());
             ends[phase as usize + 1] = end_of(&steps);
         }
-        Self { steps: steps.into(), ends }
+        Self { steps: steps.into(), ends, off: Arc::default() }
     }
 
     /// Joins the plugins of several resources; a name in an earlier one hides it in later ones.
     pub fn merge<'a>(sources: impl IntoIterator<Item = &'a Plugins>) -> Self {
-        let mut merged: BTreeMap<&str, Option<&Arc<Step>>> = BTreeMap::new();
+        let mut merged: BTreeMap<&'static str, Option<&Arc<Step>>> = BTreeMap::new();
         for source in sources {
             for (entry, step) in &source.steps {
                 merged.entry(entry.name).or_insert(step.as_ref());
             }
         }
-        Self::new(merged.into_values().flatten().cloned().collect())
+        let off = merged.iter().filter(|(_, step)| step.is_none()).map(|(name, _)| *name);
+        let off: Vec<_> = off.collect();
+        // What is empty takes no memory of its own.
+        let off = if off.is_empty() { Arc::default() } else { off.into() };
+        Self { off, ..Self::new(merged.into_values().flatten().cloned().collect()) }
     }
 
     /// The steps in order of execution.
@@ -303,16 +309,20 @@ impl Chain {
         &self.steps[self.ends[phase] as usize..self.ends[phase + 1] as usize]
     }
 
-    /// Whether there is nothing to run.
+    /// Whether there is nothing to run, and nothing to turn off.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.off.is_empty()
+    }
+
+    /// Whether a plugin of this name is hidden in a chain that this one is laid over.
+    fn hides(&self, name: &str) -> bool {
+        self.off.contains(&name) || self.steps().iter().any(|own| own.name() == name)
     }
 
     /// This chain of a route once a consumer is known who has plugins to run.
     #[must_use]
     pub fn overlaid(&self, consumer: &Self) -> Overlay {
-        let hidden = |step: &&Arc<Step>| !consumer.steps().iter().any(|own| own.is_of(step));
-        let kept = self.steps().iter().filter(hidden);
+        let kept = self.steps().iter().filter(|step| !consumer.hides(step.name()));
         let ran = self.phase(Phase::Rewrite);
         let is_late = |step: &&Arc<Step>| !ran.iter().any(|other| other.is_of(step));
         Overlay {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::exchange::Exchange;
+use super::trailers::Trimmed;
 use super::upgrade::Tunnel;
 use crate::clock;
 use crate::http1::framing::{Framing, Piece};
@@ -22,6 +23,8 @@ pub(super) struct Body {
     source: Source,
     /// `None` where a tunnel has taken it over.
     exchange: Option<Box<Exchange>>,
+    /// Whether the connection ends with it.
+    last: bool,
 }
 
 enum Source {
@@ -51,7 +54,8 @@ pub(super) struct Streaming {
 
 /// A body that the gateway wrote itself.
 pub(super) fn own(exchange: Box<Exchange>, bytes: Bytes) -> Body {
-    Body { source: Source::Whole((!bytes.is_empty()).then_some(bytes)), exchange: Some(exchange) }
+    let source = Source::Whole((!bytes.is_empty()).then_some(bytes));
+    Body { source, exchange: Some(exchange), last: false }
 }
 
 /// A body that has come as a whole; its connection is kept already.
@@ -63,7 +67,7 @@ pub(super) fn whole(mut exchange: Box<Exchange>, mut from: Streaming, bytes: Byt
 /// A body that is still to come.
 pub(super) fn stream(exchange: Box<Exchange>, from: Streaming) -> Body {
     let stream = Stream { from, progress: clock::now() };
-    Body { source: Source::Streaming(Box::new(stream)), exchange: Some(exchange) }
+    Body { source: Source::Streaming(Box::new(stream)), exchange: Some(exchange), last: false }
 }
 
 // === impl Streaming ===
@@ -90,7 +94,17 @@ impl Streaming {
 impl Body {
     /// What follows a 101.
     pub(super) fn tunnel(tunnel: Tunnel) -> Self {
-        Self { source: Source::Tunnel(Box::new(tunnel)), exchange: None }
+        Self { source: Source::Tunnel(Box::new(tunnel)), exchange: None, last: false }
+    }
+
+    /// Has the connection end with this response: what follows is not to be trusted.
+    pub(super) fn make_last(&mut self) {
+        self.last = true;
+    }
+
+    /// Whether the connection ends with it.
+    pub(super) fn is_last(&self) -> bool {
+        self.last
     }
 
     /// The tunnel, where it is one.
@@ -170,7 +184,7 @@ impl Stream {
             return Poll::Ready(None);
         };
         // What the client still sends goes on its way.
-        match connection.poll_send(&mut from.sending, &mut exchange.body, cx) {
+        match connection.poll_send(&mut from.sending, &mut Trimmed::of(exchange), cx) {
             Ok(true) => self.progress = clock::now(),
             Ok(false) => {}
             Err(failure) => {

@@ -38,6 +38,8 @@ pub(super) enum End {
     Http(#[from] hyper::Error),
     #[error("the client was silent for too long")]
     Overdue,
+    #[error("the client took back more requests than it let be answered")]
+    TakenBack,
     #[error("the client went away before it had its answer")]
     Gone,
     #[error("the response broke off")]

@@ -99,7 +99,8 @@ impl Exchange {
 
     /// Runs `phase` of the global rules.
     pub(super) async fn run_globals(&mut self, phase: Phase) -> Option<Box<Reply>> {
-        let route = self.route.as_ref().map(|route| &route.chain);
+        let overlaid = self.overlaid.as_ref().map(|overlay| &overlay.chain);
+        let route = overlaid.or(self.route.as_ref().map(|route| &route.chain));
         for step in self.held.snapshot.globals.phase(phase) {
             if step.yields_to(route) {
                 continue;
@@ -149,13 +150,14 @@ impl Exchange {
     /// route and the consumer.
     fn tell(&mut self, phase: Phase, tell: impl Fn(&Step, &mut Ctx)) {
         let Self { ctx, held, route, overlaid, .. } = self;
-        let own = route.as_ref().map(|route| &route.chain);
+        let overlaid = overlaid.as_ref().map(|overlay| &overlay.chain);
+        let own = overlaid.or(route.as_ref().map(|route| &route.chain));
         for step in held.snapshot.globals.phase(phase) {
             if !step.yields_to(own) {
                 tell(step, ctx);
             }
         }
-        if let Some(chain) = overlaid.as_ref().map(|overlay| &overlay.chain).or(own) {
+        if let Some(chain) = own {
             for step in chain.phase(phase) {
                 tell(step, ctx);
             }
@@ -213,6 +215,11 @@ impl RequestBody {
         self.received == 0 && self.broken.is_none()
     }
 
+    /// Whether a body of `length` bytes is within the limit.
+    pub(super) fn admits(&self, length: u64) -> bool {
+        self.max_bytes == 0 || length <= self.max_bytes
+    }
+
     /// Why it broke off, if it did.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken
@@ -242,7 +249,7 @@ impl Body for RequestBody {
                 this.timer = None;
                 if let Some(data) = frame.data_ref() {
                     this.received += data.len() as u64;
-                    if this.max_bytes > 0 && this.received > this.max_bytes {
+                    if !this.admits(this.received) {
                         return this.fail(Broken::TooLarge);
                     }
                 }

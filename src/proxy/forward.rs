@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 use super::body::{self, Body, Streaming};
 use super::exchange::Exchange;
 use super::head::{self, Told};
+use super::trailers::Trimmed;
 use super::upgrade::Tunnel;
-use super::{request, respond};
+use super::{host, request, respond};
 use crate::clock;
 use crate::context::Attempt;
 use crate::http1::response::Head;
@@ -43,20 +44,32 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Response<Body> {
     let Some(upstream) = &route.upstream else {
         return respond::unavailable(exchange, "the route has no upstream");
     };
+    let outbound = outbound(&exchange);
+    // Not before the plugins have run, as in APISIX: who may not ask is not told of sizes.
+    if matches!(outbound, Outbound::Length(length) if !exchange.body.admits(length)) {
+        return respond::refuse(exchange, StatusCode::PAYLOAD_TOO_LARGE);
+    }
     let ctx = &exchange.ctx;
     let plan = Plan {
         upstream,
         timeouts: &route.timeouts,
         method: ctx.outgoing.method.clone().unwrap_or_else(|| ctx.request.method.clone()),
-        outbound: outbound(&exchange),
+        outbound,
         upgrade: route.websocket
-            && ctx.request.headers.contains_key(header::UPGRADE)
-            && exchange.body.is_end_stream(),
+            && exchange.body.is_end_stream()
+            && ctx.request.headers.get(header::UPGRADE).is_some_and(may_switch),
     };
     match ask(&mut exchange, &plan).await {
         Ok(answer) => accept(exchange, answer, &plan),
         Err(failure) => respond::fail(exchange, &failure),
     }
+}
+
+/// Whether a client may switch to `protocol`. Not to HTTP/2: its requests would pass by the routes
+/// and their plugins.
+fn may_switch(protocol: &HeaderValue) -> bool {
+    let mut protocols = protocol.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    !protocols.any(|name| name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2")))
 }
 
 fn outbound(exchange: &Exchange) -> Outbound {
@@ -125,7 +138,7 @@ async fn attempt(
     plan: &Plan<'_>,
     endpoint: &Arc<Endpoint>,
 ) -> Result<Answer, Failure> {
-    let host = host(exchange, plan, endpoint);
+    let host = told_host(exchange, plan, endpoint);
     let pool_key = match plan.upstream.scheme {
         Scheme::Http => endpoint.id,
         Scheme::Https => tls_pool_key(endpoint, &host),
@@ -192,7 +205,7 @@ fn note(exchange: &mut Exchange, change: impl FnOnce(&mut Attempt)) {
 }
 
 /// The `Host` that the node is told.
-fn host(exchange: &mut Exchange, plan: &Plan<'_>, endpoint: &Endpoint) -> HeaderValue {
+fn told_host(exchange: &mut Exchange, plan: &Plan<'_>, endpoint: &Endpoint) -> HeaderValue {
     let outgoing = &mut exchange.ctx.outgoing;
     match &plan.upstream.pass_host {
         PassHost::Rewrite(host) => outgoing.host = Some(host.clone()),
@@ -231,7 +244,7 @@ async fn connect(
 }
 
 fn server_name(host: &HeaderValue) -> Option<ServerName<'static>> {
-    let (name, _) = request::split_port(host.to_str().ok()?);
+    let (name, _) = host::split_port(host.to_str().ok()?);
     ServerName::try_from(name.to_owned()).ok()
 }
 
@@ -251,7 +264,8 @@ async fn send(
     head::write(&exchange.ctx, &told, connection.head_buffer());
     let mut sending = Sending::new(plan.outbound);
     let is_head = plan.method == Method::HEAD;
-    let answered = connection.exchange(&mut sending, &mut exchange.body, is_head, plan.timeouts);
+    let mut body = Trimmed::of(exchange);
+    let answered = connection.exchange(&mut sending, &mut body, is_head, plan.timeouts);
     let head = answered.await?;
     Ok(Answer { connection, head, sending })
 }

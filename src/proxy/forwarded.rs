@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::request;
+use super::host;
 
 pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -100,7 +100,7 @@ impl Trust {
 
 /// The port that a `Host` names.
 pub(super) fn port_of(host: &HeaderValue) -> Option<&str> {
-    let (_, port) = request::split_port(host.to_str().ok()?);
+    let (_, port) = host::split_port(host.to_str().ok()?);
     (!port.is_empty()).then_some(port)
 }
 

@@ -14,7 +14,7 @@ use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
@@ -27,6 +27,7 @@ use super::exchange::{Broken, Incoming};
 use super::roster::Slot;
 use super::upgrade::Tunnel;
 use super::{Worker, pipeline, respond};
+use crate::clock;
 use crate::http1::framing::{Framing, Next, Piece, READ_BYTES};
 use crate::http1::output::Output;
 use crate::http1::request::{self, Head, Refused};
@@ -39,10 +40,16 @@ const REST_BYTES: usize = 4 * 1024;
 /// So much is gathered of a response that comes in small pieces before it is written.
 const GATHERED_BYTES: usize = 16 * 1024;
 
-/// How long, and for how many bytes, a client that still sends is listened to after the last
-/// response, so that a reset does not take that response away from it (RFC 9112, section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a client that still sends is listened to after the last response, so that a reset does
+/// not take that response away from it (RFC 9112, section 9.6): in all, and without a word.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_SILENT: Duration = Duration::from_secs(2);
+
+/// How long nothing is made of it that a client has ended its side of the connection: it may
+/// have said all that it has to say, and still listen.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Buffers that the connections of a worker use in turn.
 #[derive(Default)]
@@ -75,6 +82,11 @@ struct State {
     trailers: Option<HeaderMap>,
     /// Whether the client has yet to take some of it.
     sending: bool,
+    /// When the client was first seen to have ended its side of the connection.
+    shut: Option<Instant>,
+    /// Whether an interim response may be sent: the client knows what it is, and is not in the
+    /// middle of another response.
+    takes_interim: bool,
 }
 
 /// What of a request shapes the way that it is answered.
@@ -132,7 +144,7 @@ async fn exchange(
     head: Head,
 ) -> Result<After, End> {
     let Head { method, uri, version, headers, framing, keep_alive, expects_continue } = head;
-    wire.begin(framing, expects_continue);
+    wire.begin(framing, expects_continue, version);
     let is_head = method == Method::HEAD;
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
@@ -153,6 +165,8 @@ async fn refuse(wire: &Wire, refused: Refused) -> Result<After, End> {
     tracing::debug!(reason = %refused, "a request was refused");
     let status = match refused {
         Refused::Malformed(_) => StatusCode::BAD_REQUEST,
+        Refused::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
+        Refused::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         Refused::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refused::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     };
@@ -181,24 +195,19 @@ async fn close(wire: &Wire) -> Result<(), End> {
     let lingers = !wire.state.borrow().is_read();
     let shutdown = poll_fn(|cx| Pin::new(&mut wire.state.borrow_mut().stream).poll_shutdown(cx));
     // A client that reads nothing more has no room for the last words of TLS either.
-    tokio::time::timeout(LINGER, shutdown).await.map_err(|_| End::Overdue)??;
-    if lingers {
-        let mut left = LINGER_BYTES;
-        let rest = poll_fn(|cx| {
+    tokio::time::timeout(LINGER_SILENT, shutdown).await.map_err(|_| End::Overdue)??;
+    let until = tokio::time::Instant::now() + LINGER;
+    while lingers && !wire.worker.roster.is_draining() {
+        let some = poll_fn(|cx| {
             let state = &mut *wire.state.borrow_mut();
-            loop {
-                state.input.clear();
-                match ready!(state.stream.poll_fill(&mut state.input, READ_BYTES, cx)) {
-                    // The client may be gone already; that is its end too.
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                    Ok(read) => left = left.saturating_sub(read),
-                }
-                if left == 0 {
-                    return Poll::Ready(());
-                }
-            }
+            state.input.clear();
+            state.stream.poll_fill(&mut state.input, READ_BYTES, cx)
         });
-        let _ = tokio::time::timeout(LINGER, rest).await;
+        let silent = tokio::time::Instant::now() + LINGER_SILENT;
+        // The client may be gone already; that is its end too.
+        let Ok(Ok(1..)) = tokio::time::timeout_at(silent.min(until), some).await else {
+            break;
+        };
     }
     Ok(())
 }
@@ -216,6 +225,8 @@ impl Wire {
             output: Output::default(),
             trailers: None,
             sending: false,
+            shut: None,
+            takes_interim: false,
         };
         Self { worker, slot, state: RefCell::new(state) }
     }
@@ -248,9 +259,10 @@ impl Wire {
         }
     }
 
-    fn begin(&self, framing: Framing, expects_continue: bool) {
+    fn begin(&self, framing: Framing, expects_continue: bool, version: Version) {
         let mut state = self.state.borrow_mut();
         state.incoming = framing;
+        state.takes_interim = version == Version::HTTP_11;
         state.owes_continue = expects_continue && framing != Framing::None;
     }
 
@@ -260,8 +272,8 @@ impl Wire {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let state = &mut *self.state.borrow_mut();
-        if mem::take(&mut state.owes_continue) {
-            state.output.lines().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        if mem::take(&mut state.owes_continue) && state.takes_interim {
+            state.output.lines().extend_from_slice(CONTINUE);
         }
         // What is wrong with the stream is told by reading it.
         let _ = self.poll_write(state, cx);
@@ -313,7 +325,34 @@ impl Wire {
         if !state.is_read() || !state.input.is_empty() {
             return false;
         }
-        matches!(state.poll_fill_shared(&self.worker.buffers, cx), Poll::Ready(Ok(0) | Err(_)))
+        match state.poll_fill_shared(&self.worker.buffers, cx) {
+            Poll::Ready(Ok(0)) => self.has_left(state, cx),
+            Poll::Ready(Err(_)) => true,
+            Poll::Ready(Ok(_)) | Poll::Pending => false,
+        }
+    }
+
+    /// Whether the client that has ended its side of the connection has ended the other too.
+    ///
+    /// TCP tells one from the other only to who sends something: what reaches nobody comes back as
+    /// a reset. An interim response is all that can be said before there is an answer; it is not
+    /// said at once, so that most who only half close never see it. The roster wakes the task.
+    fn has_left(&self, state: &mut State, cx: &mut Context<'_>) -> bool {
+        let now = clock::now();
+        let Some(since) = state.shut else {
+            state.shut = Some(now);
+            self.slot.half_closes();
+            return false;
+        };
+        if state.stream.is_broken() {
+            return true;
+        }
+        if state.takes_interim && now.saturating_duration_since(since) >= HALF_CLOSED {
+            state.takes_interim = false;
+            state.output.lines().extend_from_slice(CONTINUE);
+            return matches!(self.poll_write(state, cx), Poll::Ready(Err(_)));
+        }
+        false
     }
 
     /// Writes `response`.
@@ -321,13 +360,18 @@ impl Wire {
         let (parts, mut body) = response.into_parts();
         let (length, has_body) = length(&parts, &body, &asked);
         let upgrades = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        let mut stays = asked.stays && length != Length::UntilClose;
+        let mut stays = asked.stays && length != Length::UntilClose && !body.is_last();
         if body.is_whole() {
             // Nobody will read the rest of the request's body.
             stays &= self.state.borrow_mut().skip_body();
         }
         {
             let state = &mut *self.state.borrow_mut();
+            state.takes_interim = false;
+            if body.is_last() {
+                // Whatever follows, it is not read any more.
+                state.incoming = Framing::UntilClose;
+            }
             if state.output.is_empty() {
                 *state.output.lines() = self.worker.buffers.lines.take();
             }
@@ -342,7 +386,12 @@ impl Wire {
         }
         drop(parts);
         let mut ended = !has_body;
-        poll_fn(|cx| self.poll_respond(&mut body, length, &mut ended, cx)).await?;
+        let responded = poll_fn(|cx| self.poll_respond(&mut body, length, &mut ended, cx)).await;
+        if matches!(responded, Err(End::Cut)) {
+            // A client that got nothing at all would ask again, and not know that this broke off.
+            poll_fn(|cx| self.poll_flush(cx)).await?;
+        }
+        responded?;
         let state = &mut *self.state.borrow_mut();
         self.worker.buffers.lines.replace(mem::take(state.output.lines()));
         if let Some(tunnel) = body.into_tunnel() {

@@ -1,5 +1,6 @@
 //! HTTP/2 with a client, by hyper.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -33,6 +34,10 @@ const STREAMS: u32 = 128;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// A client may take back so many of its requests before they are answered, and then as many as it
+/// lets be answered; one that takes back more makes work and has no use for it (CVE-2023-44487).
+const TAKEN_BACK: u32 = 128;
+
 /// How long a client that was told to go may take to do so.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -42,14 +47,20 @@ pub(super) async fn serve(
     downstream: Rc<Downstream>,
     stream: Stream,
 ) -> Result<(), End> {
+    let tally = Rc::<Tally>::default();
     let service = {
-        let (worker, downstream) = (worker.clone(), downstream.clone());
+        let (worker, downstream, tally) = (worker.clone(), downstream.clone(), tally.clone());
         service_fn(move |request: Request<hyper::body::Incoming>| {
             let (parts, body) = request.into_parts();
             let incoming = Incoming::H2(body);
             let exchange = pipeline::run(worker.clone(), downstream.clone(), parts, incoming);
             let slot = downstream.slot.clone();
-            async move { Ok::<_, Infallible>(exchange.await.map(|body| Watched::new(body, slot))) }
+            let asked = Asked { tally: tally.clone(), is_answered: false };
+            async move {
+                let response = exchange.await;
+                asked.answered();
+                Ok::<_, Infallible>(response.map(|body| Watched::new(body, slot)))
+            }
         })
     };
     let connection = http2::Builder::new(Local)
@@ -70,9 +81,25 @@ pub(super) async fn serve(
         } else if overdue && told.is_some_and(|at| at.elapsed() > PARTING) {
             return Poll::Ready(Err(End::Overdue));
         }
+        if tally.is_too_much() {
+            return Poll::Ready(Err(End::TakenBack));
+        }
         connection.as_mut().poll(cx).map_err(End::from)
     })
     .await
+}
+
+/// What has become of a connection's requests.
+#[derive(Default)]
+struct Tally {
+    answered: Cell<u32>,
+    taken_back: Cell<u32>,
+}
+
+/// A request that is yet to be answered.
+struct Asked {
+    tally: Rc<Tally>,
+    is_answered: bool,
 }
 
 /// A client's stream as hyper has it: notes what the client takes.
@@ -87,6 +114,29 @@ struct Watched {
     slot: Rc<Slot>,
     /// Whether the client has yet to take what was handed out last.
     sending: bool,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn is_too_much(&self) -> bool {
+        self.taken_back.get() > TAKEN_BACK.saturating_add(self.answered.get())
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let count = if self.is_answered { &self.tally.answered } else { &self.tally.taken_back };
+        count.set(count.get().saturating_add(1));
+    }
 }
 
 // === impl Wire ===

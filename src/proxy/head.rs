@@ -41,7 +41,7 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
     for (name, value) in headers {
         has_length |= *name == header::CONTENT_LENGTH;
         let name = name.as_str();
-        if !is_ours(name, told.trusted) {
+        if !is_ours(name, told) {
             line(out, name, value.as_bytes());
         }
     }
@@ -67,13 +67,16 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
 }
 
 /// Whether a field is not passed on: of the connection, or written by the gateway itself.
-fn is_ours(name: &str, trusted: Trusted) -> bool {
+fn is_ours(name: &str, told: &Told<'_>) -> bool {
     match name {
-        "host" | "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
-        | "transfer-encoding" | "upgrade" | "content-length" | "expect" | "x-real-ip"
-        | "x-forwarded-for" => true,
-        "forwarded" => trusted != Trusted::Yes,
-        "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => trusted != Trusted::Yes,
+        "host" | "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding"
+        | "upgrade" | "content-length" | "expect" | "x-real-ip" | "x-forwarded-for" => true,
+        // A node that takes underscores for hyphens would frame the request by these.
+        "transfer_encoding" | "content_length" => true,
+        "trailer" => told.outbound != Outbound::Chunked,
+        "forwarded" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
+            told.trusted != Trusted::Yes
+        }
         _ => false,
     }
 }

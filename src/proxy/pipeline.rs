@@ -27,6 +27,9 @@ pub(super) async fn run(
     incoming: Incoming,
 ) -> Response<Body> {
     let mut exchange = begin(worker, downstream, parts, incoming);
+    if let Some(status) = exchange.refused.take() {
+        return respond::refuse(exchange, status);
+    }
     match decide(&mut exchange).await {
         Some(reply) => respond::reply(exchange, *reply),
         None => forward::forward(exchange).await,
@@ -35,9 +38,6 @@ pub(super) async fn run(
 
 /// Runs everything that may answer before a node is asked.
 async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
-    if let Some(status) = exchange.refused.take() {
-        return Some(Box::new(Reply::status(status)));
-    }
     if is_of_another_name(exchange) {
         return Some(Box::new(Reply::status(StatusCode::BAD_REQUEST)));
     }

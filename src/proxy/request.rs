@@ -1,11 +1,11 @@
 //! What a client asked: read from a request's head, refused where it is ambiguous.
 
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use smallvec::SmallVec;
 
-use super::Settings;
+use super::{Settings, host};
 use crate::context::Request;
 use crate::http1::fields;
 
@@ -26,6 +26,8 @@ struct Noted {
     /// Whether there is a `Connection`.
     names_options: bool,
     cookies: usize,
+    /// Whether something else than a 100 is expected.
+    expects_otherwise: bool,
     /// Bytes of the fields as HTTP/1.1 writes them.
     bytes: u64,
 }
@@ -41,6 +43,8 @@ impl Noted {
                 noted.names_options = true;
             } else if *name == header::COOKIE {
                 noted.cookies += 1;
+            } else if *name == header::EXPECT {
+                noted.expects_otherwise |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             }
         }
         noted
@@ -50,7 +54,8 @@ impl Noted {
 /// Reads a head. What is refused is read as far as it goes, so that the log can tell of it.
 pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     let mut refused = None;
-    if parts.method == Method::CONNECT {
+    // A tunnel would pass by every route, and a trace tells what the gateway said to the node.
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         refused = Some(StatusCode::METHOD_NOT_ALLOWED);
     }
     let host = match host(&parts) {
@@ -67,12 +72,16 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     {
         parts.headers.insert(header::HOST, value);
     }
-    if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+    if !is_target(&mut parts.uri, parts.version) {
         refused = refused.or(Some(StatusCode::BAD_REQUEST));
     }
     let noted = Noted::of(&parts.headers);
     if noted.names_options {
         drop_nominated(&mut parts.headers);
+    }
+    // What is expected of HTTP/1.0 is nothing (RFC 9110, section 10.1.1).
+    if noted.expects_otherwise && parts.version > Version::HTTP_10 {
+        refused = refused.or(Some(StatusCode::EXPECTATION_FAILED));
     }
     if noted.cookies > 1 {
         join_cookies(&mut parts.headers);
@@ -92,10 +101,6 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
         Some(query) => format!("{path}?{query}"),
         None => path,
     });
-    let too_large = |length: u64| settings.max_body_bytes > 0 && length > settings.max_body_bytes;
-    if content_length(&parts.headers).is_some_and(too_large) {
-        refused = refused.or(Some(StatusCode::PAYLOAD_TOO_LARGE));
-    }
     let head_bytes = line_bytes(&parts) + noted.bytes;
     Asked {
         request: Request {
@@ -113,41 +118,47 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     }
 }
 
+/// Whether a target names a resource here: by its path, with or without this scheme and a host. A
+/// query without a path, as an absolute target of HTTP/1 may have it, gets one.
+fn is_target(uri: &mut Uri, version: Version) -> bool {
+    let is_served = |scheme: &Scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+    if !uri.scheme().is_none_or(is_served) || !uri.path().starts_with('/') {
+        return false;
+    }
+    if let Some(target) = uri.path_and_query()
+        && target.as_str().starts_with('?')
+    {
+        match PathAndQuery::try_from(format!("/{}", target.as_str())) {
+            Ok(target) if version < Version::HTTP_2 => *uri = Uri::from(target),
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// The host that is asked for, without its port.
 fn host(parts: &Parts) -> Result<Option<Box<str>>, StatusCode> {
+    const REFUSED: StatusCode = StatusCode::BAD_REQUEST;
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
-        return Err(StatusCode::BAD_REQUEST);
+        return Err(REFUSED);
     }
     let whole = match (parts.uri.authority(), field) {
+        (Some(authority), Some(field)) if parts.version == Version::HTTP_2 => {
+            // RFC 9113, section 8.3.1. HTTP/1.1 has the field overridden.
+            if !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
+                return Err(REFUSED);
+            }
+            authority.as_str()
+        }
         (Some(authority), _) => authority.as_str(),
-        (None, Some(field)) => field.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
+        (None, Some(field)) => field.to_str().map_err(|_| REFUSED)?,
         // RFC 9112, section 3.2: every HTTP/1.1 request has the field.
-        (None, None) if parts.version == Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
+        (None, None) if parts.version > Version::HTTP_10 => return Err(REFUSED),
         (None, None) => return Ok(None),
     };
-    let (host, _) = split_port(whole);
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte);
-    if !host.bytes().all(is_host) || host.contains("..") {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let host = host.strip_suffix('.').unwrap_or(host);
-    Ok((!host.is_empty()).then(|| host.into()))
-}
-
-/// A host and its port, which is empty where none is named.
-pub(super) fn split_port(host: &str) -> (&str, &str) {
-    match host.rsplit_once(':') {
-        // The colons of a bare IPv6 address are no port's.
-        Some((before, port))
-            if port.bytes().all(|byte| byte.is_ascii_digit())
-                && (!before.contains(':') || before.ends_with(']')) =>
-        {
-            (before, port)
-        }
-        _ => (host, ""),
-    }
+    host::read(whole).map(|host| Some(host.into())).map_err(|_| REFUSED)
 }
 
 /// Drops the fields that `Connection` names (RFC 9110, section 7.6.1): before any plugin sets one,
@@ -217,13 +228,31 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_a_path() {
+        for (uri, read) in [
+            ("/x?y", Some("/x?y")),
+            ("http://a", Some("/")),
+            ("https://a/x", Some("/x")),
+            ("http://a?x=/1", Some("/?x=/1")),
+            ("ftp://a/x", None),
+            ("a:80", None),
+            ("*", None),
+        ] {
+            let mut target: Uri = uri.parse().unwrap();
+            let is_one = is_target(&mut target, Version::HTTP_11);
+            let found = target.path_and_query().map(PathAndQuery::as_str);
+            assert_eq!(found.filter(|_| is_one), read, "{uri}");
+        }
+    }
+
+    #[test]
     fn finds_the_host_and_refuses_what_is_none() {
         let host = |text: &str| Some(text.to_owned());
         assert_eq!(check("/", &["a.com:81"]), (host("a.com"), None, host("a.com:81")));
         assert_eq!(check("/", &["A.com."]).0, host("A.com"));
         assert_eq!(check("/", &["[::1]:80"]).0, host("[::1]"));
         assert_eq!(check("http://b.com:1/x", &["a.com"]), (host("b.com"), None, host("b.com:1")));
-        for hosts in [&[][..], &["a", "b"], &["a/b"], &["a..b"], &["a b"], &["a@b"]] {
+        for hosts in [&[][..], &[""], &["a", "b"], &["a", "a"], &["a/b"], &["a@b"], &["a:b"]] {
             assert_eq!(check("/", hosts).1, Some(400), "{hosts:?}");
         }
     }

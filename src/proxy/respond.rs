@@ -37,6 +37,13 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
     }
 }
 
+/// Answers what cannot be read, or in more than one way: nothing that follows is read either.
+pub(super) fn refuse(exchange: Box<Exchange>, status: StatusCode) -> Response<Body> {
+    let mut response = reply(exchange, Reply::status(status));
+    response.body_mut().make_last();
+    response
+}
+
 /// Answers that there is nothing to ask.
 pub(super) fn unavailable(exchange: Box<Exchange>, reason: &'static str) -> Response<Body> {
     tracing::debug!(route = %exchange.ctx.route.id, reason, "unavailable");

@@ -44,6 +44,8 @@ pub(super) struct Slot {
     /// Whether that was since the roster last looked: a flag costs less than a look at the clock.
     moved: Cell<bool>,
     overdue: Cell<bool>,
+    /// Whether the client has ended its side: the connection's task looks after that.
+    half_closed: Cell<bool>,
     metrics: metrics::Connection,
 }
 
@@ -79,6 +81,7 @@ impl Roster {
             since: Cell::new(Instant::now()),
             moved: Cell::new(false),
             overdue: Cell::new(false),
+            half_closed: Cell::new(false),
             metrics,
         });
         let member = Member { slot: slot.clone(), waker };
@@ -116,10 +119,14 @@ impl Roster {
         }
     }
 
-    /// Marks the connections that have waited for too long, and wakes them so that they close.
+    /// Marks the connections that have waited for too long, and wakes them so that they close; and
+    /// those whose client may be gone, so that they look.
     pub(super) fn expire(&self, now: Instant, settings: &Settings) {
         for member in self.members.borrow().values() {
             let slot = &member.slot;
+            if slot.half_closed.get() {
+                member.waker.wake_by_ref();
+            }
             if slot.moved.take() {
                 slot.since.set(now);
                 continue;
@@ -128,7 +135,9 @@ impl Roster {
                 (0, Phase::Opening) if self.draining.get() => LAST_CHANCE,
                 (0, Phase::Opening | Phase::Head) => settings.header_timeout,
                 // The end of the last response may still be on its way to a slow client.
-                (0, Phase::Idle) if settings.keepalive_timeout.is_zero() => settings.send_timeout,
+                (0, Phase::Idle) if settings.keepalive_timeout.is_zero() || self.draining.get() => {
+                    settings.send_timeout
+                }
                 (0, Phase::Idle) => settings.keepalive_timeout,
                 (active, _) if active == slot.sending.get() => settings.send_timeout,
                 // A node, a plugin, the request's body: each has a timeout of its own.
@@ -161,6 +170,11 @@ impl Slot {
             self.phase.set(Phase::Head);
             self.moved();
         }
+    }
+
+    /// The client has ended its side: from now on the connection's task is woken once a second.
+    pub(super) fn half_closes(&self) {
+        self.half_closed.set(true);
     }
 
     /// An exchange begins.

@@ -456,7 +456,7 @@ impl Compiler {
             Resource::Service(service) => {
                 let part = workshop.service(id, service)?;
                 if let Some(upstream) =
-                    part.upstream.as_ref().filter(|_| service.upstream.is_some())
+                    part.upstream.as_ref().filter(|_| service.upstream_id.is_none())
                 {
                     self.watch_names(upstream);
                 }
@@ -505,9 +505,8 @@ impl Compiler {
                 let part = workshop.route(id, route)?;
                 self.remove_route(id);
                 // One that is shared is watched already.
-                if let Some(upstream) =
-                    part.route.upstream.as_ref().filter(|_| route.upstream.is_some())
-                {
+                let is_own = route.upstream_id.is_none() && route.upstream.is_some();
+                if let Some(upstream) = part.route.upstream.as_ref().filter(|_| is_own) {
                     self.watch_names(upstream);
                 }
                 self.current.router.insert(&part.matcher, &part.route);

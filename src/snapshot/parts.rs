@@ -195,12 +195,12 @@ impl Workshop<'_, '_> {
         }
         let old = self.parts.services.get(id);
         let plugins = self.plugins(&source, &written.plugins, old.map(|old| &old.plugins))?;
-        let upstream = match (&written.upstream, &written.upstream_id) {
-            (Some(inline), _) => {
+        let upstream = match (&written.upstream_id, &written.upstream) {
+            (Some(id), _) => Some(self.upstream_by_id(id)?),
+            (None, Some(inline)) => {
                 let old = old.and_then(|old| old.upstream.as_ref());
                 Some(self.upstream(&source, inline, old).map_err(under_upstream)?)
             }
-            (None, Some(id)) => Some(self.upstream_by_id(id)?),
             (None, None) => None,
         };
         Ok(ServicePart { written: written.clone(), plugins, upstream })
@@ -376,12 +376,12 @@ impl Workshop<'_, '_> {
         let plugins = self.plugins(&source, &written.plugins, old.map(|old| &old.plugins))?;
         let inherited = [plugin_config, service.map(|service| &service.plugins)];
         let chain = Chain::merge([&plugins].into_iter().chain(inherited.into_iter().flatten()));
-        let upstream = match (&written.upstream, &written.upstream_id) {
-            (Some(inline), _) => {
+        let upstream = match (&written.upstream_id, &written.upstream) {
+            (Some(id), _) => Some(self.upstream_by_id(id)?),
+            (None, Some(inline)) => {
                 let old = old.and_then(|old| old.route.upstream.as_ref());
                 Some(self.upstream(&source, inline, old).map_err(under_upstream)?)
             }
-            (None, Some(id)) => Some(self.upstream_by_id(id)?),
             (None, None) => service.and_then(|service| service.upstream.clone()),
         };
         let timeouts = timeouts(written, upstream.as_deref())?;

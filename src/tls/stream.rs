@@ -38,6 +38,15 @@ impl Stream {
         }
     }
 
+    /// Whether the other side has said that nothing reaches it any more.
+    pub fn is_broken(&self) -> bool {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        !matches!(tcp.take_error(), Ok(None))
+    }
+
     /// Reads what there is into `buffer`, where room is made for about `size` bytes; 0 is the end.
     ///
     /// # Errors

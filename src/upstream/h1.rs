@@ -22,6 +22,12 @@ use crate::http1::output::Output;
 use crate::http1::response::{self, Head};
 use crate::tls::stream::Stream;
 
+/// So much is gathered of a request that comes in small pieces before it is written.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// More interim responses than this before the one that counts are no answer.
+const MOST_INTERIM: u32 = 32;
+
 /// A connection to an endpoint.
 pub struct Connection {
     stream: Stream,
@@ -81,7 +87,8 @@ impl Connection {
     /// Sends the head that is in the head buffer and `body`, and reads the response's head.
     ///
     /// The response may come while the body is still being sent; `sending` then says so, and
-    /// [`Connection::poll_send`] goes on with it. Interim responses are passed over, 101 is not one.
+    /// [`Connection::poll_send`] goes on with it. Interim responses are passed over, as nginx does
+    /// (its `early_hints` is off unless asked for); 101 is not one.
     ///
     /// # Errors
     /// [`Failure::Closed`] before anything was answered: with a kept-alive connection the node
@@ -98,12 +105,13 @@ impl Connection {
     {
         self.served += 1;
         let mut last_progress = clock::now();
+        let mut interim = 0;
         poll_fn(|cx| {
             if self.poll_send(sending, body, cx)? {
                 last_progress = clock::now();
             }
             let sent = self.output.is_flushed() && sending.done;
-            match self.poll_head(cx, no_response_body) {
+            match self.poll_head(cx, no_response_body, &mut interim) {
                 Poll::Ready(answer) => Poll::Ready(answer),
                 Poll::Pending => {
                     let (limit, failure): (Duration, fn(Duration) -> Failure) = if sent {
@@ -139,22 +147,24 @@ impl Connection {
     {
         let mut progress = false;
         loop {
-            if self.output.takes_data()
-                && !sending.done
-                && (self.output.is_empty() || !sending.begun)
-            {
-                // The first piece goes out together with the head.
-                sending.begun = true;
-                if let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) {
-                    sending.take(next, &mut self.output)?;
-                    progress = true;
+            // The first pieces go out together with the head, and small ones together: else a
+            // client could have a write for each of its bytes.
+            let mut waits = sending.done || sending.broken;
+            while !waits && self.output.takes_data() && self.output.len() < GATHERED_BYTES {
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(next) => {
+                        sending.take(next, &mut self.output)?;
+                        progress = true;
+                        waits = sending.done;
+                    }
+                    Poll::Pending => waits = true,
                 }
             }
             if self.output.is_flushed() || sending.broken {
                 return Ok(progress);
             }
             match self.output.poll_write(&mut self.stream, cx) {
-                Poll::Ready(Ok(_)) if sending.done => return Ok(progress),
+                Poll::Ready(Ok(_)) if waits => return Ok(progress),
                 Poll::Ready(Ok(_)) => progress = true,
                 Poll::Ready(Err(_)) => {
                     sending.broken = true;
@@ -174,10 +184,17 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         no_response_body: bool,
+        interim: &mut u32,
     ) -> Poll<Result<Head, Failure>> {
         loop {
             match response::parse(&mut self.input, no_response_body)? {
-                Some(head) if head.is_interim() => {}
+                Some(head) if head.is_interim() => {
+                    *interim += 1;
+                    if *interim > MOST_INTERIM {
+                        let what = "too many interim responses come before it";
+                        return Poll::Ready(Err(Failure::Malformed(what)));
+                    }
+                }
                 Some(head) => return Poll::Ready(Ok(head)),
                 None => {
                     let read = ready!(self.stream.poll_fill(&mut self.input, READ_BYTES, cx))?;
@@ -253,7 +270,6 @@ impl Connection {
 /// How far a request's body has come.
 #[derive(Debug)]
 pub struct Sending {
-    begun: bool,
     done: bool,
     /// Bytes that `Content-Length` still promises.
     left: Option<u64>,
@@ -265,7 +281,6 @@ impl Sending {
     /// A body that is yet to be sent.
     pub fn new(outbound: Outbound) -> Self {
         Self {
-            begun: false,
             done: outbound == Outbound::Empty,
             left: match outbound {
                 Outbound::Length(length) => Some(length),
@@ -282,8 +297,16 @@ impl Sending {
     ) -> Result<(), Failure> {
         match next {
             Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else {
-                    return Ok(()); // Trailers end with the exchange; most nodes refuse them.
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(frame) => {
+                        // Without chunks there is no place for trailers.
+                        if let (None, Ok(trailers)) = (self.left, frame.into_trailers()) {
+                            output.trailers(&trailers);
+                            self.done = true;
+                        }
+                        return Ok(());
+                    }
                 };
                 match &mut self.left {
                     Some(left) => {

@@ -74,6 +74,7 @@ async fn a_body_that_nobody_reads_does_not_become_the_next_request() {
     // It is still to come: the connection ends, and a client that waits is not told to send it.
     for (head, status) in [
         ("POST /get HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", "413"),
+        ("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", "404"),
         (
             "POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
             "404",

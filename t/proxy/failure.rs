@@ -85,6 +85,75 @@ async fn an_answer_that_is_not_http_is_a_502() {
 }
 
 #[tokio::test]
+async fn a_routes_own_times_go_before_its_upstreams() {
+    // A node whose queue of connections is full: the next one is never accepted.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+    full.bind(&any.into()).unwrap();
+    full.listen(0).unwrap();
+    let addr = full.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    let connect = || tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(addr));
+    while let Ok(Ok(socket)) = connect().await {
+        queued.push(socket);
+        assert!(queued.len() < 100, "the queue is never full");
+    }
+    // A node that accepts, and reads nothing.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let deaf_node = deaf.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = deaf.accept().await {
+            held.push(socket);
+        }
+    });
+    let gateway = Gateway::start().await;
+    let short = |what: &str| {
+        let mut timeout = json!({ "connect": 20, "send": 20, "read": 20 });
+        timeout[what] = json!(0.3);
+        timeout
+    };
+    let long = json!({ "connect": 20, "send": 20, "read": 20 });
+    let upstream = |node: &str| json!({ "type": "roundrobin", "nodes": { node: 1 }, "timeout": long, "retries": 0 });
+    for (what, node) in [("connect", &addr.to_string()), ("send", &deaf_node), ("read", &deaf_node)]
+    {
+        let route = json!({ "uri": format!("/{what}"), "timeout": short(what),
+            "upstream": upstream(node) });
+        gateway.put(&format!("/routes/{what}?wait=applied"), route).await;
+        let mut request = gateway.client().post(gateway.http_url(&format!("/{what}")));
+        if what == "send" {
+            // More than the sockets' buffers hold.
+            request = request.body(vec![b'x'; 32 * 1024 * 1024]);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 504, "{what}");
+        assert_eq!(answer.headers()["x-apisix-upstream-status"], "504", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_response_is_given_up() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::builder()
+        .config(|config| {
+            config["nginx_config"]["http"] = json!({ "send_timeout": "1s" });
+        })
+        .start()
+        .await;
+    super::catch_all(&gateway, &origin).await;
+    let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
+    client.write_all(b"GET /bytes/50000000 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    eventually("the exchange is logged", || async {
+        let log = std::fs::read_to_string(gateway.dir().join("logs/access.log"));
+        log.unwrap_or_default().contains("/bytes/50000000")
+    })
+    .await;
+    let mut taken = Vec::new();
+    let _ = client.read_to_end(&mut taken).await;
+    assert!(taken.len() < 50_000_000);
+}
+
+#[tokio::test]
 async fn a_slow_request_body_is_given_up() {
     let origin = Origin::start().await;
     let gateway = Gateway::builder()
