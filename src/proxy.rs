@@ -34,8 +34,8 @@ use http::HeaderValue;
 pub use self::forwarded::{RealIp, Trust};
 pub use self::path::PathRules;
 pub use self::roster::Roster;
-use crate::context::{Consumers, Ctx, Labels, RouteFacts};
-use crate::expr::{Escape, Template, Variable};
+use crate::context::{Consumers, Ctx, Labels, Limits, RouteFacts};
+use crate::expr::{Escape, Need, Template, Variable};
 use crate::log::access;
 use crate::metrics;
 use crate::snapshot::{Published, Snapshot};
@@ -58,6 +58,8 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// Whether header names with an underscore are passed on.
     pub underscores: bool,
+    /// How large a request body may be for its variables to have values.
+    pub payload: Limits,
     pub real_ip: RealIp,
     pub trust: Trust,
     pub paths: PathRules,
@@ -73,6 +75,8 @@ pub struct AccessLine {
     escape: Escape,
     /// Whether the line tells of response headers, which are then kept for it.
     keeps_headers: bool,
+    /// What it tells of the request's body.
+    need: Option<Need>,
 }
 
 /// One worker: what its connections share. Bound to its thread.
@@ -108,9 +112,11 @@ struct Held {
 // === impl AccessLine ===
 
 impl AccessLine {
-    pub fn new(template: Template, escape: Escape) -> Self {
+    pub fn new(format: &str, escape: Escape) -> Self {
+        let template = Template::of_log(format);
         Self {
-            keeps_headers: template.uses(|name| matches!(name, Variable::SentHeader(_))),
+            need: Need::of_text(format),
+            keeps_headers: template.uses(Variable::is_of_response_head),
             template,
             escape,
         }
@@ -133,6 +139,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(10),
             underscores: true,
+            payload: Limits::default(),
             real_ip: RealIp::default(),
             trust: Trust::default(),
             paths: PathRules::default(),

@@ -69,7 +69,8 @@ struct MatchedLabels {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// The route for the request of `ctx`.
+    /// The route for the request of `ctx`. When a route's conditions ask for the request's body
+    /// and it has not been read, `ctx.payload` says so, and what is found means nothing.
     pub fn find(&self, ctx: &Ctx, method: &Method) -> Option<Found<'_, Route>> {
         let host = ctx.request.host.as_deref();
         self.router.find(host, ctx.path(), method, |route| route.accepts(ctx))
@@ -100,7 +101,8 @@ impl Route {
             self.remote_addrs.iter().any(|network| network.contains(&ip))
         };
         (self.remote_addrs.is_empty() || from())
-            && self.vars.as_ref().is_none_or(|vars| vars.matches(ctx))
+            // One that misses the body ends the search.
+            && self.vars.as_ref().is_none_or(|vars| vars.matches(ctx) || ctx.payload.is_missed())
     }
 
     /// The metric labels for the patterns that matched.

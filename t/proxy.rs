@@ -6,6 +6,7 @@ mod failure;
 mod framing;
 mod identity;
 mod streams;
+mod vars;
 mod versions;
 
 use serde_json::{Value, json};

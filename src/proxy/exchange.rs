@@ -1,21 +1,23 @@
 //! One exchange on its way: what the phases run over, and the log that runs on every exit.
 
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::StatusCode;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::connection::Downstream;
 use super::h1::Wire;
-use super::{Held, Worker, respond};
+use super::{Held, Worker, request, respond};
 use crate::context::{Ctx, Reply};
+use crate::expr::Need;
 use crate::plugin::Phase;
 use crate::plugin::chain::{Overlay, Step};
 use crate::snapshot::Route;
@@ -50,7 +52,22 @@ pub(super) struct RequestBody {
     pause: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     received: u64,
+    /// What was read before it was to be sent on, and has not been taken.
+    ahead: Option<Box<Ahead>>,
+    /// Whether anything has been taken.
+    taken: bool,
     broken: Option<Broken>,
+}
+
+/// A body as far as it was read ahead.
+#[derive(Default)]
+struct Ahead {
+    /// Everything, as long as that is one piece: most bodies are.
+    first: Bytes,
+    /// Everything, once there are more: small pieces would each hold on to a buffer.
+    more: BytesMut,
+    trailers: Option<HeaderMap>,
+    ended: bool,
 }
 
 /// Why a request's body did not come to its end.
@@ -85,6 +102,8 @@ impl Exchange {
                 pause: settings.body_timeout,
                 timer: None,
                 received: 0,
+                ahead: None,
+                taken: false,
                 broken: None,
             },
             ctx,
@@ -95,6 +114,38 @@ impl Exchange {
             worker,
             downstream,
         })
+    }
+
+    /// What the plugins that are going to run, and the access log, ask for of the request's body.
+    pub(super) fn need(&self) -> Option<Need> {
+        let line = self.worker.settings.access_line.as_ref().and_then(|line| line.need);
+        let route = self.route.as_ref().and_then(|route| route.chain.need());
+        self.held.snapshot.globals.need().max(route).max(line)
+    }
+
+    /// Reads the request's body as far as `need` has it and the limits let. `Some` when the client
+    /// does not bring it to its end.
+    pub(super) async fn read_body(&mut self, need: Need) -> Option<Box<Reply>> {
+        if self.ctx.payload.serves(need) {
+            return None;
+        }
+        // Boxed apart: most exchanges pass their body on as it comes.
+        Box::pin(self.read_ahead(need)).await
+    }
+
+    async fn read_ahead(&mut self, need: Need) -> Option<Box<Reply>> {
+        let limits = self.worker.settings.payload;
+        let limit = limits.of(need);
+        let length = request::content_length(&self.ctx.request.headers);
+        let is_too_large = limit > 0 && length.is_some_and(|length| length > limit);
+        let read = if is_too_large { Ok(None) } else { self.body.read_ahead(limit).await };
+        match read {
+            Ok(bytes) => {
+                self.ctx.payload.fill(need, limits, bytes);
+                None
+            }
+            Err(broken) => Some(Box::new(Reply::status(respond::status_of_broken(broken)))),
+        }
     }
 
     /// Runs `phase` of the global rules.
@@ -132,6 +183,11 @@ impl Exchange {
         let chain = &self.route.as_ref()?.chain;
         let overlay = self.held.overlays.get(chain, &consumer.name, own);
         self.overlaid = Some(overlay.clone());
+        if let Some(need) = overlay.chain.need()
+            && let Some(reply) = self.read_body(need).await
+        {
+            return Some(reply);
+        }
         for step in &overlay.late {
             if let Some(reply) = step.run(Phase::Rewrite, &mut self.ctx).await {
                 return Some(reply);
@@ -210,12 +266,61 @@ impl Incoming {
 impl RequestBody {
     /// Whether nothing has been taken from it, so that it can be sent as if for the first time.
     pub(super) fn is_untouched(&self) -> bool {
-        self.received == 0 && self.broken.is_none()
+        !self.taken && self.broken.is_none()
+    }
+
+    /// Reads the body; what is read is handed out later, before the rest of it. `None` where it is
+    /// longer than `limit` bytes (0 is no limit): no more of it is read then.
+    ///
+    /// # Errors
+    /// Why it did not come to its end.
+    async fn read_ahead(&mut self, limit: u64) -> Result<Option<Bytes>, Broken> {
+        let mut ahead = self.ahead.take().unwrap_or_default();
+        while !ahead.ended && (limit == 0 || ahead.len() as u64 <= limit) {
+            match poll_fn(|cx| self.poll_inner(cx)).await {
+                Some(frame) => ahead.push(frame?),
+                None => ahead.ended = true,
+            }
+        }
+        let whole = ahead.join();
+        let is_within = ahead.ended && (limit == 0 || whole.len() as u64 <= limit);
+        if !ahead.is_empty() {
+            self.ahead = Some(ahead);
+        }
+        Ok(is_within.then_some(whole))
     }
 
     /// Why it broke off, if it did.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken
+    }
+
+    /// The next piece that the client brings.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        // For ever: what comes after a break must not pass for the body's end.
+        if let Some(why) = self.broken {
+            return Poll::Ready(Some(Err(why)));
+        }
+        match self.inner.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timer = None;
+                if let Some(data) = frame.data_ref() {
+                    self.received += data.len() as u64;
+                    if self.max_bytes > 0 && self.received > self.max_bytes {
+                        return self.fail(Broken::TooLarge);
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(why))) => self.fail(why),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let pause = self.pause;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+                ready!(timer.as_mut().poll(cx));
+                self.fail(Broken::TooSlow)
+            }
+        }
     }
 
     fn fail(&mut self, why: Broken) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -233,33 +338,64 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        // For ever: what comes after a break must not pass for the body's end.
-        if let Some(why) = this.broken {
-            return Poll::Ready(Some(Err(why)));
-        }
-        match this.inner.poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.timer = None;
-                if let Some(data) = frame.data_ref() {
-                    this.received += data.len() as u64;
-                    if this.max_bytes > 0 && this.received > this.max_bytes {
-                        return this.fail(Broken::TooLarge);
-                    }
-                }
-                Poll::Ready(Some(Ok(frame)))
+        this.taken = true;
+        if let Some(ahead) = &mut this.ahead {
+            let frame = ahead.take();
+            if ahead.is_empty() {
+                this.ahead = None;
             }
-            Poll::Ready(Some(Err(why))) => this.fail(why),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                let pause = this.pause;
-                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-                ready!(timer.as_mut().poll(cx));
-                this.fail(Broken::TooSlow)
-            }
+            return Poll::Ready(Some(Ok(frame)));
         }
+        this.poll_inner(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ahead.is_none() && self.inner.is_end_stream()
+    }
+}
+
+// === impl Ahead ===
+
+impl Ahead {
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    /// Whether there is nothing to be handed out.
+    fn is_empty(&self) -> bool {
+        self.len() == 0 && self.trailers.is_none()
+    }
+
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) if self.len() == 0 => self.first = data,
+            Ok(data) => {
+                if self.more.is_empty() {
+                    self.more.extend_from_slice(&self.first);
+                    self.first = Bytes::new();
+                }
+                self.more.extend_from_slice(&data);
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
+        }
+    }
+
+    /// Everything so far, in one piece.
+    fn join(&mut self) -> Bytes {
+        if !self.more.is_empty() {
+            self.first = mem::take(&mut self.more).freeze();
+        }
+        self.first.clone()
+    }
+
+    /// The next piece; there is one.
+    fn take(&mut self) -> Frame<Bytes> {
+        match self.trailers.take() {
+            Some(trailers) if self.first.is_empty() => Frame::trailers(trailers),
+            trailers => {
+                self.trailers = trailers;
+                Frame::data(mem::take(&mut self.first))
+            }
+        }
     }
 }

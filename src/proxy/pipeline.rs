@@ -12,7 +12,8 @@ use super::connection::Downstream;
 use super::exchange::{Exchange, Incoming};
 use super::{Worker, forward, request, respond};
 use crate::clock;
-use crate::context::{self, Ctx, Outgoing, Reply};
+use crate::context::{self, Ctx, Outgoing, Payload, Reply};
+use crate::expr::Need;
 use crate::plugin::Phase;
 
 /// Answers one request.
@@ -37,7 +38,16 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
     if is_of_another_name(exchange) {
         return Some(Box::new(Reply::status(StatusCode::BAD_REQUEST)));
     }
-    find(exchange);
+    while let Some(need) = find(exchange) {
+        if let Some(reply) = exchange.read_body(need).await {
+            return Some(reply);
+        }
+    }
+    if let Some(need) = exchange.need()
+        && let Some(reply) = exchange.read_body(need).await
+    {
+        return Some(reply);
+    }
     if let Some(reply) = exchange.run_globals(Phase::Rewrite).await {
         return Some(reply);
     }
@@ -68,7 +78,7 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
 fn is_of_another_name(exchange: &Exchange) -> bool {
     let client = &exchange.ctx.client;
     let host = exchange.ctx.request.host.as_deref();
-    let Some(host) = host.filter(|_| client.tls_protocol.is_some()) else {
+    let Some(host) = host.filter(|_| client.tls.is_some()) else {
         return false;
     };
     let is_its_name = || client.sni.as_deref().is_some_and(|sni| sni.eq_ignore_ascii_case(host));
@@ -87,11 +97,13 @@ fn begin(
     let held = worker.snapshot();
     let asked = request::read(parts, &worker.settings);
     let client = downstream.client.clone();
+    client.requests.set(client.requests.get() + 1);
     let (route, labels) = worker.unmatched.clone();
     let ctx = Ctx {
         remote: worker.settings.real_ip.of(client.peer, &asked.request.headers),
         client,
         request: asked.request,
+        payload: Payload::default(),
         outgoing: Outgoing { path_and_query: asked.forwarded, ..Outgoing::default() },
         route,
         labels,
@@ -108,12 +120,15 @@ fn begin(
     Exchange::new(ctx, incoming, asked.refused, held, worker, downstream)
 }
 
-/// Finds the route, and notes its facts and labels.
-fn find(exchange: &mut Exchange) {
+/// Finds the route, and notes its facts and labels. `Some` where a route has to see the request's
+/// body first.
+fn find(exchange: &mut Exchange) -> Option<Need> {
     let Exchange { ctx, held, route, .. } = exchange;
-    let Some(found) = held.snapshot.find(ctx, &ctx.request.method) else {
-        return;
-    };
+    let found = held.snapshot.find(ctx, &ctx.request.method);
+    if let Some(need) = ctx.payload.take_missed() {
+        return Some(need);
+    }
+    let found = found?;
     let labels = found.value.labels(found.path, found.host).cloned();
     let matched = found.value.clone();
     ctx.route = matched.facts.clone();
@@ -121,4 +136,5 @@ fn find(exchange: &mut Exchange) {
         ctx.labels = labels;
     }
     *route = Some(matched);
+    None
 }

@@ -37,6 +37,16 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
     }
 }
 
+/// The status that tells the client that its request's body did not come to its end.
+pub(super) fn status_of_broken(broken: Broken) -> StatusCode {
+    match broken {
+        Broken::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Broken::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Broken::Gone => client_closed(),
+        Broken::Malformed => StatusCode::BAD_REQUEST,
+    }
+}
+
 /// Answers that there is nothing to ask.
 pub(super) fn unavailable(exchange: Box<Exchange>, reason: &'static str) -> Response<Body> {
     tracing::debug!(route = %exchange.ctx.route.id, reason, "unavailable");
@@ -46,10 +56,8 @@ pub(super) fn unavailable(exchange: Box<Exchange>, reason: &'static str) -> Resp
 /// Answers that no node answered, or that the client broke off its request.
 pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body> {
     let status = match (failure, exchange.body.broken()) {
-        (Failure::RequestBody, Some(Broken::TooLarge)) => StatusCode::PAYLOAD_TOO_LARGE,
-        (Failure::RequestBody, Some(Broken::TooSlow)) => StatusCode::REQUEST_TIMEOUT,
-        (Failure::RequestBody, Some(Broken::Gone)) => client_closed(),
-        (Failure::RequestBody, Some(Broken::Malformed) | None) => StatusCode::BAD_REQUEST,
+        (Failure::RequestBody, Some(broken)) => status_of_broken(broken),
+        (Failure::RequestBody, None) => StatusCode::BAD_REQUEST,
         _ => {
             exchange.worker.warn_unanswered(&exchange.ctx, failure);
             status_of(failure)
