@@ -9,14 +9,16 @@ mod operator;
 mod pattern;
 mod template;
 mod variable;
+mod wants;
 
 use std::borrow::Cow;
 
-pub use self::body::{BodyVariable, Need, PostPath};
+pub use self::body::{BodyVariable, PostPath};
 pub use self::datum::Datum;
 pub use self::language::Expr;
 pub use self::template::{Escape, Template};
 pub use self::variable::{TlsVariable, Variable};
+pub use self::wants::{Need, Wants};
 
 /// Where the values of variables come from.
 pub trait Variables {

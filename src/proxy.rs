@@ -35,7 +35,7 @@ pub use self::forwarded::{RealIp, Trust};
 pub use self::path::PathRules;
 pub use self::roster::Roster;
 use crate::context::{Consumers, Ctx, Labels, Limits, RouteFacts};
-use crate::expr::{Escape, Need, Template, Variable};
+use crate::expr::{Escape, Template, Wants};
 use crate::log::access;
 use crate::metrics;
 use crate::snapshot::{Published, Snapshot};
@@ -73,10 +73,7 @@ pub struct Settings {
 pub struct AccessLine {
     template: Template,
     escape: Escape,
-    /// Whether the line tells of response headers, which are then kept for it.
-    keeps_headers: bool,
-    /// What it tells of the request's body.
-    need: Option<Need>,
+    wants: Wants,
 }
 
 /// One worker: what its connections share. Bound to its thread.
@@ -113,13 +110,7 @@ struct Held {
 
 impl AccessLine {
     pub fn new(format: &str, escape: Escape) -> Self {
-        let template = Template::of_log(format);
-        Self {
-            need: Need::of_text(format),
-            keeps_headers: template.uses(Variable::is_of_response_head),
-            template,
-            escape,
-        }
+        Self { template: Template::of_log(format), escape, wants: Wants::of_text(format) }
     }
 
     fn write(&self, ctx: &Ctx, out: &mut String) {

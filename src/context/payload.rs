@@ -89,8 +89,8 @@ impl Payload {
                 Value::Bool(true) => Some(Cow::Borrowed("")),
                 value => Some(text(value)),
             },
-            BodyVariable::Path(PostPath::Query(_)) => {
-                let found = self.found(name, request)?.into_iter().cloned();
+            BodyVariable::Path(path @ PostPath::Query(_)) => {
+                let found = self.found(path, request)?.into_iter().cloned();
                 Some(Cow::Owned(Value::from_iter(found).to_string()))
             }
             BodyVariable::Path(path) => path.find(self.fields(&request.headers)?).map(text),
@@ -107,8 +107,8 @@ impl Payload {
     pub(super) fn datum<'p>(&'p self, name: &BodyVariable, request: &Request) -> Option<Datum<'p>> {
         match name {
             BodyVariable::Field(name) => self.field(name, &request.headers).map(Datum::from),
-            BodyVariable::Path(PostPath::Query(_)) => {
-                Some(Datum::List(self.found(name, request)?.into_iter().map(Datum::from).collect()))
+            BodyVariable::Path(path @ PostPath::Query(_)) => {
+                Some(Datum::List(self.found(path, request)?.into_iter().map(Datum::from).collect()))
             }
             BodyVariable::Path(path) => path.find(self.fields(&request.headers)?).map(Datum::from),
             BodyVariable::GraphqlRootFields => {
@@ -149,10 +149,7 @@ impl Payload {
     }
 
     /// What a JSONPath finds; `None` where that is nothing.
-    fn found(&self, name: &BodyVariable, request: &Request) -> Option<Vec<&Value>> {
-        let BodyVariable::Path(path) = name else {
-            return None;
-        };
+    fn found(&self, path: &PostPath, request: &Request) -> Option<Vec<&Value>> {
         let found = path.find_all(self.fields(&request.headers)?);
         (!found.is_empty()).then_some(found)
     }

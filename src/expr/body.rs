@@ -1,8 +1,6 @@
 //! Variables of the request's body: `post_arg_NAME`, `post_arg.PATH`, `graphql_*`, `request_body`.
 //!
-//! A body is read only for those who name one of them. Conditions of routes are asked first and
-//! say that they lack it ([`super::Variables::datum`] of the exchange notes it); what plugins are
-//! configured with is looked through when it is compiled ([`Need::of`]).
+//! A body is read only for those who name one of them: see [`super::Wants`].
 
 use serde_json::Value;
 use serde_json_path::JsonPath;
@@ -31,15 +29,6 @@ pub enum PostPath {
     Names(Box<[Box<str>]>),
     /// A JSONPath: a list of every value that it finds.
     Query(Box<JsonPath>),
-}
-
-/// What for a body is read, and with that how much of one. Later ones include earlier ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
-    /// For `graphql_*` variables.
-    Graphql,
-    /// For every variable.
-    Any,
 }
 
 // === impl BodyVariable ===
@@ -111,30 +100,6 @@ impl PostPath {
     }
 }
 
-// === impl Need ===
-
-impl Need {
-    /// What the texts of a config ask for, wherever in it they stand: in conditions, templates, log
-    /// formats, Lua. May find more than there is, never less.
-    pub fn of(config: &Value) -> Option<Self> {
-        match config {
-            Value::String(text) => Self::of_text(text),
-            Value::Array(items) => items.iter().filter_map(Self::of).max(),
-            Value::Object(members) => members.values().filter_map(Self::of).max(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => None,
-        }
-    }
-
-    /// What one text asks for.
-    pub fn of_text(text: &str) -> Option<Self> {
-        if text.contains("post_arg") || text.contains("request_body") {
-            Some(Self::Any)
-        } else {
-            text.contains("graphql_").then_some(Self::Graphql)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -177,14 +142,5 @@ mod tests {
         }
         let told = PostPath::read("messages[.content").unwrap_err();
         assert!(told.contains("invalid expression"), "{told}");
-    }
-
-    #[test]
-    fn finds_variables_of_the_body_in_any_config() {
-        let need = |config: Value| Need::of(&config);
-        assert_eq!(need(json!({ "key": "remote_addr", "count": 1, "x": null })), None);
-        assert_eq!(need(json!({ "a": [{ "b": "graphql_name" }] })), Some(Need::Graphql));
-        assert_eq!(need(json!(["graphql_name", "$post_arg.x"])), Some(Need::Any));
-        assert_eq!(need(json!({ "log_format": { "b": "$request_body" } })), Some(Need::Any));
     }
 }

@@ -183,11 +183,6 @@ impl Variable {
         }
     }
 
-    /// Whether its value comes from the response's head.
-    pub fn is_of_response_head(&self) -> bool {
-        matches!(self, Self::SentHeader(_) | Self::UpstreamHeader(_))
-    }
-
     fn plain(name: &str) -> Option<Self> {
         Some(match name {
             "uri" | "document_uri" => Self::Uri,

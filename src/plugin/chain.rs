@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Plugin};
 use crate::context::{Ctx, Reply};
-use crate::expr::{Expr, Need};
+use crate::expr::{Expr, Wants};
 use crate::resource::{Invalid, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
@@ -30,8 +30,7 @@ pub struct Step {
     filter: Option<Expr>,
     error_response: Option<Bytes>,
     error_is_json: bool,
-    /// What its config asks for of the request's body.
-    need: Option<Need>,
+    wants: Wants,
     plugin: Arc<dyn Plugin>,
 }
 
@@ -44,7 +43,7 @@ struct Digest([u8; 32]);
 pub struct Chain {
     steps: Arc<[Arc<Step>]>,
     by_phase: Arc<[Box<[Arc<Step>]>; 5]>,
-    need: Option<Need>,
+    wants: Wants,
 }
 
 /// A route's chain with a consumer's plugins laid over it: the consumer's win by name.
@@ -128,7 +127,7 @@ impl Step {
             filter,
             error_response,
             error_is_json,
-            need: Need::of(resolved).max(build.metadata.and_then(Need::of)),
+            wants: Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of)),
             plugin,
         })))
     }
@@ -226,8 +225,8 @@ impl Chain {
             let takes_part = |step: &&Arc<Step>| step.entry.phases.has(phase);
             steps.iter().filter(takes_part).cloned().collect()
         });
-        let need = steps.iter().filter_map(|step| step.need).max();
-        Self { steps: steps.into(), by_phase: Arc::new(by_phase), need }
+        let wants = Wants::all(steps.iter().map(|step| step.wants));
+        Self { steps: steps.into(), by_phase: Arc::new(by_phase), wants }
     }
 
     /// Joins the plugins of several resources; a name in an earlier one hides it in later ones.
@@ -251,9 +250,9 @@ impl Chain {
         &self.by_phase[phase as usize]
     }
 
-    /// What its plugins ask for of the request's body.
-    pub fn need(&self) -> Option<Need> {
-        self.need
+    /// What the configs of its plugins ask for.
+    pub fn wants(&self) -> Wants {
+        self.wants
     }
 
     /// Whether there is nothing to run.

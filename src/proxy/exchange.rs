@@ -17,9 +17,9 @@ use super::connection::Downstream;
 use super::h1::Wire;
 use super::{Held, Worker, request, respond};
 use crate::context::{Ctx, Reply};
-use crate::expr::Need;
+use crate::expr::{Need, Wants};
 use crate::plugin::Phase;
-use crate::plugin::chain::{Overlay, Step};
+use crate::plugin::chain::{Chain, Overlay, Step};
 use crate::snapshot::Route;
 
 /// An exchange and everything that it holds on to. Dropping it writes the log: whatever way it
@@ -116,11 +116,14 @@ impl Exchange {
         })
     }
 
-    /// What the plugins that are going to run, and the access log, ask for of the request's body.
-    pub(super) fn need(&self) -> Option<Need> {
-        let line = self.worker.settings.access_line.as_ref().and_then(|line| line.need);
-        let route = self.route.as_ref().and_then(|route| route.chain.need());
-        self.held.snapshot.globals.need().max(route).max(line)
+    /// What the plugins that run for it, and the access log, ask for.
+    pub(super) fn wants(&self) -> Wants {
+        let overlaid = self.overlaid.as_ref().map(|overlay| &overlay.chain);
+        let chain = overlaid.or(self.route.as_ref().map(|route| &route.chain));
+        let line = &self.worker.settings.access_line;
+        let line = line.as_ref().map(|line| line.wants).unwrap_or_default();
+        let route = chain.map(Chain::wants).unwrap_or_default();
+        self.held.snapshot.globals.wants().and(route).and(line)
     }
 
     /// Reads the request's body as far as `need` has it and the limits let. `Some` when the client
@@ -183,7 +186,7 @@ impl Exchange {
         let chain = &self.route.as_ref()?.chain;
         let overlay = self.held.overlays.get(chain, &consumer.name, own);
         self.overlaid = Some(overlay.clone());
-        if let Some(need) = overlay.chain.need()
+        if let Some(need) = overlay.chain.wants().body
             && let Some(reply) = self.read_body(need).await
         {
             return Some(reply);
@@ -338,15 +341,17 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        this.taken = true;
         if let Some(ahead) = &mut this.ahead {
             let frame = ahead.take();
             if ahead.is_empty() {
                 this.ahead = None;
             }
+            this.taken = true;
             return Poll::Ready(Some(Ok(frame)));
         }
-        this.poll_inner(cx)
+        let polled = this.poll_inner(cx);
+        this.taken |= matches!(polled, Poll::Ready(Some(_)));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -368,7 +373,7 @@ impl Ahead {
 
     fn push(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
-            Ok(data) if self.len() == 0 => self.first = data,
+            Ok(data) if self.first.is_empty() && self.more.is_empty() => self.first = data,
             Ok(data) => {
                 if self.more.is_empty() {
                     self.more.extend_from_slice(&self.first);

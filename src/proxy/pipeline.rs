@@ -43,7 +43,7 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
             return Some(reply);
         }
     }
-    if let Some(need) = exchange.need()
+    if let Some(need) = exchange.wants().body
         && let Some(reply) = exchange.read_body(need).await
     {
         return Some(reply);

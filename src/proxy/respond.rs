@@ -115,11 +115,11 @@ pub(super) fn upgrade(
 fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
     tell_upstream_status(exchange);
     exchange.filter_head();
+    let keeps = exchange.wants().response_head;
     let settings = &exchange.worker.settings;
     let response = &mut exchange.ctx.response;
     response.headers.insert(header::SERVER, settings.server.clone());
     response.head_bytes = response.measure();
-    let keeps = settings.access_line.as_ref().is_some_and(|line| line.keeps_headers);
     let headers =
         if keeps { response.headers.clone() } else { std::mem::take(&mut response.headers) };
     (response.status, headers)

@@ -158,4 +158,11 @@ mod tests {
         let quoted = "multipart/form-data; charset=utf-8; BOUNDARY=\"xx\"";
         assert_eq!(parse(quoted, body), Some(json!({ "k": "1" })));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn takes_any_bytes(body in "(--xx|\r\n|\n|--|:|;|\"|=|name|content-disposition|[a-z ]){0,40}") {
+            parse(TYPED, body.as_bytes());
+        }
+    }
 }
