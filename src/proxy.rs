@@ -2,7 +2,7 @@
 //!
 //! A worker is one thread. It accepts ([`listener`]), shakes hands ([`connection`]), speaks HTTP with
 //! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`path`]), runs the phases ([`pipeline`]),
-//! asks a node ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
+//! which may need the body before it is sent on ([`ahead`]), asks a node ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
 //! [`respond`] knows which status a failure is. Nothing here touches the store, a secret or JSON
 //! config: a request sees the snapshot that was current when it came.
 
@@ -17,6 +17,7 @@ mod forwarded;
 mod overlays;
 mod pipeline;
 mod exchange;
+mod ahead;
 mod forward;
 mod head;
 mod body;

@@ -1,18 +1,18 @@
 //! One exchange on its way: what the phases run over, and the log that runs on every exit.
 
 use std::future::{Future as _, poll_fn};
-use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
+use super::ahead::Ahead;
 use super::connection::Downstream;
 use super::h1::Wire;
 use super::{Held, Worker, request, respond};
@@ -57,17 +57,6 @@ pub(super) struct RequestBody {
     /// Whether anything has been taken.
     taken: bool,
     broken: Option<Broken>,
-}
-
-/// A body as far as it was read ahead.
-#[derive(Default)]
-struct Ahead {
-    /// Everything, as long as that is one piece: most bodies are.
-    first: Bytes,
-    /// Everything, once there are more: small pieces would each hold on to a buffer.
-    more: BytesMut,
-    trailers: Option<HeaderMap>,
-    ended: bool,
 }
 
 /// Why a request's body did not come to its end.
@@ -356,51 +345,5 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.ahead.is_none() && self.inner.is_end_stream()
-    }
-}
-
-// === impl Ahead ===
-
-impl Ahead {
-    fn len(&self) -> usize {
-        self.first.len() + self.more.len()
-    }
-
-    /// Whether there is nothing to be handed out.
-    fn is_empty(&self) -> bool {
-        self.len() == 0 && self.trailers.is_none()
-    }
-
-    fn push(&mut self, frame: Frame<Bytes>) {
-        match frame.into_data() {
-            Ok(data) if self.first.is_empty() && self.more.is_empty() => self.first = data,
-            Ok(data) => {
-                if self.more.is_empty() {
-                    self.more.extend_from_slice(&self.first);
-                    self.first = Bytes::new();
-                }
-                self.more.extend_from_slice(&data);
-            }
-            Err(frame) => self.trailers = frame.into_trailers().ok(),
-        }
-    }
-
-    /// Everything so far, in one piece.
-    fn join(&mut self) -> Bytes {
-        if !self.more.is_empty() {
-            self.first = mem::take(&mut self.more).freeze();
-        }
-        self.first.clone()
-    }
-
-    /// The next piece; there is one.
-    fn take(&mut self) -> Frame<Bytes> {
-        match self.trailers.take() {
-            Some(trailers) if self.first.is_empty() => Frame::trailers(trailers),
-            trailers => {
-                self.trailers = trailers;
-                Frame::data(mem::take(&mut self.first))
-            }
-        }
     }
 }

@@ -235,6 +235,27 @@ async fn the_node_gets_a_body_that_was_looked_at_byte_for_byte() {
     assert!(lengths.count() >= 2, "bodies of known length are told their length");
 }
 
+#[tokio::test]
+async fn the_next_node_gets_the_whole_of_a_body_that_was_looked_at() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start().await;
+    let port = origin.addr().port();
+    let nodes = json!([
+        { "host": "127.0.0.1", "port": 1, "weight": 1, "priority": 1 },
+        { "host": "127.0.0.1", "port": port, "weight": 1 },
+    ]);
+    let upstream = json!({ "type": "roundrobin", "nodes": nodes });
+    let vars = json!([["post_arg.k", "==", "v"]]);
+    let ready = json!({ "uri": "/ready", "upstream": upstream });
+    gateway.put_route("1", json!({ "uri": "/anything", "vars": vars, "upstream": upstream })).await;
+    gateway.put_route("2", ready).await;
+    gateway.served("/ready").await;
+    let body = json!({ "k": "v", "pad": "x".repeat(100_000) });
+    let post = gateway.client().post(gateway.http_url("/anything")).json(&body);
+    let echo: Value = post.send().await.unwrap().json().await.unwrap();
+    assert_eq!(echo["body_bytes"], body.to_string().len());
+}
+
 /// Only requests that come as far as a condition on the body have theirs read ahead.
 #[tokio::test]
 async fn a_body_that_nobody_asks_for_is_passed_on_as_it_comes() {

@@ -1,3 +1,5 @@
+//! What each kind of body gives its variables.
+
 use http::{Uri, Version};
 use serde_json::json;
 

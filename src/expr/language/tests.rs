@@ -1,3 +1,5 @@
+//! Cases of every operator, by type; what lua-resty-expr says of each.
+
 use std::borrow::Cow;
 
 use serde_json::json;
