@@ -60,7 +60,16 @@ pub struct Config {
     pub stream_plugins: Vec<String>,
     pub plugin_attr: PluginAttr,
     pub deployment: Deployment,
+    pub graphql: Graphql,
     pub sluice: Sluice,
+}
+
+/// `graphql`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graphql {
+    /// How large a request's body may be, in bytes, to be looked into.
+    pub max_size: u64,
 }
 
 /// Sluice's own keys.

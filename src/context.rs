@@ -5,9 +5,11 @@
 //! compiled route. It lives and dies on one worker, so nothing in it is `Send`.
 
 mod consumer;
+mod payload;
+mod tls;
 mod variables;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
 pub use self::consumer::{Consumer, Consumers};
+pub use self::payload::{Limits, Payload};
+pub use self::tls::TlsSession;
 use crate::clock;
 use crate::metrics::RouteLabels;
 use crate::router::{Captured, Target};
@@ -30,6 +34,8 @@ pub struct Ctx {
     pub remote: SocketAddr,
     /// The request as it will be sent on; plugins rewrite it.
     pub request: Request,
+    /// Its body, where a variable asks for it.
+    pub payload: Payload,
     /// What plugins decided about the way to the upstream.
     pub outgoing: Outgoing,
     /// Facts of the matched route; those of [`RouteFacts::none`] before and without a match.
@@ -69,8 +75,14 @@ pub struct Client {
     pub scheme: &'static str,
     /// The server name of the TLS handshake, lower case.
     pub sni: Option<Box<str>>,
-    /// The TLS version as nginx names it: `TLSv1.3`.
-    pub tls_protocol: Option<&'static str>,
+    /// Set when the connection is TLS.
+    pub tls: Option<Box<TlsSession>>,
+    /// The connection's number; no other of this process has it.
+    pub serial: u64,
+    /// When it was accepted.
+    pub since: Instant,
+    /// Requests that have begun on it.
+    pub requests: Cell<u64>,
 }
 
 /// The request head, owned by the exchange.
@@ -122,6 +134,8 @@ pub struct Attempt {
     pub addr: SocketAddr,
     /// The node's IP as a label value.
     pub node: Arc<str>,
+    /// The node's host as written, where that is not its IP.
+    pub host: Option<Arc<str>>,
     pub began: Instant,
     /// The node's status; 502 or 504, as nginx writes it, when it gave none.
     pub status: Option<u16>,

@@ -2,20 +2,33 @@
 //!
 //! This room never fetches a variable: it asks [`Variables`].
 
+mod body;
+mod datum;
 mod language;
+mod operator;
+mod pattern;
 mod template;
 mod variable;
+mod wants;
 
 use std::borrow::Cow;
 
+pub use self::body::{BodyVariable, PostPath};
+pub use self::datum::Datum;
 pub use self::language::Expr;
 pub use self::template::{Escape, Template};
-pub use self::variable::Variable;
+pub use self::variable::{TlsVariable, Variable};
+pub use self::wants::{Need, Wants};
 
 /// Where the values of variables come from.
 pub trait Variables {
-    /// The value of `name`, `None` when it has none here.
+    /// The value of `name` as text, `None` when it has none here.
     fn get(&self, name: &Variable) -> Option<Cow<'_, str>>;
+
+    /// The value of `name` with its type; most are text.
+    fn datum(&self, name: &Variable) -> Option<Datum<'_>> {
+        self.get(name).map(Datum::Text)
+    }
 
     /// Appends the value of `name` if it is made up of characters that no log line escapes, such
     /// as a number: it then needs no memory of its own. Whether it did; `get` is asked otherwise.

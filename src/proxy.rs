@@ -1,8 +1,9 @@
 //! The request road: from an accepted connection to the last byte of the response.
 //!
 //! A worker is one thread. It accepts ([`listener`]), shakes hands ([`connection`]), speaks HTTP with
-//! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`host`], [`path`]), runs the phases ([`pipeline`]),
-//! asks a node ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
+//! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`host`], [`path`]), runs the
+//! phases ([`pipeline`]), which may need the body before it is sent on ([`ahead`]), asks a node
+//! ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
 //! [`respond`] knows which status a failure is. Nothing here touches the store, a secret or JSON
 //! config: a request sees the snapshot that was current when it came.
 
@@ -19,6 +20,7 @@ mod overlays;
 mod pipeline;
 mod exchange;
 pub mod explain;
+mod ahead;
 mod forward;
 mod head;
 mod trailers;
@@ -37,8 +39,8 @@ use http::HeaderValue;
 pub use self::forwarded::{RealIp, Trust};
 pub use self::path::PathRules;
 pub use self::roster::Roster;
-use crate::context::{Consumers, Ctx, Labels, RouteFacts};
-use crate::expr::{Escape, Template, Variable};
+use crate::context::{Consumers, Ctx, Labels, Limits, RouteFacts};
+use crate::expr::{Escape, Template, Wants};
 use crate::log::access;
 use crate::metrics;
 use crate::snapshot::{Published, Snapshot};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// Whether header names with an underscore are passed on.
     pub underscores: bool,
+    /// How large a request body may be for its variables to have values.
+    pub payload: Limits,
     pub real_ip: RealIp,
     pub trust: Trust,
     pub paths: PathRules,
@@ -74,8 +78,7 @@ pub struct Settings {
 pub struct AccessLine {
     template: Template,
     escape: Escape,
-    /// Whether the line tells of response headers, which are then kept for it.
-    keeps_headers: bool,
+    wants: Wants,
 }
 
 /// One worker: what its connections share. Bound to its thread.
@@ -111,12 +114,8 @@ struct Held {
 // === impl AccessLine ===
 
 impl AccessLine {
-    pub fn new(template: Template, escape: Escape) -> Self {
-        Self {
-            keeps_headers: template.uses(|name| matches!(name, Variable::SentHeader(_))),
-            template,
-            escape,
-        }
+    pub fn new(format: &str, escape: Escape) -> Self {
+        Self { template: Template::of_log(format), escape, wants: Wants::of_text(format) }
     }
 
     fn write(&self, ctx: &Ctx, out: &mut String) {
@@ -136,6 +135,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(10),
             underscores: true,
+            payload: Limits::default(),
             real_ip: RealIp::default(),
             trust: Trust::default(),
             paths: PathRules::default(),

@@ -68,6 +68,8 @@ enum Refusal {
     Method,
     Address,
     Vars,
+    /// It asks for the request's body, and there is none to ask.
+    Body,
 }
 
 struct MatchedLabels {
@@ -79,7 +81,8 @@ struct MatchedLabels {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// The route for the request of `ctx`.
+    /// The route for the request of `ctx`. When a route's conditions ask for the request's body
+    /// and it has not been read, `ctx.payload` says so, and what is found means nothing.
     pub fn find(&self, ctx: &Ctx, method: &Method) -> Option<Found<'_, Route>> {
         self.router.find(self.target(ctx), method, |route| route.refusal(ctx).is_none())
     }
@@ -142,7 +145,9 @@ impl Route {
         if !self.remote_addrs.is_empty() && !from() {
             return Some(Refusal::Address);
         }
-        if self.vars.as_ref().is_some_and(|vars| !vars.matches(ctx)) {
+        // One that misses the body ends the search.
+        let holds = |vars: &Expr| vars.matches(ctx) || ctx.payload.is_missed();
+        if !self.vars.as_ref().is_none_or(holds) {
             return Some(Refusal::Vars);
         }
         None

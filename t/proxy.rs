@@ -9,6 +9,7 @@ mod http2;
 mod identity;
 mod paths;
 mod streams;
+mod vars;
 mod versions;
 
 use serde_json::{Value, json};

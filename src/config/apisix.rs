@@ -55,6 +55,8 @@ pub struct Apisix {
     pub lru: Lru,
     /// Peers whose `X-Forwarded-*` are believed; empty means that none was configured.
     pub trusted_addresses: Vec<IpNet>,
+    /// How large a request's body may be, in MiB, to be looked into by variables; 0 is no limit.
+    pub max_post_args_readable_size: u64,
 }
 
 /// One address and port on which clients are accepted.

@@ -96,6 +96,7 @@ pub(super) const ROWS: &[Row] = &[
     key("apisix.lru.secret.neg_count", COUNT, "512", "How many failures are remembered."),
 
     key("apisix.trusted_addresses", NETS, "[]", "Peers whose X-Forwarded-Proto, -Host and -Port are believed. X-Forwarded-For of other peers is dropped once this is set."),
+    key("apisix.max_post_args_readable_size", Kind::Int(0, 1 << 30), "64", "The largest body of a request, in MiB, that conditions and templates can look into by post_arg and request_body; 0 sets no limit."),
     optional("apisix.id", Kind::Text, "gateway-1", "Name of this node; without one it makes one up and keeps it."),
 
     unused("apisix.proxy_protocol", NOT_SERVED),
@@ -103,7 +104,6 @@ pub(super) const ROWS: &[Row] = &[
     unused("apisix.proxy_cache", NOT_SERVED),
     unused("apisix.tracing", NOT_SERVED),
     unused("apisix.disable_upstream_healthcheck", NOT_SERVED),
-    unused("apisix.max_post_args_readable_size", NOT_SERVED),
     unused("apisix.extra_lua_path", NO_LUA),
     unused("apisix.extra_lua_cpath", NO_LUA),
     unused("apisix.lua_module_hook", NO_LUA),
@@ -225,6 +225,9 @@ pub(super) const ROWS: &[Row] = &[
     unused("deployment.etcd.resync_delay", "reconnecting waits by itself, longer after each failure"),
     unused("deployment.etcd.health_check_timeout", "a member is left as soon as it fails, and tried again"),
 
+    section("graphql", "GraphQL in requests."),
+    key("graphql.max_size", Kind::Int(1, 1 << 40), "1048576", "The largest body of a request, in bytes, that conditions and templates can look into by graphql_operation, graphql_name and graphql_root_fields."),
+
     section("sluice", "What APISIX has no key for."),
     key("sluice.data_dir", Kind::Path, "data", "Folder for the embedded store, the generated admin key, the pid file and the last good copy of the config. Relative to the folder that holds conf/."),
     section("sluice.log", "Sluice's own log."),
@@ -234,7 +237,6 @@ pub(super) const ROWS: &[Row] = &[
     key("sluice.max_series", Kind::Int(1, u32::MAX as u64), "50000", "How many series of metrics a node keeps; what would go beyond is counted and dropped."),
 
     unused("discovery", NOT_SERVED),
-    unused("graphql", NOT_SERVED),
     unused("wasm", NOT_SERVED),
     unused("xrpc", NOT_SERVED),
     unused("ext-plugin", NOT_SERVED),

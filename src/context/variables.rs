@@ -1,48 +1,64 @@
 //! What each variable is in an exchange.
 
+mod head;
+mod time;
+
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, Version, header};
-use percent_encoding::percent_decode_str;
+use http::{Version, header};
 
+pub(super) use self::head::argument;
+use self::head::{cookie, field, is_bare_argument, request_field, user};
+use self::time::{this_second_iso, this_second_local};
 use super::{Attempt, Ctx};
-use crate::expr::{Variable, Variables};
+use crate::clock;
+use crate::expr::{Datum, TlsVariable, Variable, Variables};
 
 impl Variables for Ctx {
     fn get(&self, name: &Variable) -> Option<Cow<'_, str>> {
         use Variable as V;
         match name {
             V::Uri => borrowed(self.path()),
-            V::RequestUri => {
-                let target = self.request.uri.path_and_query();
-                borrowed(target.map_or("/", |target| target.as_str()))
-            }
+            V::RequestUri => match (&self.request.normalized_path, self.query()) {
+                (None, _) => borrowed(self.target()),
+                (Some(path), None) => borrowed(path),
+                (Some(path), Some(query)) => Some(Cow::Owned(format!("{path}?{query}"))),
+            },
+            V::RealRequestUri => borrowed(self.target()),
             V::Args => self.query().map(Cow::Borrowed),
             V::IsArgs => borrowed(if self.query().is_some() { "?" } else { "" }),
             V::Arg(name) => argument(self.query()?, name),
             V::Header(name) => request_field(&self.request.headers, name),
             V::SentHeader(name) => field(&self.response.headers, name),
+            V::UpstreamHeader(name) if self.response.from_upstream => {
+                field(&self.response.headers, name)
+            }
             V::Cookie(name) => cookie(&self.request.headers, name),
             V::UriParam(name) => {
                 self.uri_params.get(name, self.request.target().path).map(Cow::Borrowed)
             }
             V::Request => {
-                let (method, target) = (self.request.method.as_str(), self.get(&V::RequestUri)?);
+                let (method, target) = (self.request.method.as_str(), self.target());
                 let protocol = protocol(self.request.version);
                 let mut line = String::with_capacity(method.len() + target.len() + 10);
-                for part in [method, " ", &target, " ", protocol] {
+                for part in [method, " ", target, " ", protocol] {
                     line.push_str(part);
                 }
                 Some(Cow::Owned(line))
             }
             V::RequestMethod => borrowed(self.request.method.as_str()),
+            V::RemoteUser => user(&self.request.headers).map(Cow::Owned),
+            V::Body(name) => self.payload.text(name, &self.request),
             V::Scheme => borrowed(self.client.scheme),
+            V::Https => borrowed(if self.client.tls.is_some() { "on" } else { "" }),
+            V::Http2 => borrowed(match (self.request.version, &self.client.tls) {
+                (Version::HTTP_2, Some(_)) => "h2",
+                (Version::HTTP_2, None) => "h2c",
+                _ => "",
+            }),
             V::Host => Some(lower_case(self.request.host.as_deref()?)),
-            V::Hostname => std::env::var("HOSTNAME").ok().map(Cow::Owned),
-            V::ServerName => borrowed("_"),
             V::ServerProtocol => borrowed(protocol(self.request.version)),
             V::UpstreamScheme => borrowed(self.outgoing.scheme),
             V::UpstreamHost => match &self.outgoing.host {
@@ -51,10 +67,13 @@ impl Variables for Ctx {
             },
             V::UpstreamUri => match &self.outgoing.path_and_query {
                 Some(target) => borrowed(target),
-                None => self.get(&V::RequestUri),
+                None => borrowed(self.target()),
             },
-            V::SslServerName => self.client.sni.as_deref().map(Cow::Borrowed),
-            V::SslProtocol => self.client.tls_protocol.map(Cow::Borrowed),
+            V::UpstreamUnresolvedHost => {
+                let attempt = self.attempts.last()?;
+                Some(Cow::Borrowed(attempt.host.as_deref().unwrap_or(&attempt.node)))
+            }
+            V::Tls(TlsVariable::ServerName) => self.client.sni.as_deref().map(Cow::Borrowed),
             V::RouteId => filled(&self.route.id),
             V::RouteName => filled(&self.route.name),
             V::ServiceId => filled(&self.route.service_id),
@@ -66,11 +85,21 @@ impl Variables for Ctx {
             V::Capture(group) => {
                 self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str()))
             }
-            V::RemoteUser | V::Unknown(_) => None,
+            V::Fixed(value) => borrowed(value),
+            V::UpstreamHeader(_) | V::Unknown(_) => None,
             made_up => {
                 let mut text = String::new();
                 self.append(made_up, &mut text).then_some(Cow::Owned(text))
             }
+        }
+    }
+
+    fn datum(&self, name: &Variable) -> Option<Datum<'_>> {
+        match name {
+            Variable::Body(name) => self.payload.datum(name, &self.request),
+            // An argument without a value is `true` in Lua.
+            Variable::Arg(name) if is_bare_argument(self.query()?, name) => Some(Datum::Bool(true)),
+            _ => self.get(name).map(Datum::Text),
         }
     }
 
@@ -79,15 +108,24 @@ impl Variables for Ctx {
         match name {
             V::RequestLength => put(self.bytes_received, out),
             V::RequestTime => seconds(self.elapsed(), out),
-            V::ServerAddr => put(self.client.local.ip(), out),
+            V::ServerAddr => put(self.client.local.ip().to_canonical(), out),
             V::ServerPort => put(self.client.local.port(), out),
             V::RemoteAddr if self.remote == self.client.peer => {
                 out.push_str(&self.client.peer_ip);
                 true
             }
-            V::RemoteAddr => put(self.remote_ip(), out),
+            V::RemoteAddr => put(self.remote_ip().to_canonical(), out),
             V::RemotePort => put(self.remote.port(), out),
-            V::PeerAddr => put(self.client.peer.ip(), out),
+            V::PeerAddr => {
+                out.push_str(&self.client.peer_ip);
+                true
+            }
+            V::PeerPort => put(self.client.peer.port(), out),
+            V::Connection => put(self.client.serial, out),
+            V::ConnectionRequests => put(self.client.requests.get(), out),
+            V::ConnectionTime => {
+                seconds(clock::now().saturating_duration_since(self.client.since), out)
+            }
             V::Status => {
                 out.push_str(self.response.status.as_str());
                 true
@@ -99,13 +137,15 @@ impl Variables for Ctx {
                 attempt.status.is_some_and(|status| put(status, out))
             }),
             V::UpstreamResponseTime => self.each_time(out, |attempt| attempt.response),
+            V::UpstreamResponseLength => self.each_length(out),
             V::UpstreamConnectTime => self.each_time(out, |attempt| attempt.connect),
             V::UpstreamHeaderTime => self.each_time(out, |attempt| attempt.header),
             V::BalancerPort => {
                 self.attempts.last().is_some_and(|attempt| put(attempt.addr.port(), out))
             }
-            V::TimeLocal => this_second(&LOCAL, time_local, out),
-            V::TimeIso8601 => this_second(&ISO, time_iso8601, out),
+            V::Tls(name) => self.client.tls.as_ref().is_some_and(|tls| tls.append(*name, out)),
+            V::TimeLocal => this_second_local(out),
+            V::TimeIso8601 => this_second_iso(out),
             V::Msec => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH);
                 since.is_ok_and(|since| seconds(since, out))
@@ -127,6 +167,24 @@ impl Ctx {
             }
         }
         !self.attempts.is_empty()
+    }
+
+    /// Only the last try has a body that was passed on.
+    fn each_length(&self, out: &mut String) -> bool {
+        let last = self.attempts.len().saturating_sub(1);
+        for index in 0..self.attempts.len() {
+            if index > 0 {
+                out.push_str(", ");
+            }
+            let is_answer = index == last && self.response.from_upstream;
+            put(if is_answer { self.body_bytes_sent } else { 0 }, out);
+        }
+        !self.attempts.is_empty()
+    }
+
+    /// Path and query as sent.
+    fn target(&self) -> &str {
+        self.request.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
     fn each_time(&self, out: &mut String, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {
@@ -172,112 +230,9 @@ fn lower_case(host: &str) -> Cow<'_, str> {
     }
 }
 
-fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = String::from_utf8_lossy(values.next()?.as_bytes());
-    // nginx joins repeated fields with a comma in `$http_name`.
-    Some(values.fold(first, |all, one| {
-        Cow::Owned(format!("{all}, {}", String::from_utf8_lossy(one.as_bytes())))
-    }))
-}
-
-/// A header of the request by its variable's name, where `_` stands for `-` or, as in nginx, for
-/// itself.
-fn request_field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    field(headers, name).or_else(|| {
-        let name = name.as_str();
-        let is_meant = |sent: &&HeaderName| {
-            let sent = sent.as_str();
-            let mut pairs = sent.bytes().zip(name.bytes());
-            sent.len() == name.len() && pairs.all(|(s, n)| s == n || (s == b'_' && n == b'-'))
-        };
-        let sent = name.contains('-').then(|| headers.keys().find(is_meant))??;
-        field(headers, sent)
-    })
-}
-
-fn argument<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
-    let mut pairs = query.split('&');
-    let value = pairs.find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
-    })?;
-    if value.contains(['%', '+']) {
-        let spaced = value.replace('+', " ");
-        let decoded = percent_decode_str(&spaced).decode_utf8_lossy().into_owned();
-        return Some(Cow::Owned(decoded));
-    }
-    Some(Cow::Borrowed(value))
-}
-
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {
-    let fields = headers.get_all(header::COOKIE).iter();
-    let texts = fields.filter_map(|value| value.to_str().ok());
-    texts
-        .flat_map(|text| text.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| Cow::Borrowed(value))
-}
-
-/// A second since 1970 and how it is written.
-type Second = RefCell<(u64, String)>;
-
-// Written once a second and worker, not once a line.
-thread_local! {
-    static LOCAL: Second = RefCell::default();
-    static ISO: Second = RefCell::default();
-}
-
-fn this_second(
-    cache: &'static std::thread::LocalKey<Second>,
-    write: fn(SystemTime) -> String,
-    out: &mut String,
-) -> bool {
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    cache.with_borrow_mut(|(at, text)| {
-        if *at != second || text.is_empty() {
-            *at = second;
-            *text = write(now);
-        }
-        out.push_str(text);
-    });
-    true
-}
-
-/// `24/Nov/2026:02:00:00 +0000`: the local time of a gateway is UTC.
-fn time_local(at: SystemTime) -> String {
-    // `Tue, 24 Nov 2026 02:00:00 GMT` has every part that is needed.
-    let date = httpdate::fmt_http_date(at);
-    let mut parts = date.split(' ').skip(1);
-    let mut next = || parts.next().unwrap_or_default();
-    let (day, month, year, time) = (next(), next(), next(), next());
-    format!("{day}/{month}/{year}:{time} +0000")
-}
-
-/// `2026-11-24T02:00:00+00:00`.
-fn time_iso8601(at: SystemTime) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let date = httpdate::fmt_http_date(at);
-    let mut parts = date.split(' ').skip(1);
-    let mut next = || parts.next().unwrap_or_default();
-    let (day, month, year, time) = (next(), next(), next(), next());
-    let month = MONTHS.iter().position(|name| *name == month).unwrap_or(0) + 1;
-    format!("{year}-{month:02}-{day}T{time}+00:00")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn writes_times_as_nginx_does() {
-        let at = UNIX_EPOCH + Duration::from_secs(1_795_485_600);
-        assert_eq!(time_local(at), "24/Nov/2026:02:00:00 +0000");
-        assert_eq!(time_iso8601(at), "2026-11-24T02:00:00+00:00");
-    }
 
     #[test]
     fn writes_seconds_with_three_decimals() {
@@ -287,27 +242,5 @@ mod tests {
             out
         };
         assert_eq!([text(0), text(1_499), text(12_345_678)], ["0.000", "0.001", "12.346"]);
-    }
-
-    #[test]
-    fn finds_headers_written_with_underscores() {
-        let mut headers = HeaderMap::new();
-        headers.insert("time_window", "2".parse().unwrap());
-        headers.insert("x_a-b", "3".parse().unwrap());
-        let get = |name: &'static str| request_field(&headers, &HeaderName::from_static(name));
-        assert_eq!(get("time-window").unwrap(), "2");
-        assert_eq!(get("x-a-b").unwrap(), "3");
-        assert!(get("x-a").is_none() && get("time-windows").is_none());
-        // Of the two spellings the usual one counts.
-        headers.insert("time-window", "4".parse().unwrap());
-        let name = HeaderName::from_static("time-window");
-        assert_eq!(request_field(&headers, &name).unwrap(), "4");
-    }
-
-    #[test]
-    fn takes_arguments_apart() {
-        assert_eq!(argument("a=1&b=x%20y+z&c", "b").unwrap(), "x y z");
-        assert_eq!(argument("a=1&c", "c").unwrap(), "");
-        assert!(argument("ab=1", "a").is_none());
     }
 }

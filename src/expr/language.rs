@@ -2,16 +2,13 @@
 //!
 //! `[["arg_name", "==", "json"], ["OR", [...], [...]]]` — a list is AND unless its first item
 //! says `AND`, `OR`, `!AND` or `!OR`; a condition is name, operator, value, with `!` before the
-//! operator to negate it.
+//! operator to negate it, or name and value alone for `==`.
 //!
-//! Source: lua-resty-expr, as APISIX's `route.vars` and `_meta.filter` use it.
+//! Source: lua-resty-expr 1.3, as APISIX's `route.vars` and `_meta.filter` use it.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use super::operator::{EXPECTED, Operator};
 use super::{Variable, Variables};
 use crate::resource::Invalid;
 
@@ -27,129 +24,138 @@ enum Node {
     Condition(Variable, Operator),
 }
 
-#[derive(Debug, Clone)]
-enum Operator {
-    Equal(Operand),
-    Order(Order, Operand),
-    Matches(Regex),
-    In(Vec<Operand>),
-    /// The variable is a list that holds this; the variables known here are text.
-    Has(Operand),
-    Address(Vec<IpNet>),
+/// How the items of a list are joined.
+#[derive(Clone, Copy)]
+enum Join {
+    All,
+    Any,
+    NotAll,
+    NotAny,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Order {
-    Greater,
-    GreaterOrEqual,
-    Less,
-    LessOrEqual,
-}
-
-#[derive(Debug, Clone)]
-enum Operand {
-    Nothing,
-    Number(f64),
-    Text(Box<str>),
-}
+const CONDITION: &str = "a condition: [name, operator, value] or [name, \"!\", operator, value]";
+const LIST: &str = "a list of conditions, perhaps after AND, OR, !AND or !OR";
 
 // === impl Expr ===
 
 impl Expr {
-    /// Compiles a list of conditions.
+    /// Compiles a list of conditions. An empty one holds always.
     ///
     /// # Errors
     /// The first item that is none, by path relative to the list.
     pub fn compile(list: &[Value]) -> Result<Self, Invalid> {
-        compile_list(list, "").map(Self)
+        let Some(first) = list.first() else {
+            return Ok(Self(Node::All(Vec::new())));
+        };
+        if !first.is_array() && first.as_str().and_then(Join::of).is_none() {
+            let expected = "a list of lists: a condition stands in brackets of its own";
+            return Err(Invalid::new("", shown(list), expected));
+        }
+        compile(list, "").map(Self)
     }
 
-    /// Whether the conditions hold.
+    /// Whether the conditions hold. Those that come after the answer is clear are not looked at.
     pub fn matches(&self, variables: &dyn Variables) -> bool {
         self.0.matches(variables)
     }
 }
 
-fn compile_list(list: &[Value], path: &str) -> Result<Node, Invalid> {
-    let word = list.first().and_then(Value::as_str);
-    let (join, rest): (fn(Vec<Node>) -> Node, _) = match word {
-        Some("AND") => (Node::All, &list[1..]),
-        Some("OR") => (Node::Any, &list[1..]),
-        Some("!AND") => (|nodes| Node::Not(Box::new(Node::All(nodes))), &list[1..]),
-        Some("!OR") => (|nodes| Node::Not(Box::new(Node::Any(nodes))), &list[1..]),
-        Some(_) => return condition(list, path),
-        None => (Node::All, list),
+fn compile(list: &[Value], path: &str) -> Result<Node, Invalid> {
+    let (join, skipped) = match list {
+        [] => return Err(Invalid::new(path, "[]", LIST)),
+        [Value::Array(_), ..] => (Join::All, 0),
+        [Value::String(word), rest @ ..] => match Join::of(word) {
+            None => return condition(list, path),
+            Some(_) if rest.len() < 2 => {
+                let expected = format!("two conditions or more after {word}");
+                return Err(Invalid::new(path, shown(list), expected));
+            }
+            Some(join) => (join, 1),
+        },
+        [other, ..] => return Err(Invalid::new(format!("{path}/0"), other, LIST)),
     };
-    let skipped = list.len() - rest.len();
-    let nodes = rest.iter().enumerate().map(|(index, item)| {
-        let path = format!("{path}/{}", index + skipped);
+    let nodes = list.iter().enumerate().skip(skipped).map(|(index, item)| {
+        let path = format!("{path}/{index}");
         match item.as_array() {
-            Some(list) => compile_list(list, &path),
-            None => Err(Invalid::new(path, item, "a condition: [name, operator, value]")),
+            Some(list) => compile(list, &path),
+            None => Err(Invalid::new(path, item, CONDITION)),
         }
     });
-    nodes.collect::<Result<_, _>>().map(join)
+    nodes.collect::<Result<_, _>>().map(|nodes| join.join(nodes))
 }
 
 fn condition(list: &[Value], path: &str) -> Result<Node, Invalid> {
-    let wrong = |at: usize, value: &Value, expected: &str| {
-        Err(Invalid::new(format!("{path}/{at}"), value, expected))
-    };
-    let (negated, at) = match list.get(1) {
-        Some(Value::String(word)) if word == "!" => (true, 2),
-        _ => (false, 1),
-    };
-    let (Some(name), Some(operator)) = (list[0].as_str(), list.get(at)) else {
-        let whole = Value::Array(list.to_vec());
-        return Err(Invalid::new(path, whole, "a condition: [name, operator, value]"));
-    };
-    let value = list.get(at + 1).unwrap_or(&Value::Null);
-    let mut invert = negated;
-    let operator = match operator.as_str() {
-        Some("==") => Operator::Equal(Operand::of(value)),
-        Some("~=") => {
-            invert = !invert;
-            Operator::Equal(Operand::of(value))
+    let at = |index: usize| format!("{path}/{index}");
+    let (name, negated, index, operand) = match list {
+        [name, word] if word.as_str().is_none_or(|word| !is_operator(word)) => {
+            return equality(name, word, path);
         }
-        Some(">") => Operator::Order(Order::Greater, Operand::of(value)),
-        Some(">=") => Operator::Order(Order::GreaterOrEqual, Operand::of(value)),
-        Some("<") => Operator::Order(Order::Less, Operand::of(value)),
-        Some("<=") => Operator::Order(Order::LessOrEqual, Operand::of(value)),
-        Some(word @ ("~~" | "~*")) => {
-            let pattern = value.as_str().unwrap_or_default();
-            let built = RegexBuilder::new(pattern).case_insensitive(word == "~*").build();
-            match built {
-                Ok(regex) if value.is_string() => Operator::Matches(regex),
-                _ => return wrong(at + 1, value, "a regular expression"),
-            }
-        }
-        Some("in") => match value.as_array() {
-            Some(items) => Operator::In(items.iter().map(Operand::of).collect()),
-            None => return wrong(at + 1, value, "a list of values"),
-        },
-        Some("has") => Operator::Has(Operand::of(value)),
-        Some("ipmatch") => match networks(value) {
-            Some(networks) => Operator::Address(networks),
-            None => return wrong(at + 1, value, "addresses or CIDRs"),
-        },
-        _ => {
-            let expected = "one of == ~= > >= < <= ~~ ~* in has ipmatch";
-            return wrong(at, operator, expected);
-        }
+        [name, _] => (name, false, 1, &Value::Null),
+        [name, _, operand] => (name, false, 1, operand),
+        [name, not, _, operand] if not == "!" => (name, true, 2, operand),
+        _ => return Err(Invalid::new(path, shown(list), CONDITION)),
     };
-    let node = Node::Condition(Variable::parse(name), operator);
-    Ok(if invert { Node::Not(Box::new(node)) } else { node })
+    let variable = variable(name, path)?;
+    let operator = &list[index];
+    let word = operator.as_str().unwrap_or_default();
+    let Some(compiled) = Operator::new(word, operand) else {
+        return Err(Invalid::new(at(index), operator, EXPECTED));
+    };
+    let (operator, inverse) =
+        compiled.map_err(|expected| Invalid::new(at(index + 1), operand, expected))?;
+    Ok(negate(Node::Condition(variable, operator), negated != inverse))
 }
 
-fn networks(value: &Value) -> Option<Vec<IpNet>> {
-    let texts = match value {
-        Value::Array(items) => items.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?,
-        Value::String(text) => vec![text.as_str()],
-        _ => return None,
+/// `["arg_name", "json"]`, which older versions of the language had for `==`.
+fn equality(name: &Value, operand: &Value, path: &str) -> Result<Node, Invalid> {
+    let variable = variable(name, path)?;
+    match Operator::new("==", operand) {
+        Some(Ok((operator, _))) => Ok(Node::Condition(variable, operator)),
+        _ => Err(Invalid::new(path, operand, CONDITION)),
+    }
+}
+
+fn variable(name: &Value, path: &str) -> Result<Variable, Invalid> {
+    let path = format!("{path}/0");
+    let Some(text) = name.as_str() else {
+        return Err(Invalid::new(path, name, "the name of a variable"));
     };
-    let network =
-        |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    texts.into_iter().map(network).collect()
+    Variable::read(text).map_err(|expected| Invalid::new(path, name, expected))
+}
+
+fn is_operator(word: &str) -> bool {
+    word == "!" || Operator::new(word, &Value::Null).is_some()
+}
+
+fn negate(node: Node, negated: bool) -> Node {
+    if negated { Node::Not(Box::new(node)) } else { node }
+}
+
+fn shown(list: &[Value]) -> Value {
+    Value::Array(list.to_vec())
+}
+
+// === impl Join ===
+
+impl Join {
+    fn of(word: &str) -> Option<Self> {
+        match word.to_ascii_uppercase().as_str() {
+            "AND" => Some(Self::All),
+            "OR" => Some(Self::Any),
+            "!AND" => Some(Self::NotAll),
+            "!OR" => Some(Self::NotAny),
+            _ => None,
+        }
+    }
+
+    fn join(self, nodes: Vec<Node>) -> Node {
+        match self {
+            Self::All => Node::All(nodes),
+            Self::Any => Node::Any(nodes),
+            Self::NotAll => negate(Node::All(nodes), true),
+            Self::NotAny => negate(Node::Any(nodes), true),
+        }
+    }
 }
 
 // === impl Node ===
@@ -160,143 +166,10 @@ impl Node {
             Self::All(nodes) => nodes.iter().all(|node| node.matches(variables)),
             Self::Any(nodes) => nodes.iter().any(|node| node.matches(variables)),
             Self::Not(node) => !node.matches(variables),
-            Self::Condition(name, operator) => operator.matches(variables.get(name).as_deref()),
-        }
-    }
-}
-
-// === impl Operator ===
-
-impl Operator {
-    fn matches(&self, value: Option<&str>) -> bool {
-        match self {
-            Self::Equal(operand) => operand.equals(value),
-            Self::Order(order, operand) => value.is_some_and(|value| order.holds(value, operand)),
-            Self::Matches(regex) => value.is_some_and(|value| regex.is_match(value)),
-            Self::In(operands) => operands.iter().any(|operand| operand.equals(value)),
-            Self::Has(operand) => operand.equals(value),
-            Self::Address(networks) => value
-                .and_then(|value| value.parse::<IpAddr>().ok())
-                .is_some_and(|ip| networks.iter().any(|network| network.contains(&ip))),
-        }
-    }
-}
-
-// === impl Order ===
-
-impl Order {
-    /// Numbers compare as numbers when the operand is one, text as text otherwise.
-    fn holds(self, value: &str, operand: &Operand) -> bool {
-        let ordering = match operand {
-            Operand::Nothing => None,
-            Operand::Number(number) => {
-                let value = value.parse::<f64>().ok();
-                value.and_then(|value| value.partial_cmp(number))
-            }
-            Operand::Text(text) => Some(value.cmp(text)),
-        };
-        ordering.is_some_and(|ordering| match self {
-            Self::Greater => ordering.is_gt(),
-            Self::GreaterOrEqual => ordering.is_ge(),
-            Self::Less => ordering.is_lt(),
-            Self::LessOrEqual => ordering.is_le(),
-        })
-    }
-}
-
-// === impl Operand ===
-
-impl Operand {
-    fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::Nothing,
-            Value::Number(number) => Self::Number(number.as_f64().unwrap_or(f64::NAN)),
-            Value::String(text) => Self::Text(text.as_str().into()),
-            other => Self::Text(other.to_string().into()),
-        }
-    }
-
-    fn equals(&self, value: Option<&str>) -> bool {
-        match (self, value) {
-            (Self::Nothing, None) => true,
-            (Self::Number(number), Some(value)) => value.parse() == Ok(*number),
-            (Self::Text(text), Some(value)) => **text == *value,
-            _ => false,
+            Self::Condition(name, operator) => operator.holds(variables.datum(name).as_ref()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use serde_json::json;
-
-    use super::*;
-
-    struct Request;
-
-    impl Variables for Request {
-        fn get(&self, name: &Variable) -> Option<Cow<'_, str>> {
-            match name {
-                Variable::Arg(name) => match &**name {
-                    "name" => Some("json".into()),
-                    "age" => Some("18".into()),
-                    _ => None,
-                },
-                Variable::RemoteAddr => Some("10.1.2.3".into()),
-                _ => None,
-            }
-        }
-    }
-
-    fn check(vars: &Value) -> bool {
-        Expr::compile(vars.as_array().unwrap()).unwrap().matches(&Request)
-    }
-
-    #[test]
-    fn every_operator_holds_and_fails_as_it_should() {
-        for (vars, expected) in [
-            (json!([]), true),
-            (json!([["arg_name", "==", "json"]]), true),
-            (json!([["arg_name", "~=", "json"]]), false),
-            (json!([["arg_absent", "~=", "json"]]), true),
-            (json!([["arg_absent", "==", null]]), true),
-            (json!([["arg_age", "==", 18]]), true),
-            (json!([["arg_age", "==", "18.0"]]), false),
-            (json!([["arg_age", ">", 9]]), true),
-            (json!([["arg_age", "<", 9]]), false),
-            (json!([["arg_age", ">=", 18], ["arg_age", "<=", 18]]), true),
-            (json!([["arg_absent", "<", 9]]), false),
-            (json!([["arg_name", "~~", "^j"]]), true),
-            (json!([["arg_name", "~*", "JSON"]]), true),
-            (json!([["arg_name", "~~", "JSON"]]), false),
-            (json!([["arg_name", "!", "~~", "^x"]]), true),
-            (json!([["arg_name", "in", ["xml", "json"]]]), true),
-            (json!([["arg_age", "in", [18]]]), true),
-            (json!([["remote_addr", "ipmatch", ["10.0.0.0/8", "::1"]]]), true),
-            (json!([["remote_addr", "!", "ipmatch", "10.1.2.3"]]), false),
-            (json!(["OR", ["arg_name", "==", "x"], ["arg_age", "==", "18"]]), true),
-            (json!(["!OR", ["arg_name", "==", "x"], ["arg_age", "==", "18"]]), false),
-            (json!(["!AND", ["arg_name", "==", "x"], ["arg_age", "==", "18"]]), true),
-            (json!([["AND", ["arg_age", ">", 1], ["OR", ["arg_name", "==", "json"]]]]), true),
-        ] {
-            assert_eq!(check(&vars), expected, "{vars}");
-        }
-    }
-
-    #[test]
-    fn names_the_item_that_is_no_condition() {
-        for (vars, path) in [
-            (json!(["x"]), ""),
-            (json!([["arg_a", "===", 1]]), "/0/1"),
-            (json!([["arg_a", "~~", "("]]), "/0/2"),
-            (json!([["OR", ["arg_a", "in", 5]]]), "/0/1/2"),
-            (json!([["arg_a", "ipmatch", ["x"]]]), "/0/2"),
-            (json!([7]), "/0"),
-        ] {
-            let refused = Expr::compile(vars.as_array().unwrap()).unwrap_err();
-            assert_eq!(refused.path, path, "{vars}");
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! Templates: text with `$name` and `${name}` in it, split in parts once. `${name ?? text}` is
 //! `text` where the variable has no value.
 //!
-//! `\$` is a plain dollar sign, as in APISIX's `resolve_var`; nginx has no such escape, and log
-//! formats have no use for one.
+//! There are two dialects. In templates of plugins `\$` is a plain dollar sign and names may have
+//! dots in them (`$post_arg.user.name`), as in APISIX's `resolve_var`; in the access log's format
+//! neither is so, as in nginx.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -23,6 +24,13 @@ enum Part {
     Defaulted(Variable, Box<str>),
 }
 
+/// Who reads a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Plugin,
+    Log,
+}
+
 /// How values are written into an access log line (`access_log_format_escape`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Escape {
@@ -37,13 +45,22 @@ pub enum Escape {
 // === impl Template ===
 
 impl Template {
-    /// Splits `text`. Everything is a template; a lone `$` stands for itself.
+    /// Splits `text` as plugins have it. Everything is a template; a lone `$` stands for itself.
     pub fn parse(text: &str) -> Self {
+        Self::split(text, Dialect::Plugin)
+    }
+
+    /// Splits the format of the access log.
+    pub fn of_log(format: &str) -> Self {
+        Self::split(format, Dialect::Log)
+    }
+
+    fn split(text: &str, dialect: Dialect) -> Self {
         let mut parts = Vec::new();
         let mut plain = String::new();
         let mut rest = text;
         while let Some(at) = rest.find('$') {
-            if rest[..at].ends_with('\\') {
+            if dialect == Dialect::Plugin && rest[..at].ends_with('\\') {
                 plain.push_str(&rest[..at - 1]);
                 plain.push('$');
                 rest = &rest[at + 1..];
@@ -51,14 +68,14 @@ impl Template {
             }
             plain.push_str(&rest[..at]);
             rest = &rest[at + 1..];
-            let Some((name, after)) = name(rest) else {
+            let Some((name, after)) = name(rest, dialect) else {
                 plain.push('$');
                 continue;
             };
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
-            parts.push(Part::of(name));
+            parts.push(Part::of(name, dialect));
             rest = after;
         }
         plain.push_str(rest);
@@ -141,23 +158,32 @@ impl Template {
 
 impl Part {
     /// What stands between `${` and `}`, or after a bare `$`.
-    fn of(written: &str) -> Self {
+    fn of(written: &str, dialect: Dialect) -> Self {
+        let variable = match dialect {
+            Dialect::Plugin => Variable::parse,
+            Dialect::Log => Variable::of_log,
+        };
         match written.split_once("??") {
-            Some((name, default)) => {
-                Self::Defaulted(Variable::parse(name.trim()), default.trim().into())
-            }
-            None => Self::Variable(Variable::parse(written.trim())),
+            Some((name, default)) => Self::Defaulted(variable(name.trim()), default.trim().into()),
+            None => Self::Variable(variable(written.trim())),
         }
     }
 }
 
 /// Cuts a variable's name off the front of `rest`.
-fn name(rest: &str) -> Option<(&str, &str)> {
+fn name(rest: &str, dialect: Dialect) -> Option<(&str, &str)> {
     if let Some(braced) = rest.strip_prefix('{') {
         let (name, after) = braced.split_once('}')?;
         return (!name.is_empty()).then_some((name, after));
     }
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // A number is a group of a match, and what follows it is text.
+    let is_number = rest.starts_with(|c: char| c.is_ascii_digit());
+    let is_name = |c: char| match c {
+        '0'..='9' => true,
+        _ if is_number => false,
+        '.' => dialect == Dialect::Plugin,
+        c => c.is_ascii_alphabetic() || c == '_',
+    };
     let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
     (end > 0).then(|| rest.split_at(end))
 }
@@ -224,12 +250,24 @@ mod tests {
         assert_eq!(check(r"\$remote_addr $"), ("$remote_addr $".into(), 0));
         assert_eq!(check("${"), ("${".into(), 0));
         assert_eq!(check("${missing ?? 2}/${ remote_addr ?? 3 }"), ("2/10.0.0.1".into(), 2));
+        assert_eq!(check("/$1abc.$1"), ("/oneabc.one".into(), 2));
         assert_eq!(Template::parse("plain").as_literal(), Some("plain"));
     }
 
     #[test]
+    fn names_have_dots_for_plugins_and_none_in_the_log() {
+        let is_tenant = |name: &Variable| *name == Variable::parse("post_arg.tenant.id");
+        assert!(Template::parse("/$post_arg.tenant.id/").uses(is_tenant));
+        assert!(Template::parse("${post_arg.tenant.id}").uses(is_tenant));
+        let is_address = |name: &Variable| *name == Variable::RemoteAddr;
+        assert!(!Template::parse("$remote_addr.").uses(is_address));
+        assert!(Template::of_log("$remote_addr.").uses(is_address));
+        assert!(Template::of_log(r"\$remote_addr").uses(is_address));
+    }
+
+    #[test]
     fn writes_log_lines_that_a_value_cannot_break() {
-        let template = Template::parse("$remote_addr \"$arg_q\" $status");
+        let template = Template::of_log("$remote_addr \"$arg_q\" $status");
         let line = |escape| {
             let mut out = String::new();
             template.render_line(&Fixed, escape, &mut out);

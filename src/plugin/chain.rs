@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Phases, Plugin};
 use crate::context::{Ctx, Reply};
-use crate::expr::Expr;
+use crate::expr::{Expr, Wants};
 use crate::resource::{Invalid, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
@@ -27,6 +27,7 @@ pub struct Step {
     pub priority: i32,
     /// Of the few that have a filter or a response of their own.
     extras: Option<Box<Extras>>,
+    wants: Wants,
     plugin: Arc<dyn Plugin>,
 }
 
@@ -60,6 +61,7 @@ pub struct Chain {
     ends: [u32; 6],
     /// Plugins that `_meta.disable` turns off: laid over another chain they are off there too.
     off: Arc<[&'static str]>,
+    wants: Wants,
 }
 
 /// A route's chain with a consumer's plugins laid over it: the consumer's win by name.
@@ -129,6 +131,7 @@ impl Step {
             digest: Digest::of(resolved, build.metadata),
             priority: meta.priority.unwrap_or(entry.priority),
             extras: extras.map(Box::new),
+            wants: Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of)),
             plugin,
         })))
     }
@@ -270,6 +273,7 @@ impl Chain {
         if steps.is_empty() {
             return Self::default();
         }
+        let wants = Wants::all(steps.iter().map(|step| step.wants));
         let count = steps.len();
         let mut ends = [0; 6];
         let end_of = |steps: &[Arc<Step>]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
@@ -280,7 +284,7 @@ impl Chain {
             steps.extend(those.into_iter().map(|at| steps[at].clone()).collect::<Vec<_>>());
             ends[phase as usize + 1] = end_of(&steps);
         }
-        Self { steps: steps.into(), ends, off: Arc::default() }
+        Self { steps: steps.into(), ends, off: Arc::default(), wants }
     }
 
     /// Joins the plugins of several resources; a name in an earlier one hides it in later ones.
@@ -307,6 +311,11 @@ impl Chain {
     pub fn phase(&self, phase: Phase) -> &[Arc<Step>] {
         let phase = phase as usize;
         &self.steps[self.ends[phase] as usize..self.ends[phase + 1] as usize]
+    }
+
+    /// What the configs of its plugins ask for.
+    pub fn wants(&self) -> Wants {
+        self.wants
     }
 
     /// Whether there is nothing to run, and nothing to turn off.

@@ -1,10 +1,12 @@
 //! A client's connection: handshake, HTTP/1.1 or HTTP/2, and its end.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,12 +16,15 @@ use super::listener::Protocols;
 use super::roster::Slot;
 use super::{Worker, h1, h2};
 use crate::clock;
-use crate::context::Client;
+use crate::context::{Client, TlsSession};
 use crate::tls;
 use crate::tls::stream::Stream;
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113, section 3.4); no HTTP/1 method does.
 const PREFACE: &[u8] = b"PRI";
+
+/// The number of the next connection.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// The client's side of an exchange.
 pub(super) struct Downstream {
@@ -73,7 +78,10 @@ async fn serve(
         local: stream.local_addr()?,
         scheme: if protocols.tls { "https" } else { "http" },
         sni: None,
-        tls_protocol: None,
+        tls: None,
+        serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+        since: clock::now(),
+        requests: Cell::new(0),
     };
     if !protocols.tls {
         let is_h2 = protocols.http2 && unless_overdue(slot, has_preface(&stream)).await??;
@@ -85,7 +93,15 @@ async fn serve(
     let (stream, handshake) = unless_overdue(slot, Box::pin(handshake)).await??;
     drop(held);
     let stream = Stream::Tls(Box::new(stream.into()));
-    let client = Client { sni: handshake.sni, tls_protocol: Some(handshake.protocol), ..client };
+    let session = TlsSession::new(
+        handshake.protocol,
+        handshake.cipher,
+        handshake.curve,
+        handshake.alpn,
+        handshake.resumed,
+        handshake.certificate,
+    );
+    let client = Client { sni: handshake.sni, tls: Some(Box::new(session)), ..client };
     speak(worker, slot, stream, client, handshake.is_h2).await
 }
 

@@ -1,6 +1,6 @@
 //! One exchange on its way: what the phases run over, and the log that runs on every exit.
 
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use http::StatusCode;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
+use super::ahead::Ahead;
 use super::connection::Downstream;
 use super::h1::Wire;
-use super::{Held, Worker, respond};
+use super::{Held, Worker, request, respond};
 use crate::context::{Ctx, Reply};
+use crate::expr::{Need, Wants};
 use crate::plugin::Phase;
-use crate::plugin::chain::{Overlay, Step};
+use crate::plugin::chain::{Chain, Overlay, Step};
 use crate::snapshot::Route;
 
 /// An exchange and everything that it holds on to. Dropping it writes the log: whatever way it
@@ -50,6 +52,10 @@ pub(super) struct RequestBody {
     pause: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     received: u64,
+    /// What was read before it was to be sent on, and has not been taken.
+    ahead: Option<Box<Ahead>>,
+    /// Whether anything has been taken.
+    taken: bool,
     broken: Option<Broken>,
 }
 
@@ -85,6 +91,8 @@ impl Exchange {
                 pause: settings.body_timeout,
                 timer: None,
                 received: 0,
+                ahead: None,
+                taken: false,
                 broken: None,
             },
             ctx,
@@ -95,6 +103,41 @@ impl Exchange {
             worker,
             downstream,
         })
+    }
+
+    /// What the plugins that run for it, and the access log, ask for.
+    pub(super) fn wants(&self) -> Wants {
+        let overlaid = self.overlaid.as_ref().map(|overlay| &overlay.chain);
+        let chain = overlaid.or(self.route.as_ref().map(|route| &route.chain));
+        let line = &self.worker.settings.access_line;
+        let line = line.as_ref().map(|line| line.wants).unwrap_or_default();
+        let route = chain.map(Chain::wants).unwrap_or_default();
+        self.held.snapshot.globals.wants().and(route).and(line)
+    }
+
+    /// Reads the request's body as far as `need` has it and the limits let. `Some` when the client
+    /// does not bring it to its end.
+    pub(super) async fn read_body(&mut self, need: Need) -> Option<Box<Reply>> {
+        if self.ctx.payload.serves(need) {
+            return None;
+        }
+        // Boxed apart: most exchanges pass their body on as it comes.
+        Box::pin(self.read_ahead(need)).await
+    }
+
+    async fn read_ahead(&mut self, need: Need) -> Option<Box<Reply>> {
+        let limits = self.worker.settings.payload;
+        let limit = limits.of(need);
+        let length = request::content_length(&self.ctx.request.headers);
+        let is_too_large = limit > 0 && length.is_some_and(|length| length > limit);
+        let read = if is_too_large { Ok(None) } else { self.body.read_ahead(limit).await };
+        match read {
+            Ok(bytes) => {
+                self.ctx.payload.fill(need, limits, bytes);
+                None
+            }
+            Err(broken) => Some(Box::new(Reply::status(respond::status_of_broken(broken)))),
+        }
     }
 
     /// Runs `phase` of the global rules.
@@ -133,6 +176,11 @@ impl Exchange {
         let chain = &self.route.as_ref()?.chain;
         let overlay = self.held.overlays.get(chain, &consumer.name, own);
         self.overlaid = Some(overlay.clone());
+        if let Some(need) = overlay.chain.wants().body
+            && let Some(reply) = self.read_body(need).await
+        {
+            return Some(reply);
+        }
         for step in &overlay.late {
             if let Some(reply) = step.run(Phase::Rewrite, &mut self.ctx).await {
                 return Some(reply);
@@ -212,7 +260,28 @@ impl Incoming {
 impl RequestBody {
     /// Whether nothing has been taken from it, so that it can be sent as if for the first time.
     pub(super) fn is_untouched(&self) -> bool {
-        self.received == 0 && self.broken.is_none()
+        !self.taken && self.broken.is_none()
+    }
+
+    /// Reads the body; what is read is handed out later, before the rest of it. `None` where it is
+    /// longer than `limit` bytes (0 is no limit): no more of it is read then.
+    ///
+    /// # Errors
+    /// Why it did not come to its end.
+    async fn read_ahead(&mut self, limit: u64) -> Result<Option<Bytes>, Broken> {
+        let mut ahead = self.ahead.take().unwrap_or_default();
+        while !ahead.ended && (limit == 0 || ahead.len() as u64 <= limit) {
+            match poll_fn(|cx| self.poll_inner(cx)).await {
+                Some(frame) => ahead.push(frame?),
+                None => ahead.ended = true,
+            }
+        }
+        let whole = ahead.join();
+        let is_within = ahead.ended && (limit == 0 || whole.len() as u64 <= limit);
+        if !ahead.is_empty() {
+            self.ahead = Some(ahead);
+        }
+        Ok(is_within.then_some(whole))
     }
 
     /// Whether a body of `length` bytes is within the limit.
@@ -223,6 +292,34 @@ impl RequestBody {
     /// Why it broke off, if it did.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken
+    }
+
+    /// The next piece that the client brings.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        // For ever: what comes after a break must not pass for the body's end.
+        if let Some(why) = self.broken {
+            return Poll::Ready(Some(Err(why)));
+        }
+        match self.inner.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timer = None;
+                if let Some(data) = frame.data_ref() {
+                    self.received += data.len() as u64;
+                    if !self.admits(self.received) {
+                        return self.fail(Broken::TooLarge);
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(why))) => self.fail(why),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let pause = self.pause;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+                ready!(timer.as_mut().poll(cx));
+                self.fail(Broken::TooSlow)
+            }
+        }
     }
 
     fn fail(&mut self, why: Broken) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -240,33 +337,20 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        // For ever: what comes after a break must not pass for the body's end.
-        if let Some(why) = this.broken {
-            return Poll::Ready(Some(Err(why)));
-        }
-        match this.inner.poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.timer = None;
-                if let Some(data) = frame.data_ref() {
-                    this.received += data.len() as u64;
-                    if !this.admits(this.received) {
-                        return this.fail(Broken::TooLarge);
-                    }
-                }
-                Poll::Ready(Some(Ok(frame)))
+        if let Some(ahead) = &mut this.ahead {
+            let frame = ahead.take();
+            if ahead.is_empty() {
+                this.ahead = None;
             }
-            Poll::Ready(Some(Err(why))) => this.fail(why),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                let pause = this.pause;
-                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-                ready!(timer.as_mut().poll(cx));
-                this.fail(Broken::TooSlow)
-            }
+            this.taken = true;
+            return Poll::Ready(Some(Ok(frame)));
         }
+        let polled = this.poll_inner(cx);
+        this.taken |= matches!(polled, Poll::Ready(Some(_)));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ahead.is_none() && self.inner.is_end_stream()
     }
 }

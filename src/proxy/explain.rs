@@ -1,14 +1,16 @@
 //! Explanations: a request that nobody made, read as one that somebody did.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::StatusCode;
 use http::request::Parts;
 
 use super::{Settings, pipeline, request};
-use crate::context::{Client, Ctx, Labels, RouteFacts};
+use crate::context::{Client, Ctx, Labels, RouteFacts, TlsSession};
 use crate::metrics;
 use crate::snapshot::Snapshot;
 
@@ -42,7 +44,10 @@ pub fn context(
         local: caller.local,
         scheme: if caller.sni.is_some() { "https" } else { "http" },
         sni: caller.sni.as_deref().map(|name| name.to_ascii_lowercase().into()),
-        tls_protocol: caller.sni.as_ref().map(|_| "TLSv1.3"),
+        tls: caller.sni.as_ref().map(|_| Box::new(tls())),
+        serial: 0,
+        since: Instant::now(),
+        requests: Cell::new(1),
     };
     Ok(pipeline::context(
         asked,
@@ -52,4 +57,9 @@ pub fn context(
         &Rc::new(metrics::Worker::apart()),
         settings,
     ))
+}
+
+/// What most clients settle on.
+fn tls() -> TlsSession {
+    TlsSession::new("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519", "http/1.1", false, None)
 }

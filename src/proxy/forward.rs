@@ -147,6 +147,7 @@ async fn attempt(
     exchange.ctx.attempts.push(Attempt {
         addr: endpoint.addr,
         node: endpoint.label.clone(),
+        host: endpoint.name.clone(),
         began,
         status: None,
         connect: None,

@@ -14,7 +14,8 @@ use super::exchange::{Exchange, Incoming};
 use super::request::Asked;
 use super::{Settings, Worker, forward, request, respond};
 use crate::clock;
-use crate::context::{self, Client, Consumers, Ctx, Labels, Outgoing, Reply, RouteFacts};
+use crate::context::{self, Client, Consumers, Ctx, Labels, Outgoing, Payload, Reply, RouteFacts};
+use crate::expr::Need;
 use crate::metrics;
 use crate::plugin::Phase;
 use crate::router::Captured;
@@ -41,7 +42,16 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
     if is_of_another_name(exchange) {
         return Some(Box::new(Reply::status(StatusCode::BAD_REQUEST)));
     }
-    find(exchange);
+    while let Some(need) = find(exchange) {
+        if let Some(reply) = exchange.read_body(need).await {
+            return Some(reply);
+        }
+    }
+    if let Some(need) = exchange.wants().body
+        && let Some(reply) = exchange.read_body(need).await
+    {
+        return Some(reply);
+    }
     if let Some(reply) = exchange.run_globals(Phase::Rewrite).await {
         return Some(reply);
     }
@@ -72,7 +82,7 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
 fn is_of_another_name(exchange: &Exchange) -> bool {
     let client = &exchange.ctx.client;
     let host = exchange.ctx.request.host.as_deref();
-    let Some(host) = host.filter(|_| client.tls_protocol.is_some()) else {
+    let Some(host) = host.filter(|_| client.tls.is_some()) else {
         return false;
     };
     let is_its_name = || client.sni.as_deref().is_some_and(|sni| sni.eq_ignore_ascii_case(host));
@@ -90,6 +100,8 @@ fn begin(
     downstream.slot.begin();
     let held = worker.snapshot();
     let asked = request::read(parts, &worker.settings);
+    let client = &downstream.client;
+    client.requests.set(client.requests.get() + 1);
     let refused = asked.refused;
     let ctx = context(
         asked,
@@ -116,6 +128,7 @@ pub(super) fn context(
         remote: settings.real_ip.of(client.peer, &asked.request.headers),
         client: client.clone(),
         request: asked.request,
+        payload: Payload::default(),
         outgoing: Outgoing { path_and_query: asked.forwarded, ..Outgoing::default() },
         route,
         labels,
@@ -132,12 +145,15 @@ pub(super) fn context(
     }
 }
 
-/// Finds the route, and notes its facts and labels.
-fn find(exchange: &mut Exchange) {
+/// Finds the route, and notes its facts and labels. `Some` where a route has to see the request's
+/// body first.
+fn find(exchange: &mut Exchange) -> Option<Need> {
     let Exchange { ctx, held, route, .. } = exchange;
-    let Some(found) = held.snapshot.find(ctx, &ctx.request.method) else {
-        return;
-    };
+    let found = held.snapshot.find(ctx, &ctx.request.method);
+    if let Some(need) = ctx.payload.take_missed() {
+        return Some(need);
+    }
+    let found = found?;
     let labels = found.value.labels(found.path.text(), found.host).cloned();
     let matched = found.value.clone();
     ctx.uri_params = found.path.captured(ctx.request.target().path);
@@ -146,4 +162,5 @@ fn find(exchange: &mut Exchange) {
         ctx.labels = labels;
     }
     *route = Some(matched);
+    None
 }

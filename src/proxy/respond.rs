@@ -44,6 +44,16 @@ pub(super) fn refuse(exchange: Box<Exchange>, status: StatusCode) -> Response<Bo
     response
 }
 
+/// The status that tells the client that its request's body did not come to its end.
+pub(super) fn status_of_broken(broken: Broken) -> StatusCode {
+    match broken {
+        Broken::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Broken::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Broken::Gone => client_closed(),
+        Broken::Malformed => StatusCode::BAD_REQUEST,
+    }
+}
+
 /// Answers that there is nothing to ask.
 pub(super) fn unavailable(exchange: Box<Exchange>, reason: &'static str) -> Response<Body> {
     tracing::debug!(route = %exchange.ctx.route.id, reason, "unavailable");
@@ -53,10 +63,8 @@ pub(super) fn unavailable(exchange: Box<Exchange>, reason: &'static str) -> Resp
 /// Answers that no node answered, or that the client broke off its request.
 pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body> {
     let status = match (failure, exchange.body.broken()) {
-        (Failure::RequestBody, Some(Broken::TooLarge)) => StatusCode::PAYLOAD_TOO_LARGE,
-        (Failure::RequestBody, Some(Broken::TooSlow)) => StatusCode::REQUEST_TIMEOUT,
-        (Failure::RequestBody, Some(Broken::Gone)) => client_closed(),
-        (Failure::RequestBody, Some(Broken::Malformed) | None) => StatusCode::BAD_REQUEST,
+        (Failure::RequestBody, Some(broken)) => status_of_broken(broken),
+        (Failure::RequestBody, None) => StatusCode::BAD_REQUEST,
         _ => {
             exchange.worker.warn_unanswered(&exchange.ctx, failure);
             status_of(failure)
@@ -114,11 +122,11 @@ pub(super) fn upgrade(
 fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
     tell_upstream_status(exchange);
     exchange.filter_head();
+    let keeps = exchange.wants().response_head;
     let settings = &exchange.worker.settings;
     let response = &mut exchange.ctx.response;
     response.headers.insert(header::SERVER, settings.server.clone());
     response.head_bytes = response.measure();
-    let keeps = settings.access_line.as_ref().is_some_and(|line| line.keeps_headers);
     let headers =
         if keeps { response.headers.clone() } else { std::mem::take(&mut response.headers) };
     (response.status, headers)

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{SecretSettings, VERSION};
 use crate::config::{self, Config, Escape, HttpRouter, LogFormat, LogLevel, LogTarget, TlsVersion};
-use crate::expr::Template;
+use crate::context::Limits;
 use crate::proxy::{AccessLine, PathRules, RealIp, Trust};
 use crate::resource::Keyring;
 use crate::upstream::{Keepalive, dns};
@@ -152,6 +152,10 @@ pub(super) fn proxy(config: &Config) -> proxy::Settings {
         body_timeout: http.client_body_timeout,
         send_timeout: http.send_timeout,
         underscores: http.underscores_in_headers,
+        payload: Limits {
+            graphql: config.graphql.max_size,
+            post_args: apisix.max_post_args_readable_size.saturating_mul(1024 * 1024),
+        },
         real_ip: RealIp {
             // `proxy_protocol` and other words that are no header name believe nobody.
             from: if header.is_ok() { http.real_ip_from.clone() } else { Vec::new() },
@@ -173,8 +177,7 @@ pub(super) fn proxy(config: &Config) -> proxy::Settings {
             Escape::Json => expr::Escape::Json,
             Escape::None => expr::Escape::None,
         };
-        let template = Template::parse(&http.access_log_format);
-        settings.access_line = Some(AccessLine::new(template, escape));
+        settings.access_line = Some(AccessLine::new(&http.access_log_format, escape));
     }
     settings
 }

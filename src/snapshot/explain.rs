@@ -149,7 +149,10 @@ impl Compiler {
             notes: Vec::new(),
         };
         let found = self.current.candidates(ctx, |found| {
-            let Some(refusal) = found.refusal(ctx) else {
+            // The body is not told, so what is asked of it has no answer.
+            let refusal = found.refusal(ctx);
+            let refusal = refusal.or(ctx.payload.take_missed().map(|_| Refusal::Body));
+            let Some(refusal) = refusal else {
                 return ControlFlow::Break(found);
             };
             if told.refused.len() < MOST {
@@ -180,6 +183,10 @@ impl Compiler {
                 let reason =
                     format!("the client {} is in none of {}", ctx.remote_ip(), networks.join(", "));
                 ("remote_addrs", reason)
+            }
+            Refusal::Body => {
+                let reason = "it depends on the request's body, which an explanation does not have";
+                ("vars", reason.to_owned())
             }
             Refusal::Vars => ("vars", first_that_fails(&written["vars"], ctx)),
         };
@@ -347,7 +354,9 @@ fn first_that_fails(vars: &Value, ctx: &Ctx) -> String {
     let is_joined = list.first().is_some_and(Value::is_string);
     let one_by_one = if is_joined { &[] } else { list };
     let fails = |item: &&Value| {
-        Expr::compile(std::slice::from_ref(*item)).is_ok_and(|condition| !condition.matches(ctx))
+        let condition = Expr::compile(std::slice::from_ref(*item));
+        let fails = condition.is_ok_and(|condition| !condition.matches(ctx));
+        fails && ctx.payload.take_missed().is_none()
     };
     match one_by_one.iter().find(fails) {
         Some(condition) => match condition[0].as_str().filter(|_| !condition[1].is_array()) {

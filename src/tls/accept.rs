@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
+use rustls::{CipherSuite, NamedGroup};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -18,6 +19,15 @@ pub struct Handshake {
     pub is_h2: bool,
     /// As nginx names it.
     pub protocol: &'static str,
+    /// `h2`, `http/1.1`, or empty.
+    pub alpn: &'static str,
+    /// As OpenSSL names it.
+    pub cipher: &'static str,
+    /// The group of the key exchange, as OpenSSL names it.
+    pub curve: &'static str,
+    pub resumed: bool,
+    /// The certificate that the client showed, DER.
+    pub certificate: Option<Box<[u8]>>,
 }
 
 /// Why there is no TLS connection.
@@ -47,15 +57,55 @@ where
     };
     let stream = start.into_stream(served.config.clone()).await?;
     let (_, session) = stream.get_ref();
+    let alpn = match session.alpn_protocol() {
+        Some(b"h2") => "h2",
+        Some(b"http/1.1") => "http/1.1",
+        _ => "",
+    };
     let handshake = Handshake {
-        is_h2: session.alpn_protocol() == Some(b"h2"),
+        is_h2: alpn == "h2",
+        alpn,
         protocol: match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
         sni: name.map(String::into_boxed_str),
+        cipher: session.negotiated_cipher_suite().map_or("", |suite| cipher(suite.suite())),
+        curve: session.negotiated_key_exchange_group().map_or("", |group| curve(group.name())),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        certificate: session.peer_certificates().and_then(|chain| Some(chain.first()?[..].into())),
     };
     Ok((stream, handshake))
+}
+
+/// OpenSSL's names, which differ from the registry's in TLS 1.2.
+fn cipher(suite: CipherSuite) -> &'static str {
+    use CipherSuite as C;
+    match suite {
+        C::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        C::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        C::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        C::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        C::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        C::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        C::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        C::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        C::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        _ => "",
+    }
+}
+
+fn curve(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::X25519 => "X25519",
+        NamedGroup::secp256r1 => "prime256v1",
+        NamedGroup::secp384r1 => "secp384r1",
+        NamedGroup::secp521r1 => "secp521r1",
+        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        NamedGroup::secp256r1MLKEM768 => "SecP256r1MLKEM768",
+        NamedGroup::MLKEM768 => "MLKEM768",
+        _ => "",
+    }
 }
 
 /// Tells the client by an alert, as RFC 6066 section 3 has it, that its name is not served.

@@ -26,6 +26,8 @@ pub struct Endpoint {
     pub label: Arc<str>,
     /// The node's host as written.
     pub host: Box<str>,
+    /// The same, where it is not the address.
+    pub name: Option<Arc<str>>,
     /// `Host` for `pass_host: node`: the node's host, with its port if that is not the scheme's.
     pub host_header: Option<HeaderValue>,
     /// Name for TLS when the client's host is not to be used.
@@ -64,10 +66,12 @@ impl Endpoint {
         } else {
             HeaderValue::try_from(format!("{}:{}", node.host, addr.port()))
         };
+        let label: Arc<str> = addr.ip().to_string().into();
         Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             addr,
-            label: addr.ip().to_string().into(),
+            name: (*node.host != *label).then(|| node.host.as_str().into()),
+            label,
             host: node.host.as_str().into(),
             host_header: host_header.ok(),
             server_name: ServerName::try_from(node.host.clone()).ok(),
@@ -202,6 +206,7 @@ mod tests {
             addr: ([127, 0, 0, 1], port).into(),
             label: "127.0.0.1".into(),
             host: "127.0.0.1".into(),
+            name: None,
             host_header: None,
             server_name: None,
         })
