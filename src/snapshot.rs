@@ -22,6 +22,7 @@ use ipnet::IpNet;
 
 use crate::context::{Consumers, Ctx, Labels, RouteFacts};
 use crate::expr::Expr;
+use crate::lua;
 use crate::plugin::chain::Chain;
 use crate::router::{Found, Router};
 use crate::tls::{Served, SniMap};
@@ -58,6 +59,8 @@ pub struct Route {
     pub websocket: bool,
     remote_addrs: Vec<IpNet>,
     vars: Option<Expr>,
+    /// `filter_func`.
+    filter: Option<lua::Function>,
 }
 
 struct MatchedLabels {
@@ -101,6 +104,7 @@ impl Route {
         };
         (self.remote_addrs.is_empty() || from())
             && self.vars.as_ref().is_none_or(|vars| vars.matches(ctx))
+            && self.filter.as_ref().is_none_or(|filter| filter.accepts(ctx))
     }
 
     /// The metric labels for the patterns that matched.

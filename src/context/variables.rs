@@ -63,7 +63,11 @@ impl Variables for Ctx {
             V::Capture(group) => {
                 self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str()))
             }
-            V::RemoteUser | V::Unknown(_) => None,
+            V::Unknown(name) => {
+                let kept = self.kept.borrow().clone()?;
+                kept.variable(self, name).map(Cow::Owned)
+            }
+            V::RemoteUser => None,
             made_up => {
                 let mut text = String::new();
                 self.append(made_up, &mut text).then_some(Cow::Owned(text))

@@ -15,6 +15,7 @@ use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Plugin};
 use crate::context::{Ctx, Reply};
 use crate::expr::Expr;
+use crate::lua::{self, Function, Outcome};
 use crate::resource::{Invalid, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
@@ -28,6 +29,8 @@ pub struct Step {
     pub priority: i32,
     entry: &'static Entry,
     filter: Option<Expr>,
+    /// `_meta.pre_function`, called before the plugin in each of its phases.
+    before: Option<Function>,
     error_response: Option<Bytes>,
     error_is_json: bool,
     plugin: Arc<dyn Plugin>,
@@ -62,7 +65,7 @@ struct Meta {
     priority: Option<i32>,
     filter: Option<Vec<Value>>,
     error_response: Option<Value>,
-    /// Lua; accepted where it is empty.
+    /// Lua that gives a function of the plugin's config and the exchange.
     pre_function: Option<String>,
 }
 
@@ -95,13 +98,10 @@ impl Step {
             }
             None => None,
         };
-        if meta.pre_function.is_some() {
-            return Err(vec![Invalid::new(
-                "/_meta/pre_function",
-                "a Lua function",
-                "nothing: Lua is not supported yet",
-            )]);
-        }
+        let before = match &meta.pre_function {
+            Some(text) => Some(pre_function(text, entry.name, &config, build)?),
+            None => None,
+        };
         if build.dry && schema::has_reference(&config) {
             // Nobody can see behind references here; compiling for good checks what they stand for.
             entry.check_unresolved(&config)?;
@@ -123,6 +123,7 @@ impl Step {
             priority: meta.priority.unwrap_or(entry.priority),
             entry,
             filter,
+            before,
             error_response,
             error_is_json,
             plugin,
@@ -144,6 +145,12 @@ impl Step {
         if !self.applies(ctx) {
             return None;
         }
+        // That it fails does not keep the plugin from running, as in APISIX.
+        if let Some(before) = &self.before
+            && let Outcome::Respond(reply) = before.call(lua::Phase::Access, ctx)
+        {
+            return Some(reply);
+        }
         let flow = match phase {
             Phase::Rewrite => self.plugin.rewrite(ctx),
             Phase::Access => self.plugin.access(ctx),
@@ -161,6 +168,9 @@ impl Step {
     /// Looks at the response head.
     pub fn header_filter(&self, ctx: &mut Ctx) {
         if self.applies(ctx) {
+            if let Some(before) = &self.before {
+                before.call(lua::Phase::HeaderFilter, ctx);
+            }
             self.plugin.header_filter(ctx);
         }
     }
@@ -168,6 +178,9 @@ impl Step {
     /// Writes the exchange down.
     pub fn log(&self, ctx: &Ctx) {
         if self.applies(ctx) {
+            if let Some(before) = &self.before {
+                before.look(lua::Phase::Log, ctx);
+            }
             self.plugin.log(ctx);
         }
     }
@@ -317,6 +330,18 @@ impl Plugins {
     }
 }
 
+/// Compiles the `_meta.pre_function` of a plugin, which gets the plugin's `config`.
+fn pre_function(
+    text: &str,
+    plugin: &str,
+    config: &Value,
+    build: &Build<'_>,
+) -> Result<Function, Vec<Invalid>> {
+    let label = format!("{} {plugin} _meta.pre_function", build.resource);
+    Function::chunk(text, Some("meta pre_function"), &label, config.clone(), build.lua)
+        .map_err(|invalid| vec![invalid.under("/_meta/pre_function")])
+}
+
 fn split_meta(config: &Value) -> Result<(Meta, Value), Vec<Invalid>> {
     let mut config = config.clone();
     let meta = match config.as_object_mut() {
@@ -327,7 +352,7 @@ fn split_meta(config: &Value) -> Result<(Meta, Value), Vec<Invalid>> {
     };
     let meta = match meta {
         Some(meta) => serde_json::from_value(meta).map_err(|error| {
-            vec![Invalid::new("/_meta", error, "disable, priority, filter or error_response")]
+            vec![Invalid::new("/_meta", error, "disable, priority, filter, error_response or pre_function")]
         })?,
         None => Meta::default(),
     };

@@ -1,6 +1,6 @@
 //! The life of a request, a line a step.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use http::request::Parts;
@@ -23,7 +23,8 @@ pub(super) async fn run(
     incoming: Incoming,
 ) -> Response<Body> {
     let mut exchange = begin(worker, downstream, parts, incoming);
-    match decide(&mut exchange).await {
+    let decided = decide(&mut exchange).await;
+    match exchange.ctx.settle(decided) {
         Some(reply) => respond::reply(exchange, *reply),
         None => forward::forward(exchange).await,
     }
@@ -104,6 +105,8 @@ fn begin(
         body_bytes_sent: 0,
         metrics: worker.metrics.clone(),
         request_id: OnceCell::new(),
+        kept: RefCell::default(),
+        said: None,
     };
     Exchange::new(ctx, incoming, asked.refused, held, worker, downstream)
 }

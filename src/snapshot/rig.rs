@@ -62,6 +62,7 @@ pub(crate) fn compiler(keyring: Keyring) -> Parts {
         fallback_sni: None,
         encrypt_fields: true,
         plugins: None,
+        lua: crate::lua::Limits::default(),
     };
     Parts {
         shared: Shared::new(Compiler::new(settings, keyring, secrets.clone(), dns.unwrap())),

@@ -1,0 +1,1 @@
+//! Functions against the bounds, the sandbox and the surface.
