@@ -6,6 +6,8 @@
 
 mod consumer;
 mod variables;
+#[cfg(test)]
+pub(crate) mod rig;
 
 use std::any::Any;
 use std::cell::{OnceCell, RefCell};

@@ -28,7 +28,7 @@ const TEXTS: Kind = Kind::List(&Kind::Text, Form::Plain);
 const COUNT: Kind = Kind::Int(0, u32::MAX as u64);
 const ANY_TIME: Kind = Kind::Time(0);
 
-const NO_LUA: &str = "Lua functions are sandboxed: no files, no timers, no shared memory";
+const NO_LUA: &str = "Lua functions have no modules, timers or shared memory";
 const NO_NGINX: &str = "there is no nginx underneath";
 const NOT_SERVED: &str = "not served by this version";
 

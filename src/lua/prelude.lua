@@ -3,6 +3,11 @@
 
 local host = ...
 
+-- Those of C are not interrupted.
+string.find, string.match, string.gmatch, string.gsub =
+    host.string_find, host.string_match, host.string_gmatch, host.string_gsub
+string.gfind = nil
+
 local error, ipairs, next, pairs, pcall = error, ipairs, next, pairs, pcall
 local rawget, rawset, select, setmetatable, tostring, type, unpack =
     rawget, rawset, select, setmetatable, tostring, type, unpack
@@ -32,11 +37,7 @@ function collectgarbage(what)
 end
 
 function loadstring(text, name)
-    local ok, loaded = pcall(host.load, text, name or text)
-    if ok then
-        return loaded
-    end
-    return nil, tostring(loaded)
+    return host.load(text, name or text)
 end
 
 function load(text, name)
@@ -50,20 +51,29 @@ bit = host.bit
 
 -- What is over cannot be caught.
 local function passed(ok, ...)
-    if not ok and host.is_ending() then
+    if ok then
+        return ok, ...
+    elseif host.is_ending() then
         error(ENDED, 0)
     end
-    return ok, ...
+    return ok, host.message(...)
 end
 
 function _G.pcall(f, ...)
     return passed(pcall(f, ...))
 end
 
-local raw_xpcall = xpcall
+-- The handler is called after the error has unwound: before, while a hook's error is on its way, Lua
+-- calls no hooks, and a handler that does not end would not be ended.
+local function handled(handler, ok, ...)
+    if ok then
+        return ok, ...
+    end
+    return false, handler(...)
+end
+
 function xpcall(f, handler, ...)
-    local count, arguments = select("#", ...), { ... }
-    return passed(raw_xpcall(function() return f(unpack(arguments, 1, count)) end, handler))
+    return handled(handler, passed(pcall(f, ...)))
 end
 
 local resume = coroutine.resume

@@ -238,6 +238,11 @@ impl State {
         Ok(environment)
     }
 
+    #[cfg(test)]
+    pub(super) fn loaded_count(&self) -> usize {
+        self.loaded.borrow().len()
+    }
+
     /// Whether so much is held that other functions would suffer.
     fn is_exhausted(&self) -> bool {
         self.lua.used_memory() > self.limits.memory_bytes / 4 * 3

@@ -7,9 +7,11 @@
 pub(super) mod json;
 mod bits;
 mod facts;
+mod pattern;
 mod regex;
 mod request;
 mod response;
+mod strings;
 mod text;
 mod variables;
 
@@ -19,10 +21,10 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mlua::chunk::ChunkMode;
-use mlua::{FromLuaMulti, IntoLuaMulti, Lua, LuaString, Table};
+use mlua::{FromLuaMulti, IntoLuaMulti, Lua, LuaString, Table, Value};
 
 use super::watch::Watch;
-use super::{Limits, current};
+use super::{Limits, current, state};
 
 /// The Lua side of the surface.
 const PRELUDE: &str = include_str!("prelude.lua");
@@ -57,6 +59,7 @@ pub(super) fn install(
     response::register(&host, watch, limits)?;
     facts::register(&host)?;
     text::register(&host)?;
+    strings::register(&host, watch)?;
     regex::register(&host)?;
     json::register(&host, limits)?;
     bits::register(&host)?;
@@ -76,20 +79,29 @@ pub(super) fn install(
         registered.borrow_mut().insert(name.to_string_lossy().into(), getter);
         Ok(())
     })?;
-    host.add("load", |lua, (text, name): (LuaString, LuaString)| load(lua, &text, &name))?;
+    host.add("load", |lua, (text, name): (LuaString, LuaString)| Ok(load(lua, &text, &name)))?;
+    // What `pcall` gives of an error: one that Rust raised as a text, as Lua's own are.
+    host.add("message", |lua, error: Value| match error {
+        Value::Error(error) => lua.create_string(state::message(&error)).map(Value::String),
+        other => Ok(other),
+    })?;
     let prelude = lua.load(PRELUDE).set_name("=prelude");
     let (vars, fresh) = prelude.call(&host.table)?;
     Ok(Surface { vars, fresh })
 }
 
-/// `loadstring` for text alone: Lua 5.1 believes whatever bytecode says.
-fn load(lua: &Lua, text: &LuaString, name: &LuaString) -> mlua::Result<mlua::Function> {
+/// `loadstring` for text alone: Lua 5.1 believes whatever bytecode says. The function, or what is
+/// wrong with the text.
+fn load(lua: &Lua, text: &LuaString, name: &LuaString) -> (Option<mlua::Function>, Option<String>) {
     let text = text.as_bytes();
     if text.first() == Some(&0x1b) {
-        return Err(mlua::Error::runtime("bytecode is not loaded"));
+        return (None, Some("bytecode is not loaded".to_owned()));
     }
     let chunk = lua.load(&text[..]).set_name(name.to_string_lossy());
-    chunk.set_mode(ChunkMode::Text).into_function()
+    match chunk.set_mode(ChunkMode::Text).into_function() {
+        Ok(function) => (Some(function), None),
+        Err(error) => (None, Some(state::message(&error))),
+    }
 }
 
 /// A line of the error log; levels are nginx's, 4 is an error.

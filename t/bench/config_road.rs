@@ -117,6 +117,7 @@ pub fn measure(routes: usize) -> Result<Value> {
         http2: true,
         fallback_sni: None,
         plugins: None,
+        lua: sluice::lua::Limits::default(),
         encrypt_fields: true,
     };
     let mut compiler = Compiler::new(settings, config.keyring.clone(), secrets, dns);

@@ -96,12 +96,7 @@ fn write(value: &Value, out: &mut Vec<u8>, most: usize, depth: usize) -> mlua::R
     Ok(())
 }
 
-fn write_table(
-    table: &Table,
-    out: &mut Vec<u8>,
-    most: usize,
-    depth: usize,
-) -> mlua::Result<()> {
+fn write_table(table: &Table, out: &mut Vec<u8>, most: usize, depth: usize) -> mlua::Result<()> {
     let mut length = None;
     let mut count = 0;
     for pair in table.pairs::<Value, Value>() {
@@ -118,10 +113,8 @@ fn write_table(
         }
     }
     let is_marked = count == 0 && table.metatable().is_some();
-    if let Some(length) = length {
-        if length > SPARSE && length > count * 2 {
-            return Err(Error::runtime("Cannot serialise table: excessively sparse array"));
-        }
+    if length.is_some_and(|length| length > SPARSE && length > count * 2) {
+        return Err(Error::runtime("Cannot serialise table: excessively sparse array"));
     }
     if length.is_some() || is_marked {
         out.push(b'[');

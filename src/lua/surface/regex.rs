@@ -14,7 +14,10 @@ const MOST: usize = 256;
 
 /// Expressions that this state has met, by pattern and options.
 #[derive(Default)]
-struct Known(RefCell<HashMap<(Box<[u8]>, Box<[u8]>), Expression>>);
+struct Known(RefCell<HashMap<Written, Expression>>);
+
+/// Pattern and options.
+type Written = (Box<[u8]>, Box<[u8]>);
 
 #[derive(Clone)]
 struct Expression {
@@ -72,7 +75,7 @@ fn set(groups: &Table, name: Option<&str>, text: &Value) -> mlua::Result<()> {
 impl Known {
     fn get(&self, pattern: &LuaString, options: &LuaString) -> Result<Expression, String> {
         let (pattern, options) = (pattern.as_bytes(), options.as_bytes());
-        let key = (Box::from(&*pattern), Box::from(&*options));
+        let key: Written = (Box::from(&*pattern), Box::from(&*options));
         let mut known = self.0.borrow_mut();
         if let Some(expression) = known.get(&key) {
             return Ok(expression.clone());

@@ -12,9 +12,7 @@ use crate::lua::watch::Watch;
 use crate::lua::{Limits, Phase, current, exchange, state};
 
 pub(super) fn register(host: &Host<'_>, watch: &Rc<Watch>, limits: Limits) -> mlua::Result<()> {
-    host.add("response_headers", |lua, ()| {
-        current::read(|ctx| all(lua, &ctx.response.headers))?
-    })?;
+    host.add("response_headers", |lua, ()| current::read(|ctx| all(lua, &ctx.response.headers))?)?;
     host.add("response_header", |lua, name: LuaString| {
         let Ok((name, _)) = parse(&name, &Value::Nil) else {
             return Ok(Value::Nil);

@@ -31,7 +31,9 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
-    host.add("md5_bin", |lua, text: LuaString| lua.create_string(md5::compute(&*text.as_bytes()).0))?;
+    host.add("md5_bin", |lua, text: LuaString| {
+        lua.create_string(md5::compute(&*text.as_bytes()).0)
+    })?;
     host.add("md5", |_, text: LuaString| Ok(format!("{:x}", md5::compute(&*text.as_bytes()))))?;
     host.add("sha1_bin", |lua, text: LuaString| {
         lua.create_string(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text.as_bytes()))
