@@ -174,7 +174,7 @@ fn nothing_leads_out_of_the_sandbox() {
         assert!(said.contains(&format!("module '{module}' is not there: require gives")), "{said}");
     }
     for (used, why) in [
-        ("ngx.shared.x", "ngx.shared is not there"),
+        ("return ngx.shared.x", "ngx.shared is not there"),
         ("ngx.sleep(1)", "ngx.sleep is not there"),
         ("ngx.socket.tcp()", "ngx.socket is not there"),
         ("ngx.req.read_body()", "ngx.req.read_body is not there"),
