@@ -8,10 +8,10 @@
 //! [`current`] lends them the exchange they are called for, and [`exchange`] keeps what they leave
 //! in it.
 //!
-//! The language is Lua 5.1 as PUC-Rio builds it, not LuaJIT: LuaJIT ends calls by unwinding, which
-//! a program built with `panic = "abort"` does not survive where it passes Rust. A function that
-//! can be interrupted could not be compiled to machine code anyway, and without that the two are
-//! equally fast here (0.6 µs for a `filter_func`, 16 ns an instruction in a loop).
+//! The language is Lua 5.2 as PUC-Rio builds it, whose syntax is LuaJIT's: LuaJIT itself ends calls by
+//! unwinding, which a program built with `panic = "abort"` does not survive where it passes Rust. A
+//! function that can be interrupted could not be compiled to machine code anyway, and without that
+//! the two are equally fast here (0.6 µs for a `filter_func`, 16 ns an instruction in a loop).
 //!
 //! Never waits: there are no sockets, timers or `ngx.sleep` here.
 

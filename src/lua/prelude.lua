@@ -8,12 +8,14 @@ string.find, string.match, string.gmatch, string.gsub =
     host.string_find, host.string_match, host.string_gmatch, host.string_gsub
 string.gfind = nil
 
-local error, ipairs, next, pairs, pcall = error, ipairs, next, pairs, pcall
-local rawget, rawset, select, setmetatable, tostring, type, unpack =
-    rawget, rawset, select, setmetatable, tostring, type, unpack
-local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
-local find, format, gsub, lower, rep, sub, upper =
-    string.find, string.format, string.gsub, string.lower, string.rep, string.sub, string.upper
+unpack = table.unpack
+local error, getmetatable, ipairs, next, pairs, pcall =
+    error, getmetatable, ipairs, next, pairs, pcall
+local rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack =
+    rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack
+local concat, sort = table.concat, table.sort
+local find, gsub, lower, rep, sub =
+    string.find, string.gsub, string.lower, string.rep, string.sub
 local floor = math.floor
 local null = host.null
 
@@ -27,9 +29,17 @@ for _, name in ipairs {
 } do
     _G[name] = nil
 end
-package, io, debug = nil, nil, nil
+package, io, debug, bit32 = nil, nil, nil, nil
 string.dump = nil
 os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }
+
+-- A finalizer runs unseen by the clock.
+function _G.setmetatable(tab, meta)
+    if type(meta) == "table" and rawget(meta, "__gc") ~= nil then
+        error("__gc is not there", 2)
+    end
+    return setmetatable(tab, meta)
+end
 
 local memory = collectgarbage
 function collectgarbage(what)

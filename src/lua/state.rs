@@ -95,7 +95,8 @@ pub(super) fn may_report() -> Option<u32> {
 /// The first line of what Lua says: the rest is its stack.
 pub(super) fn message(error: &Error) -> String {
     let text = match root(error) {
-        Error::SyntaxError { message, .. } => message.clone(),
+        // In LuaJIT's words.
+        Error::SyntaxError { message, .. } => message.replace("near <eof>", "near '<eof>'"),
         Error::RuntimeError(message) | Error::MemoryError(message) => message.clone(),
         other => other.to_string(),
     };
@@ -117,7 +118,8 @@ fn root(error: &Error) -> &Error {
 
 impl State {
     fn new(limits: Limits) -> mlua::Result<Self> {
-        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
+        let libraries =
+            StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(limits.memory_bytes)?;
         let watch = Watch::new(limits.timeout);
@@ -141,7 +143,7 @@ impl State {
     /// Compiles `text`, runs it, and finds out whether it gives a function.
     pub(super) fn compile(&self, text: &str, chunk: &str) -> Result<Box<[u8]>, Failure> {
         if text.starts_with('\u{1b}') {
-            // Lua 5.1 believes whatever bytecode says.
+            // Lua believes whatever bytecode says.
             return Err(Failure::Lua("bytecode".to_owned()));
         }
         let failure = |error: Error| self.failure(&error);

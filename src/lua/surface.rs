@@ -90,7 +90,7 @@ pub(super) fn install(
     Ok(Surface { vars, fresh })
 }
 
-/// `loadstring` for text alone: Lua 5.1 believes whatever bytecode says. The function, or what is
+/// `loadstring` for text alone: Lua believes whatever bytecode says. The function, or what is
 /// wrong with the text.
 fn load(lua: &Lua, text: &LuaString, name: &LuaString) -> (Option<mlua::Function>, Option<String>) {
     let text = text.as_bytes();

@@ -84,7 +84,7 @@ fn what_is_no_function_is_refused_with_lua_s_own_words() {
     let refused =
         |text: &str| Function::chunk(text, None, "t", json!({}), QUICK).err().unwrap().to_string();
     assert!(refused("local a = 123;").ends_with("got Lua that returns a nil"));
-    assert!(refused("a").ends_with("got [string \"a\"]:1: '=' expected near '<eof>'"));
+    assert!(refused("a").ends_with("got [string \"a\"]:1: syntax error near '<eof>'"));
     assert!(refused("return function() end\n)").contains(":2:"));
     // The text itself is run within the bounds, and without a request.
     assert!(refused("while true do end").contains("sluice.lua.timeout"));
@@ -164,10 +164,14 @@ fn nothing_leads_out_of_the_sandbox() {
         "string.dump",
         "jit",
         "ffi",
+        "bit32",
     ] {
         assert_eq!(check(&format!("return {gone}")), "nil", "{gone}");
     }
     assert_eq!(check("return loadstring('\\27Lua')"), "nil bytecode is not loaded");
+    // Finalizers are not interrupted.
+    let said = check("return setmetatable({}, {__gc = function() while true do end end})");
+    assert!(said.contains("__gc is not there"), "{said}");
     assert_eq!(check("collectgarbage('stop') return collectgarbage('count') > 0"), "true");
     for module in ["resty.http", "io", "ffi", "apisix.plugin", "apisix.core.etcd"] {
         let said = check(&format!("require('{module}')"));
@@ -183,6 +187,28 @@ fn nothing_leads_out_of_the_sandbox() {
     ] {
         let said = check(used);
         assert!(said.contains(why), "{used}: {said}");
+    }
+}
+
+#[test]
+fn what_luajit_takes_is_taken() {
+    for (body, expected) in [
+        ("if true then;return '\\x41';end;", "A"),
+        (
+            "local n = 0 for i = 1, 5 do if i % 2 == 0 then goto continue end n = n + i \
+             ::continue:: end return n",
+            "9",
+        ),
+        ("return unpack({1, 2, 3}, 2)", "2 3"),
+        ("return 10 / 2, 7 % 4, 1e15, 0.1", "5 3 1e+15 0.1"),
+        ("return load('return 1')()", "1"),
+        (
+            "return select(2, xpcall(function(a, b) error(a .. b, 0) end, \
+             function(e) return e .. '!' end, 'x', 'y'))",
+            "xy!",
+        ),
+    ] {
+        assert_eq!(check(body), expected, "{body}");
     }
 }
 
