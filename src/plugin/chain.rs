@@ -352,7 +352,11 @@ fn split_meta(config: &Value) -> Result<(Meta, Value), Vec<Invalid>> {
     };
     let meta = match meta {
         Some(meta) => serde_json::from_value(meta).map_err(|error| {
-            vec![Invalid::new("/_meta", error, "disable, priority, filter, error_response or pre_function")]
+            vec![Invalid::new(
+                "/_meta",
+                error,
+                "disable, priority, filter, error_response or pre_function",
+            )]
         })?,
         None => Meta::default(),
     };
