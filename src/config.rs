@@ -28,6 +28,7 @@ mod table;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -81,6 +82,7 @@ pub struct Sluice {
     pub data_dir: PathBuf,
     pub log: Log,
     pub history: History,
+    pub lua: Lua,
     /// Most series a node keeps over all its metrics; what would go beyond is counted and dropped.
     pub max_series: usize,
 }
@@ -98,6 +100,16 @@ pub struct Log {
 pub struct History {
     /// How many of each resource; none turns it off.
     pub keep: usize,
+}
+
+/// What a call of a Lua function may take of a worker.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lua {
+    #[serde(deserialize_with = "decode::millis")]
+    pub timeout: Duration,
+    /// Bytes that the Lua state of a worker may hold.
+    pub memory: u64,
 }
 
 /// The form of a line of the error log.

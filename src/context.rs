@@ -8,8 +8,11 @@ mod consumer;
 mod payload;
 mod tls;
 mod variables;
+#[cfg(test)]
+pub(crate) mod rig;
 
-use std::cell::{Cell, OnceCell};
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,6 +65,17 @@ pub struct Ctx {
     pub metrics: Rc<crate::metrics::Worker>,
     /// Made up when it is asked for.
     pub request_id: OnceCell<Box<str>>,
+    /// What Lua functions keep of the exchange; nothing until one runs.
+    pub kept: RefCell<Option<Rc<dyn Kept>>>,
+    /// An answer that was begun (`ngx.say`): it is given when every plugin has been asked.
+    pub said: Option<Box<Reply>>,
+}
+
+/// What Lua functions keep of an exchange from one phase to the next: the `lua` room's own. Here it
+/// is only carried, and asked for the variables that no other part knows.
+pub trait Kept: Any {
+    /// The value of a variable that a function has set or makes up.
+    fn variable(&self, ctx: &Ctx, name: &str) -> Option<String>;
 }
 
 /// The downstream connection.
@@ -126,6 +140,8 @@ pub struct Response {
     pub head_bytes: u64,
     /// Whether the upstream answered (`response_source` is `upstream`).
     pub from_upstream: bool,
+    /// Whether a plugin that was to look at it failed: the client gets a 500 instead.
+    pub withheld: bool,
 }
 
 /// One try to reach a node.
@@ -250,6 +266,17 @@ impl Ctx {
         }
     }
 
+    /// What the phases before the upstream came to: `decided`, after what was said before it.
+    pub fn settle(&mut self, decided: Option<Box<Reply>>) -> Option<Box<Reply>> {
+        let Some(mut said) = self.said.take() else {
+            return decided;
+        };
+        if let Some(decided) = decided {
+            said.push(&decided.body);
+        }
+        Some(said)
+    }
+
     /// The exchange's own id: 32 hexadecimal digits, the same whenever it is asked for.
     pub fn request_id(&self) -> &str {
         self.request_id.get_or_init(|| format!("{:032x}", fastrand::u128(..)).into())
@@ -285,6 +312,7 @@ impl Default for Response {
             headers: HeaderMap::new(),
             head_bytes: 0,
             from_upstream: false,
+            withheld: false,
         }
     }
 }
@@ -336,5 +364,13 @@ impl Reply {
     /// A status with the gateway's own page for it.
     pub fn status(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// Adds to the body.
+    pub fn push(&mut self, text: &[u8]) {
+        // Nobody shares it, so its memory is taken over.
+        let mut body = Vec::from(std::mem::take(&mut self.body));
+        body.extend_from_slice(text);
+        self.body = body.into();
     }
 }

@@ -31,8 +31,9 @@
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
 //! | `router` | host and path trees, match order, what a path's parameters stand for | resource |
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
-//! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics |
-//! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check` | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics |
+//! | `lua` | Lua functions of the config: compiled, loaded a thread, called within bounds; what they find | context, expr, resource |
+//! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
+//! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics, lua |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
 //! | `cluster` | which nodes live and what each has applied | store |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
@@ -55,6 +56,7 @@ pub mod tls;
 pub mod upstream;
 pub mod router;
 pub mod context;
+pub mod lua;
 pub mod plugin;
 pub mod snapshot;
 pub mod proxy;

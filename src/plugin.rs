@@ -9,6 +9,7 @@ pub mod auth;
 pub mod chain;
 pub mod observability;
 pub mod registry;
+pub mod serverless;
 pub mod traffic;
 pub mod transform;
 
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::context::{Ctx, Reply};
+use crate::lua;
 use crate::resource::Invalid;
 
 /// A compiled plugin. The methods stand in the order in which a request meets them.
@@ -122,6 +124,8 @@ pub struct Build<'a> {
     pub dry: bool,
     /// What plugins share across resources and recompiles.
     pub shared: &'a Shared,
+    /// How much of a worker a call of a Lua function may take.
+    pub lua: lua::Limits,
 }
 
 /// State that outlives every compile.

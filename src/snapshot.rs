@@ -24,6 +24,7 @@ use ipnet::IpNet;
 
 use crate::context::{Consumers, Ctx, Labels, RouteFacts};
 use crate::expr::Expr;
+use crate::lua;
 use crate::plugin::chain::Chain;
 use crate::router::{Found, Router, Target};
 use crate::tls::{Served, SniMap};
@@ -60,6 +61,8 @@ pub struct Route {
     pub websocket: bool,
     remote_addrs: Box<[IpNet]>,
     vars: Option<Expr>,
+    /// `filter_func`.
+    filter: Option<lua::Function>,
 }
 
 /// Why a route does not take a request whose host and path it is meant for.
@@ -68,6 +71,8 @@ enum Refusal {
     Method,
     Address,
     Vars,
+    /// `filter_func`.
+    Filter,
     /// It asks for the request's body, and there is none to ask.
     Body,
 }
@@ -149,6 +154,10 @@ impl Route {
         let holds = |vars: &Expr| vars.matches(ctx) || ctx.payload.is_missed();
         if !self.vars.as_ref().is_none_or(holds) {
             return Some(Refusal::Vars);
+        }
+        let accepts = |filter: &lua::Function| filter.accepts(ctx) || ctx.payload.is_missed();
+        if !self.filter.as_ref().is_none_or(accepts) {
+            return Some(Refusal::Filter);
         }
         None
     }

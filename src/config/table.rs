@@ -28,7 +28,7 @@ const TEXTS: Kind = Kind::List(&Kind::Text, Form::Plain);
 const COUNT: Kind = Kind::Int(0, u32::MAX as u64);
 const ANY_TIME: Kind = Kind::Time(0);
 
-const NO_LUA: &str = "Sluice runs no Lua";
+const NO_LUA: &str = "Lua functions have no modules, timers or shared memory";
 const NO_NGINX: &str = "there is no nginx underneath";
 const NOT_SERVED: &str = "not served by this version";
 
@@ -234,6 +234,9 @@ pub(super) const ROWS: &[Row] = &[
     key("sluice.log.format", Kind::Choice(&["text", "json"]), "text", "text or json."),
     section("sluice.history", "Earlier versions of resources, for /history and /rollback of the Admin API."),
     key("sluice.history.keep", Kind::Int(0, 100), "10", "How many versions of each resource the store keeps; 0 keeps none."),
+    section("sluice.lua", "What a call of a Lua function (filter_func, _meta.pre_function, the serverless plugins) may take of a worker."),
+    key("sluice.lua.timeout", Kind::Time(1), "100ms", "How long it may run. One that runs for longer is ended and has failed; a worker serves nobody else meanwhile."),
+    key("sluice.lua.memory", Kind::Size, "64m", "How much memory the Lua functions of a worker may hold together."),
     key("sluice.max_series", Kind::Int(1, u32::MAX as u64), "50000", "How many series of metrics a node keeps; what would go beyond is counted and dropped."),
 
     unused("discovery", NOT_SERVED),

@@ -86,7 +86,11 @@ impl Variables for Ctx {
                 self.outgoing.captures.get(*group).map(|text| Cow::Borrowed(text.as_str()))
             }
             V::Fixed(value) => borrowed(value),
-            V::UpstreamHeader(_) | V::Unknown(_) => None,
+            V::Unknown(name) => {
+                let kept = self.kept.borrow().clone()?;
+                kept.variable(self, name).map(Cow::Owned)
+            }
+            V::UpstreamHeader(_) => None,
             made_up => {
                 let mut text = String::new();
                 self.append(made_up, &mut text).then_some(Cow::Owned(text))

@@ -16,6 +16,7 @@ use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Phases, Plugin};
 use crate::context::{Ctx, Reply};
 use crate::expr::{Expr, Wants};
+use crate::lua::{self, Function, Outcome};
 use crate::resource::{Invalid, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
@@ -35,6 +36,8 @@ pub struct Step {
 #[derive(Default)]
 struct Extras {
     filter: Option<Expr>,
+    /// `_meta.pre_function`, called before the plugin in each of its phases.
+    before: Option<Function>,
     error_response: Option<Bytes>,
     error_is_json: bool,
 }
@@ -82,7 +85,7 @@ struct Meta {
     priority: Option<i32>,
     filter: Option<Vec<Value>>,
     error_response: Option<Value>,
-    /// Lua; accepted where it is empty.
+    /// Lua that gives a function of the plugin's config and the exchange.
     pre_function: Option<String>,
 }
 
@@ -109,13 +112,9 @@ impl Step {
         build: &Build<'_>,
     ) -> Result<Option<Arc<Self>>, Vec<Invalid>> {
         let (meta, config) = split_meta(resolved)?;
-        let extras = Extras::compile(&meta)?;
-        if meta.pre_function.is_some() {
-            return Err(vec![Invalid::new(
-                "/_meta/pre_function",
-                "a Lua function",
-                "nothing: Lua is not supported yet",
-            )]);
+        let mut extras = Extras::compile(&meta)?;
+        if let Some(text) = &meta.pre_function {
+            extras.before = Some(pre_function(text, entry.name, &config, build)?);
         }
         if build.dry && schema::has_reference(&config) {
             // Nobody can see behind references here; compiling for good checks what they stand for.
@@ -130,7 +129,7 @@ impl Step {
             entry,
             digest: Digest::of(resolved, build.metadata),
             priority: meta.priority.unwrap_or(entry.priority),
-            extras: extras.map(Box::new),
+            extras: extras.is_some().then(|| Box::new(extras)),
             wants: Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of)),
             plugin,
         })))
@@ -153,6 +152,15 @@ impl Step {
         filter.is_none_or(|filter| filter.matches(ctx))
     }
 
+    fn before(&self) -> Option<&Function> {
+        self.extras.as_ref()?.before.as_ref()
+    }
+
+    /// Whether resources may share it: a function before it tells its resource.
+    fn is_shared(&self) -> bool {
+        self.entry.stateless && self.before().is_none()
+    }
+
     /// The phases that the plugin takes part in.
     pub fn phases(&self) -> Phases {
         self.entry.phases
@@ -167,6 +175,12 @@ impl Step {
     pub async fn run(&self, phase: Phase, ctx: &mut Ctx) -> Option<Box<Reply>> {
         if !self.applies(ctx) {
             return None;
+        }
+        // That it fails does not keep the plugin from running, as in APISIX.
+        if let Some(before) = self.before()
+            && let Outcome::Respond(reply) = before.call(lua::Phase::Access, ctx)
+        {
+            return Some(reply);
         }
         let flow = match phase {
             Phase::Rewrite => self.plugin.rewrite(ctx),
@@ -185,6 +199,9 @@ impl Step {
     /// Looks at the response head.
     pub fn header_filter(&self, ctx: &mut Ctx) {
         if self.applies(ctx) {
+            if let Some(before) = self.before() {
+                before.call(lua::Phase::HeaderFilter, ctx);
+            }
             self.plugin.header_filter(ctx);
         }
     }
@@ -192,6 +209,9 @@ impl Step {
     /// Writes the exchange down.
     pub fn log(&self, ctx: &Ctx) {
         if self.applies(ctx) {
+            if let Some(before) = self.before() {
+                before.look(lua::Phase::Log, ctx);
+            }
             self.plugin.log(ctx);
         }
     }
@@ -223,11 +243,7 @@ impl fmt::Debug for Step {
 // === impl Extras ===
 
 impl Extras {
-    /// `None` when `meta` says nothing of the kind.
-    fn compile(meta: &Meta) -> Result<Option<Self>, Vec<Invalid>> {
-        if meta.filter.is_none() && meta.error_response.is_none() {
-            return Ok(None);
-        }
+    fn compile(meta: &Meta) -> Result<Self, Vec<Invalid>> {
         let filter = match &meta.filter {
             Some(vars) => {
                 Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/_meta/filter")])?)
@@ -239,7 +255,12 @@ impl Extras {
             other => Bytes::from(other.to_string()),
         });
         let error_is_json = meta.error_response.as_ref().is_some_and(Value::is_object);
-        Ok(Some(Self { filter, error_response, error_is_json }))
+        Ok(Self { filter, before: None, error_response, error_is_json })
+    }
+
+    /// Whether there is anything in it.
+    fn is_some(&self) -> bool {
+        self.filter.is_some() || self.before.is_some() || self.error_response.is_some()
     }
 }
 
@@ -398,7 +419,7 @@ impl Plugins {
             let build = Build { metadata: metadata.as_ref(), ..*build };
             match Step::compile(entry, resolved, &build) {
                 Ok(step) => {
-                    if let Some(step) = step.as_ref().filter(|_| entry.stateless) {
+                    if let Some(step) = step.as_ref().filter(|step| step.is_shared()) {
                         build.interned().insert(step);
                     }
                     steps.push((entry, step));
@@ -429,6 +450,18 @@ impl Plugins {
     }
 }
 
+/// Compiles the `_meta.pre_function` of a plugin, which gets the plugin's `config`.
+fn pre_function(
+    text: &str,
+    plugin: &str,
+    config: &Value,
+    build: &Build<'_>,
+) -> Result<Function, Vec<Invalid>> {
+    let label = format!("{} {plugin} _meta.pre_function", build.resource);
+    Function::chunk(text, Some("meta pre_function"), &label, config.clone(), build.lua)
+        .map_err(|invalid| vec![invalid.under("/_meta/pre_function")])
+}
+
 fn split_meta(config: &Value) -> Result<(Meta, Value), Vec<Invalid>> {
     let mut config = config.clone();
     let meta = match config.as_object_mut() {
@@ -439,7 +472,11 @@ fn split_meta(config: &Value) -> Result<(Meta, Value), Vec<Invalid>> {
     };
     let meta = match meta {
         Some(meta) => serde_json::from_value(meta).map_err(|error| {
-            vec![Invalid::new("/_meta", error, "disable, priority, filter or error_response")]
+            vec![Invalid::new(
+                "/_meta",
+                error,
+                "disable, priority, filter, error_response or pre_function",
+            )]
         })?,
         None => Meta::default(),
     };

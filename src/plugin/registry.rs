@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::auth::key_auth::KeyAuth;
 use super::observability::prometheus::Prometheus;
+use super::serverless::{PostFunction, PreFunction};
 use super::traffic::limit_count::LimitCount;
 use super::transform::proxy_rewrite::ProxyRewrite;
 use super::{Authenticates, Build, Phases, Plugin, Spec};
@@ -18,10 +19,12 @@ use crate::resource::{Invalid, schema};
 /// The plugins by falling priority, which is the order in which they run.
 static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     vec![
+        Entry::of::<PreFunction>(),
         Entry::authenticating::<KeyAuth>(),
         Entry::of::<ProxyRewrite>(),
         Entry::of::<LimitCount>().with_metadata::<super::traffic::limit_count::Metadata>(),
         Entry::of::<Prometheus>(),
+        Entry::of::<PostFunction>(),
     ]
 });
 

@@ -1,6 +1,6 @@
 //! The life of a request, a line a step.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ pub(super) async fn run(
     if let Some(status) = exchange.refused.take() {
         return respond::refuse(exchange, status);
     }
-    match decide(&mut exchange).await {
+    let decided = decide(&mut exchange).await;
+    match exchange.ctx.settle(decided) {
         Some(reply) => respond::reply(exchange, *reply),
         None => forward::forward(exchange).await,
     }
@@ -142,6 +143,8 @@ pub(super) fn context(
         body_bytes_sent: 0,
         metrics: metrics.clone(),
         request_id: OnceCell::new(),
+        kept: RefCell::default(),
+        said: None,
     }
 }
 

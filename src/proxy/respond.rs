@@ -103,7 +103,12 @@ pub(super) fn deliver(
     body: impl FnOnce(Box<Exchange>) -> Body,
 ) -> Response<Body> {
     let (status, headers) = finish_head(&mut exchange);
-    let mut response = Response::new(body(exchange));
+    let body = if exchange.ctx.response.withheld {
+        body::own(exchange, page(status))
+    } else {
+        body(exchange)
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -125,6 +130,11 @@ fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
     let keeps = exchange.wants().response_head;
     let settings = &exchange.worker.settings;
     let response = &mut exchange.ctx.response;
+    if response.withheld {
+        response.status = StatusCode::INTERNAL_SERVER_ERROR;
+        response.headers.clear();
+        response.headers.insert(header::CONTENT_TYPE, PAGE_TYPE);
+    }
     response.headers.insert(header::SERVER, settings.server.clone());
     response.head_bytes = response.measure();
     let headers =

@@ -11,7 +11,7 @@ use crate::context::Limits;
 use crate::proxy::{AccessLine, PathRules, RealIp, Trust};
 use crate::resource::Keyring;
 use crate::upstream::{Keepalive, dns};
-use crate::{expr, log, metrics, proxy, router, snapshot};
+use crate::{expr, log, lua, metrics, proxy, router, snapshot};
 
 pub(super) fn error_log(config: &Config) -> log::Settings {
     let nginx = &config.nginx_config;
@@ -129,6 +129,10 @@ pub(super) fn compiler(config: &Config) -> snapshot::compile::Settings {
         },
         encrypt_fields: config.apisix.data_encryption.enable_encrypt_fields,
         plugins: enabled_plugins(config),
+        lua: lua::Limits {
+            timeout: config.sluice.lua.timeout,
+            memory_bytes: usize::try_from(config.sluice.lua.memory).unwrap_or(usize::MAX),
+        },
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Refused {
     pub uri: Arc<str>,
     pub host: Option<Arc<str>>,
     pub priority: i64,
-    /// The field that refused: `methods`, `remote_addrs`, `vars`.
+    /// The field that refused: `methods`, `remote_addrs`, `vars`, `filter_func`.
     pub by: &'static str,
     pub reason: String,
 }
@@ -188,6 +188,7 @@ impl Compiler {
                 let reason = "it depends on the request's body, which an explanation does not have";
                 ("vars", reason.to_owned())
             }
+            Refusal::Filter => ("filter_func", "the function did not say true".to_owned()),
             Refusal::Vars => ("vars", first_that_fails(&written["vars"], ctx)),
         };
         Refused {

@@ -11,6 +11,7 @@ use super::references::Resolver;
 use super::{MatchedLabels, Route};
 use crate::context::{Consumer, Consumers, Labels, RouteFacts};
 use crate::expr::Expr;
+use crate::lua;
 use crate::metrics::RouteLabels;
 use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::registry;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub plugins: Option<Vec<String>>,
     /// How routes are found (`apisix.router.http`).
     pub router: router::Kind,
+    /// How much of a worker a call of a Lua function may take (`sluice.lua`).
+    pub lua: lua::Limits,
 }
 
 /// The compiled forms by id, but for secrets, which the `secret` room keeps.
@@ -132,7 +135,13 @@ impl Workshop<'_, '_> {
         }
         let resolved = self.resolver.plugins(written);
         self.resolver.finish()?;
-        let build = Build { resource: source, metadata: None, dry: self.dry, shared: self.shared };
+        let build = Build {
+            resource: source,
+            metadata: None,
+            dry: self.dry,
+            shared: self.shared,
+            lua: self.settings.lua,
+        };
         let metadata = |name: &str| self.parts.metadata.get(name).cloned();
         Plugins::compile(&resolved, old, metadata, &build)
     }
@@ -191,7 +200,7 @@ impl Workshop<'_, '_> {
     ) -> Result<ServicePart, Wrong> {
         let source = format!("services/{id}");
         if written.script.is_some() {
-            return Err(vec![no_lua("/script")]);
+            return Err(vec![no_script("/script")]);
         }
         let old = self.parts.services.get(id);
         let plugins = self.plugins(&source, &written.plugins, old.map(|old| &old.plugins))?;
@@ -349,13 +358,11 @@ impl Workshop<'_, '_> {
         written: &resource::Route,
     ) -> Result<RoutePart, Wrong> {
         let source = format!("routes/{id}");
-        for (lua, path) in [
-            (written.script.is_some(), "/script"),
-            (written.script_id.is_some(), "/script_id"),
-            (written.filter_func.is_some(), "/filter_func"),
-        ] {
-            if lua {
-                return Err(vec![no_lua(path)]);
+        for (is_there, path) in
+            [(written.script.is_some(), "/script"), (written.script_id.is_some(), "/script_id")]
+        {
+            if is_there {
+                return Err(vec![no_script(path)]);
             }
         }
         let service = match &written.service_id {
@@ -406,6 +413,14 @@ impl Workshop<'_, '_> {
                 Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/vars")])?)
             }
         };
+        let filter = match &written.filter_func {
+            None => None,
+            Some(text) => {
+                let label = format!("{source} filter_func");
+                let compiled = lua::Function::filter(text, &label, self.settings.lua);
+                Some(compiled.map_err(|invalid| vec![invalid.under("/filter_func")])?)
+            }
+        };
         let route = Route {
             labels: labels(&matcher, &facts),
             facts,
@@ -415,6 +430,7 @@ impl Workshop<'_, '_> {
             websocket: websocket.unwrap_or(false),
             remote_addrs: networks(written)?,
             vars,
+            filter,
         };
         Ok(RoutePart {
             matcher: Arc::new(matcher),
@@ -553,8 +569,10 @@ fn without_meta(config: &serde_json::Value) -> std::borrow::Cow<'_, serde_json::
     }
 }
 
-fn no_lua(path: &str) -> Invalid {
-    Invalid::new(path, "a Lua text", "nothing: Lua is not there yet")
+fn no_script(path: &str) -> Invalid {
+    let expected = "nothing: scripts are not run here; the plugins serverless-pre-function and \
+                    serverless-post-function run Lua functions in a phase of your choice";
+    Invalid::new(path, "a Lua script", expected)
 }
 
 fn under_upstream(wrong: Wrong) -> Wrong {

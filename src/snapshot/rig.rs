@@ -63,6 +63,7 @@ pub(crate) fn compiler(keyring: Keyring) -> Parts {
         encrypt_fields: true,
         plugins: None,
         router: crate::router::Kind::HostUri,
+        lua: crate::lua::Limits::default(),
     };
     Parts {
         shared: Shared::new(Compiler::new(settings, keyring, secrets.clone(), dns.unwrap())),

@@ -118,6 +118,7 @@ pub fn measure(routes: usize) -> Result<Value> {
         fallback_sni: None,
         router: sluice::router::Kind::HostUri,
         plugins: None,
+        lua: sluice::lua::Limits::default(),
         encrypt_fields: true,
     };
     let mut compiler = Compiler::new(settings, config.keyring.clone(), secrets, dns);

@@ -9,7 +9,15 @@ use crate::admin::{Admin, Settings};
 async fn lists_plugins_in_order_of_execution() {
     let rig = Rig::new().await;
     let names = rig.get("plugins/list").await.expect(200);
-    assert_eq!(names, json!(["key-auth", "proxy-rewrite", "limit-count", "prometheus"]));
+    let expected = json!([
+        "serverless-pre-function",
+        "key-auth",
+        "proxy-rewrite",
+        "limit-count",
+        "prometheus",
+        "serverless-post-function"
+    ]);
+    assert_eq!(names, expected);
     assert_eq!(rig.get("plugins/list?subsystem=stream").await.expect(200), json!([]));
     let got = rig.get("plugins/list?subsystem=x").await;
     assert_eq!((got.status, &*got.text), (400, "invalid subsystem passed"));

@@ -1,0 +1,243 @@
+//! Lua functions through the real binary: filter_func, the serverless plugins, `_meta.pre_function`.
+
+use reqwest::{Response, redirect};
+use serde_json::{Value, json};
+
+use crate::proxy::upstream;
+use crate::support::eventually;
+use crate::support::gateway::Gateway;
+use crate::support::origin::Origin;
+
+const PRE: &str = "serverless-pre-function";
+const POST: &str = "serverless-post-function";
+
+/// A gateway of one worker, so that what stops a worker stops it all.
+async fn of_one_worker() -> (Gateway, Origin) {
+    let builder = Gateway::builder().config(|config| {
+        config["nginx_config"]["worker_processes"] = json!(1);
+        config["sluice"]["lua"] = json!({ "timeout": "50ms", "memory": "16m" });
+    });
+    (builder.start().await, Origin::start().await)
+}
+
+/// Puts a route for `uri` with `plugins`, and waits until it is served.
+async fn put(gateway: &Gateway, origin: &Origin, uri: &str, plugins: Value) {
+    let id = uri.trim_matches('/');
+    let route = json!({ "uri": uri, "plugins": plugins, "upstream": upstream(origin) });
+    gateway.put_route(id, route).await;
+    gateway.routed(uri).await;
+}
+
+fn functions(phase: &str, functions: &[&str]) -> Value {
+    json!({ "phase": phase, "functions": functions })
+}
+
+async fn text(response: Response) -> (u16, String) {
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_filter_func_chooses_among_routes_of_one_path() {
+    let (gateway, origin) = of_one_worker().await;
+    let route = |filter: &str, priority: i64| {
+        let plugins = json!({ "proxy-rewrite": { "uri": format!("/anything/{priority}") } });
+        json!({ "uri": "/get", "filter_func": filter, "priority": priority, "plugins": plugins,
+                "upstream": upstream(&origin) })
+    };
+    let by_name = "function(vars) return vars.arg_name == \"json\" end";
+    let by_user = "function(vars) return tonumber(vars.arg_userid) % 4 > 2; end";
+    gateway.put_route("1", route(by_name, 2)).await;
+    gateway.put_route("2", route(by_user, 1)).await;
+    gateway.routed("/get?name=json").await;
+    gateway.routed("/get?userid=3").await;
+    let went_to = async |query: &str| {
+        let status = gateway.get(&format!("/get?{query}")).await.status().as_u16();
+        let seen = origin.seen();
+        (status, seen.last().map(|seen| seen.uri.path().to_owned()))
+    };
+    assert_eq!(went_to("name=json&userid=3").await.1.as_deref(), Some("/anything/2"));
+    assert_eq!(went_to("name=xml&userid=3").await.1.as_deref(), Some("/anything/1"));
+    // The second fails where there is no number, and so matches nothing.
+    assert_eq!(went_to("name=xml").await.0, 404);
+    assert!(gateway.logs().contains("routes/2 filter_func"), "{}", gateway.logs());
+}
+
+#[tokio::test]
+async fn what_is_no_lua_is_refused_with_field_and_line() {
+    let gateway = Gateway::start().await;
+    let origin = Origin::start().await;
+    let refused = async |fields: Value| {
+        let mut route = json!({ "uri": "/", "upstream": upstream(&origin) });
+        for (name, value) in fields.as_object().unwrap() {
+            route[name] = value.clone();
+        }
+        let (status, answer) = gateway.admin("PUT", "/routes/1", Some(route)).await;
+        assert_eq!(status, 400, "{answer}");
+        answer.to_string()
+    };
+    let said = refused(json!({ "filter_func": "function(vars) " })).await;
+    assert!(said.contains("filter_func") && said.contains("'end' expected near '<eof>'"), "{said}");
+    let said = refused(json!({ "plugins": { PRE: { "functions": ["local a = 1"] } } })).await;
+    assert!(said.contains("functions/0") && said.contains("returns a nil"), "{said}");
+    let said = refused(json!({ "plugins": { POST: functions("body_filter", &["return print"]) } }));
+    let said = said.await;
+    assert!(said.contains("phase") && said.contains("header_filter or log"), "{said}");
+    let meta = json!({ "key-auth": { "_meta": { "pre_function": "not a function" } } });
+    let said = refused(json!({ "plugins": meta })).await;
+    assert!(said.contains("_meta/pre_function") && said.contains("near 'not'"), "{said}");
+    for field in ["script", "script_id"] {
+        let said = refused(json!({ field: "local _M = {} return _M" })).await;
+        // An id has no spaces, which is said first.
+        assert!(said.contains(field), "{said}");
+    }
+    let said = refused(json!({ "script_id": "1" })).await;
+    assert!(said.contains("serverless-pre-function"), "{said}");
+}
+
+#[tokio::test]
+async fn functions_run_before_and_after_the_plugins_of_their_phase() {
+    let (gateway, origin) = of_one_worker().await;
+    let rewrite = json!({ "uri": "/anything/rewritten" });
+    let plugins = json!({
+        PRE: functions("rewrite", &[
+            "return function(conf, ctx) ngx.req.set_header('x-pre', conf.phase) end",
+            "local n = 0 return function() n = n + 1 ngx.log(ngx.WARN, 'seen ', n) end",
+        ]),
+        POST: functions("rewrite", &[
+            "return function(conf, ctx) local core = require('apisix.core')
+                core.request.set_header(ctx, 'x-post', ctx.curr_req_matched._path)
+                ctx.var.told = ctx.var.upstream_uri end",
+        ]),
+        "proxy-rewrite": rewrite,
+    });
+    put(&gateway, &origin, "/get", plugins).await;
+    assert_eq!(gateway.get("/get").await.status(), 200);
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!(seen.uri.path(), "/anything/rewritten");
+    assert_eq!(
+        (&seen.headers["x-pre"], &seen.headers["x-post"]),
+        (&"rewrite".parse().unwrap(), &"/get".parse().unwrap(),)
+    );
+    assert!(gateway.logs().contains("lua: seen 2"), "{}", gateway.logs());
+}
+
+#[tokio::test]
+async fn functions_answer_instead_of_the_node() {
+    let (gateway, origin) = of_one_worker().await;
+    // `https://foo.com` is not followed.
+    let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
+    let get = async |uri: &str| client.get(gateway.http_url(uri)).send().await.unwrap();
+    let answers = async |uri: &str, functions: &[&str]| {
+        let plugins = json!({ POST: { "functions": functions } });
+        let route = json!({ "uri": uri, "plugins": plugins, "upstream": upstream(&origin) });
+        gateway.put_route(uri.trim_matches('/'), route).await;
+        eventually(uri, || async { get(uri).await.status() != 404 }).await;
+        let response = get(uri).await;
+        assert_eq!(origin.requests(), 0, "{uri} went to the node");
+        response
+    };
+    let unreachable = "return function() ngx.log(ngx.ERR, 'unreachable') end";
+    let forbidden = "return function(conf, ctx) return 403, 'forbidden' end";
+    let response = answers("/a", &[forbidden, unreachable]).await;
+    assert_eq!(text(response).await, (403, "forbidden".to_owned()));
+    let created = "return function() ngx.exit(201) end";
+    assert_eq!(text(answers("/b", &[created]).await).await, (201, String::new()));
+    let moved = "return function() if ngx.var.scheme == \"http\" and ngx.var.host == \"127.0.0.1\"
+        then ngx.header[\"Location\"] = \"https://foo.com\" .. ngx.var.request_uri
+        ngx.exit(ngx.HTTP_MOVED_PERMANENTLY) end end";
+    let response = answers("/c", &[moved]).await;
+    assert_eq!(response.status(), 301);
+    assert_eq!(response.headers()["location"], "https://foo.com/c");
+    let said = ["return function() ngx.say('one') end", "return function() ngx.say('two') end"];
+    assert_eq!(text(answers("/d", &said).await).await, (200, "one\ntwo\n".to_owned()));
+    let exit = "return function(conf, ctx) local core = require(\"apisix.core\")
+        if core.request.header(ctx, \"Authorization\") ~= \"123\" then
+            core.response.set_header(\"X-Forward-Auth\", \"Fail\") core.response.exit(403) end end";
+    let response = answers("/e", &[exit]).await;
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["x-forward-auth"]),
+        (403, &"Fail".parse().unwrap(),)
+    );
+    let broken = "return function() error('no') end";
+    assert_eq!(answers("/f", &[broken]).await.status(), 500);
+    assert!(!gateway.logs().contains("unreachable"));
+}
+
+#[tokio::test]
+async fn two_that_say_something_are_heard_in_order_of_their_priority() {
+    let (gateway, origin) = of_one_worker().await;
+    let says = |name: &str, priority: i64| {
+        let mut config =
+            functions("rewrite", &[&format!("return function() ngx.say('{name}') end")]);
+        config["_meta"] = json!({ "priority": priority });
+        config
+    };
+    put(&gateway, &origin, "/x", json!({ PRE: says("pre", -2000), POST: says("post", 10000) }))
+        .await;
+    assert_eq!(text(gateway.get("/x").await).await, (200, "post\npre\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_head_is_filtered_and_one_that_could_not_be_is_not_shown() {
+    let (gateway, origin) = of_one_worker().await;
+    let filter = "return function() ngx.header['X-Seen'] = ngx.status ngx.header.content_type = nil
+        ngx.header.content_length = 1 end";
+    put(&gateway, &origin, "/get", json!({ PRE: functions("header_filter", &[filter]) })).await;
+    let response = gateway.get("/get").await;
+    assert_eq!(response.headers()["x-seen"], "200");
+    assert!(!response.headers().contains_key("content-type"));
+    assert!(response.text().await.unwrap().len() > 1, "framing is the gateway's own");
+    let broken = "return function() ngx.header['X-Seen'] = nil .. '' end";
+    put(&gateway, &origin, "/anything", json!({ PRE: functions("header_filter", &[broken]) }))
+        .await;
+    let (status, body) = text(gateway.get("/anything").await).await;
+    assert_eq!(status, 500);
+    assert!(body.contains("500 Internal Server Error"), "{body}");
+}
+
+#[tokio::test]
+async fn a_pre_function_runs_before_its_plugin_and_can_make_up_a_variable() {
+    let (gateway, origin) = of_one_worker().await;
+    let register = "return function(conf, ctx) local core = require \"apisix.core\"
+        core.ctx.register_var(\"example_var_name\", function(ctx) return \"example_var_value\" end)
+        end";
+    let rewrite = json!({
+        "uri": "/anything/x", "headers": { "set": { "x-api": "$example_var_name" } },
+        "_meta": { "pre_function": register }
+    });
+    put(&gateway, &origin, "/get", json!({ "proxy-rewrite": rewrite })).await;
+    gateway.get("/get").await;
+    assert_eq!(origin.seen().pop().unwrap().headers["x-api"], "example_var_value");
+    // One that fails is told of, and its plugin runs.
+    let broken = "return function() print(invalid.index) end";
+    let rewrite = json!({ "uri": "/anything/y", "_meta": { "pre_function": broken } });
+    put(&gateway, &origin, "/put", json!({ "proxy-rewrite": rewrite })).await;
+    gateway.get("/put").await;
+    assert_eq!(origin.seen().pop().unwrap().uri.path(), "/anything/y");
+    let log = gateway.logs();
+    assert!(log.contains("attempt to index global 'invalid' (a nil value)"), "{log}");
+}
+
+#[tokio::test]
+async fn an_endless_loop_and_a_memory_bomb_do_not_stop_other_requests() {
+    let (gateway, origin) = of_one_worker().await;
+    let looping = "return function() while true do pcall(function() while true do end end) end end";
+    let bomb = "return function() local t = {} for i = 1, 1e9 do t[i] = ngx.md5(i) end end";
+    put(&gateway, &origin, "/get", json!({})).await;
+    let looping = json!({ PRE: { "functions": [looping] } });
+    let bomb = json!({ PRE: { "functions": [bomb] } });
+    put(&gateway, &origin, "/loop", looping).await;
+    put(&gateway, &origin, "/bomb", bomb).await;
+    let filter = "function(vars) while true do end end";
+    let filtered = json!({ "uri": "/get", "filter_func": filter, "priority": 9,
+                           "upstream": upstream(&origin) });
+    gateway.put_route("filtered", filtered).await;
+    let bad = (0..4).flat_map(|_| ["/loop", "/bomb"]).map(|path| gateway.get(path));
+    let good = (0..4).map(|_| gateway.get("/get"));
+    let (bad, good) =
+        tokio::join!(futures_util::future::join_all(bad), futures_util::future::join_all(good));
+    assert!(bad.iter().all(|response| response.status() == 500), "{bad:?}");
+    assert!(good.iter().all(|response| response.status() == 200), "{good:?}");
+    assert_eq!(gateway.get("/get").await.status(), 200);
+    assert!(gateway.logs().contains("sluice.lua.timeout"), "{}", gateway.logs());
+}
