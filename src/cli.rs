@@ -6,7 +6,6 @@ mod files;
 mod get;
 mod remote;
 mod signal;
-mod yaml;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -164,7 +163,9 @@ fn init(config: &std::path::Path) -> anyhow::Result<()> {
 /// Prints a value for scripts.
 fn print(value: &serde_json::Value, form: Form) -> anyhow::Result<()> {
     match form {
-        Form::Yaml => write!(std::io::stdout(), "{}", yaml::text(value)).context("stdout"),
+        Form::Yaml => {
+            write!(std::io::stdout(), "{}", crate::resource::yaml::text(value)).context("stdout")
+        }
         _ => say(&serde_json::to_string_pretty(value)?),
     }
 }

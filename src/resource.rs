@@ -18,6 +18,7 @@ pub mod service;
 pub mod ssl;
 pub mod stream_route;
 pub mod upstream;
+pub mod yaml;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};

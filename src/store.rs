@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod etcd;
 pub mod file;
 pub mod last_good;
+pub mod pushed;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The Admin API of a running node: its listener.
 
+mod push;
+
 use serde_json::json;
 
 use crate::support::authority::Authority;

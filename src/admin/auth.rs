@@ -22,7 +22,7 @@ pub(super) fn is_allowed(allow: &[IpNet], ip: IpAddr) -> bool {
     allow.is_empty() || allow.iter().any(|network| network.contains(&ip))
 }
 
-/// Returns the name of the caller's key.
+/// Returns the name of the caller's key, and what it lets do.
 ///
 /// # Errors
 /// Why the caller may not do this, in APISIX's words.
@@ -33,18 +33,18 @@ pub(super) fn check<'s>(
     headers: &HeaderMap,
     args: &Args,
     method: &Method,
-) -> Result<&'s str, &'static str> {
+) -> Result<(&'s str, Role), &'static str> {
     if !settings.key_required {
-        return Ok(NOBODY);
+        return Ok((NOBODY, Role::Admin));
     }
     let shown = args.get("api_key").map(str::to_owned);
     let shown = shown.or_else(|| text(headers.get("x-api-key")?)).or_else(|| cookie(headers));
     let shown = shown.ok_or("missing apikey")?;
     let key = find(&settings.keys, &shown).ok_or(WRONG_KEY)?;
-    if key.role == Role::Viewer && method != Method::GET {
+    if key.role == Role::Viewer && ![Method::GET, Method::HEAD].contains(method) {
         return Err("invalid method for role viewer");
     }
-    Ok(&key.name)
+    Ok((&key.name, key.role))
 }
 
 /// Looks at every key to its end, so that the time taken tells nothing. Digests make keys of one

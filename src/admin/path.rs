@@ -21,6 +21,8 @@ pub(super) enum Target {
     Validate(String),
     /// `plugins/reload`.
     Reload,
+    /// `configs`.
+    Configs,
     /// `configs/validate`.
     ValidateConfigs,
     /// `openapi.json`.
@@ -70,6 +72,7 @@ impl Target {
             ("transactions", []) => Self::Transactions,
             ("plugins", ["list"]) => Self::PluginNames,
             ("plugins", ["reload"]) => Self::Reload,
+            ("configs", []) => Self::Configs,
             ("configs", ["validate"]) => Self::ValidateConfigs,
             ("plugins", names) | ("schema", ["plugins", names @ ..]) => {
                 Self::Plugins(names.first().map(|name| (*name).to_owned()))

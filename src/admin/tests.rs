@@ -6,6 +6,7 @@ mod credentials;
 mod history;
 mod patch;
 mod plugins;
+mod push;
 mod races;
 mod read;
 mod references;
@@ -132,6 +133,15 @@ async fn serve<const N: usize>(
     written: Arc<dyn ConfigStore>,
     keys: [&str; N],
 ) -> Arc<Admin> {
+    serve_with(settings(), followed, written, keys).await
+}
+
+async fn serve_with<const N: usize>(
+    settings: Settings,
+    followed: &Arc<dyn ConfigStore>,
+    written: Arc<dyn ConfigStore>,
+    keys: [&str; N],
+) -> Arc<Admin> {
     let keyring = Keyring::new(keys).unwrap();
     let (compiler, applied) = rig::follow(followed.clone(), keyring).await;
     let me = Node {
@@ -142,7 +152,7 @@ async fn serve<const N: usize>(
         reported: 0,
     };
     let cluster = Cluster::new(followed.clone(), me, applied, false);
-    Admin::new(settings(), written, compiler, cluster)
+    Admin::new(settings, written, compiler, cluster)
 }
 
 fn request(method: &str, path: &str, body: String) -> Request<Full<Bytes>> {
@@ -167,6 +177,7 @@ fn settings() -> Settings {
         cors: true,
         history: 3,
         enabled_plugins: None,
+        is_pushed: false,
         version: "test",
     }
 }

@@ -77,7 +77,7 @@ impl Value {
 }
 
 /// Reads the copy; `None` when there is none or it is damaged, which is told.
-fn load(path: &Path) -> Option<Listing> {
+pub(super) fn load(path: &Path) -> Option<Listing> {
     let told = |error: &dyn std::fmt::Display| {
         tracing::error!(path = %path.display(), %error, "the last good copy cannot be used");
     };
@@ -123,7 +123,7 @@ fn save(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) -> std:
 }
 
 /// Writes the copy where blocking is allowed; a failure is told.
-async fn keep(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) {
+pub(super) async fn keep(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) {
     let (to, entries) = (path.to_owned(), entries.clone());
     let saved = tokio::task::spawn_blocking(move || save(&to, revision, &entries)).await;
     if let Ok(Err(error)) = saved {
