@@ -206,10 +206,8 @@ impl Admin {
                 }
                 Answer::unauthorized(reason)
             })?;
-        match &target {
-            Target::Unknown(kind) => return Err(Answer::unknown_kind(kind)),
-            Target::Unserved(kind) => return Err(Answer::unserved_kind(kind)),
-            _ => {}
+        if let Target::Unknown(kind) = &target {
+            return Err(Answer::unknown_kind(kind));
         }
         if target == Target::Reload {
             return plugins::reload(method);

@@ -94,7 +94,7 @@ impl Answer {
 
     /// 400 that names everything that is wrong.
     pub(super) fn invalid(wrong: &[Invalid]) -> Self {
-        Self::bad(format!("invalid configuration: {}", joined(wrong)))
+        Self::bad(introduced(wrong))
     }
 
     /// 401 that says why.
@@ -116,14 +116,6 @@ impl Answer {
     /// 404 for a kind that is none.
     pub(super) fn unknown_kind(name: &str) -> Self {
         Self::error(StatusCode::NOT_FOUND, format!("Unsupported resource type: {name}"))
-    }
-
-    /// 404 for a kind of APISIX that is not there yet, whatever is asked of it.
-    pub(super) fn unserved_kind(name: &str) -> Self {
-        let message = format!(
-            "Unsupported resource type: {name}: this version of Sluice does not serve it yet"
-        );
-        Self::error(StatusCode::NOT_FOUND, message)
     }
 
     /// 404 for a method that a path does not have.
@@ -221,6 +213,13 @@ impl From<StoreError> for Answer {
 /// The store key as answers show it: `/apisix/routes/1`.
 pub(super) fn full_key(key: &str) -> String {
     format!("{PREFIX}/{key}")
+}
+
+/// Every problem in one line, which begins as APISIX's do.
+pub(super) fn introduced(wrong: &[Invalid]) -> String {
+    let is_whole = wrong.first().is_some_and(Invalid::is_whole);
+    let begin = if is_whole { "" } else { "invalid configuration: " };
+    format!("{begin}{}", joined(wrong))
 }
 
 /// Every problem in one line.

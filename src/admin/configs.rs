@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
-use super::answer::{Answer, Answered, joined};
+use super::answer::{Answer, Answered, introduced};
 use super::read::id_text;
 use crate::resource::{Invalid, Kind, credential};
 
@@ -24,7 +24,7 @@ pub(super) const INDEX: &str = "modifiedIndex";
 
 /// The lists that a configuration may have. Credentials stand among the consumers.
 pub(super) fn lists() -> impl Iterator<Item = Kind> {
-    Kind::ALL.into_iter().filter(|kind| *kind != Kind::Credential)
+    Kind::ALL.into_iter().filter(|kind| kind.owner().is_none())
 }
 
 /// What the version of a list is called.
@@ -129,7 +129,7 @@ impl Admin {
     }
 
     fn validate_item(&self, kind: Kind, item: &Value) -> Result<(), String> {
-        let invalid = |wrong: Vec<Invalid>| format!("invalid configuration: {}", joined(&wrong));
+        let invalid = |wrong: Vec<Invalid>| introduced(&wrong);
         if !item.is_object() {
             return Err(invalid(vec![Invalid::new("", name_of(item), "an object")]));
         }

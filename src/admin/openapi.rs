@@ -6,7 +6,6 @@
 use serde_json::{Map, Value, json};
 
 use super::lacks;
-use super::path::noun;
 use crate::resource::{self, Kind};
 
 /// The document.
@@ -64,6 +63,7 @@ fn folder(kind: Kind) -> String {
     match kind {
         Kind::Secret => "secrets/{manager}".to_owned(),
         Kind::Credential => "consumers/{username}/credentials".to_owned(),
+        Kind::CostDecoration => "services/{service_id}/graphql_cost_decorations".to_owned(),
         kind => kind.dir().to_owned(),
     }
 }
@@ -81,6 +81,9 @@ fn parent(kind: Kind) -> Vec<Value> {
         Kind::Secret => ("manager", json!({ "type": "string", "enum": ["vault", "aws", "gcp"] })),
         Kind::Credential => {
             ("username", json!({ "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,100}$" }))
+        }
+        Kind::CostDecoration => {
+            ("service_id", json!({ "type": "string", "pattern": "^[a-zA-Z0-9_.-]{1,64}$" }))
         }
         _ => return Vec::new(),
     };
@@ -226,7 +229,7 @@ fn operation_schema() -> Value {
 fn operation(kind: Kind, verb: &str, doc: &str, statuses: &[u16]) -> Value {
     json!({
         "operationId": format!("{}_{verb}", kind.name()),
-        "tags": [noun(kind)],
+        "tags": [kind.noun()],
         "summary": doc,
         "responses": responses(statuses),
     })

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::answer::{Answer, Answered, joined};
-use super::path::noun;
 use super::request::Args;
 use crate::plugin::registry::{self, Entry};
 use crate::resource::{self, Kind};
@@ -60,7 +59,7 @@ impl Admin {
 
 /// The schema of a kind, by its folder's name or as APISIX calls it: `route`, `plugin_config`.
 pub(super) fn schema_of(name: &str) -> Answered {
-    let is_called = |kind: &Kind| kind.name() == name || noun(*kind).replace(' ', "_") == name;
+    let is_called = |kind: &Kind| kind.name() == name || kind.noun().replace(' ', "_") == name;
     match Kind::ALL.into_iter().find(is_called) {
         Some(kind) => Ok(Answer::json(resource::schema(kind).clone())),
         None => Err(Answer::bad(format!("not found schema: {name}"))),

@@ -3,6 +3,7 @@
 mod auth;
 mod configs;
 mod credentials;
+mod decorations;
 mod history;
 mod patch;
 mod plugins;

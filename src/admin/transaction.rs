@@ -365,7 +365,7 @@ fn refused(wrong: &[Wrong], body: Value) -> Answer {
     let errors: Value = wrong
         .iter()
         .map(|wrong| {
-            let Invalid { path, value, expected } = &wrong.invalid;
+            let Invalid { path, value, expected, .. } = &wrong.invalid;
             json!({ "index": wrong.index, "key": wrong.key, "path": path, "value": value,
                 "expected": expected, "message": wrong.invalid.to_string() })
         })

@@ -63,13 +63,13 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Credentials stand among the consumers, with their whole path as id: `jack/credentials/1`.
+/// What lies below another kind stands among that one's, with its whole path as id:
+/// `jack/credentials/1`.
 fn kind_of(kind: Kind, value: &Value) -> Kind {
-    let is_credential = || value["id"].as_str().is_some_and(|id| id.contains("/credentials/"));
-    if kind == Kind::Consumer && value["username"].is_null() && is_credential() {
-        Kind::Credential
-    } else {
-        kind
+    let id = value["id"].as_str().unwrap_or_default();
+    match kind.owned() {
+        Some(owned) if value["username"].is_null() && owned.split(id).is_some() => owned,
+        _ => kind,
     }
 }
 
@@ -109,8 +109,8 @@ fn read_file(path: &Path, all: &mut Vec<Wanted>, wrong: &mut Vec<String>) -> any
                 }
             };
             let key = format!("{dir}/{id}");
-            if let (Kind::Credential, Some(fields)) = (kind, value.as_object_mut()) {
-                // It names the consumer too, and the key does already.
+            if let (Some(_), Some(fields)) = (kind.owner(), value.as_object_mut()) {
+                // It names the owner too, and the key does already.
                 fields.remove("id");
             }
             all.push(Wanted { kind, key, value, place });

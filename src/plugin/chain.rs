@@ -15,7 +15,7 @@ use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Plugin};
 use crate::context::{Ctx, Reply};
 use crate::expr::Expr;
-use crate::resource::{Invalid, schema};
+use crate::resource::{Invalid, Said, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
 /// plugin's state, when the resource is compiled again.
@@ -73,6 +73,7 @@ pub fn unknown(name: &str) -> Invalid {
         format!("unknown plugin [{name}]"),
         "a plugin that this version has (see /apisix/admin/plugins/list)",
     )
+    .saying(Said::Whole(format!("unknown plugin [{name}]")))
 }
 
 // === impl Step ===

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::check::must_exist;
 use super::compile::Compiler;
+use super::parts::taken;
 use super::references::Key;
-use crate::resource::{self, Invalid, Kind, Resource, credential};
+use crate::resource::{self, Invalid, Kind, Resource, Said, credential};
 
 /// A change that somebody asks about.
 pub struct Proposed<'p> {
@@ -128,8 +129,7 @@ impl Compiler {
             if changed.contains_key(&owner_key) {
                 return None;
             }
-            let expected = format!("a credential that consumer {} does not have", owner.name);
-            Some(Invalid::new(format!("/plugins/{plugin}"), "a credential (not shown)", expected))
+            Some(taken(plugin, owner))
         })
     }
 
@@ -141,6 +141,7 @@ impl Compiler {
     ) -> impl Iterator<Item = Invalid> + 's {
         // Plugins do without their metadata.
         let users = self.users.of(key).filter(|_| key.0 != Kind::PluginMetadata);
+        let users = users.filter(move |user| user.0.owner() != Some(key.0));
         users.filter(|user| !changed.contains_key(user)).map(|(kind, id)| {
             let used = format!("a resource that {}/{id} still refers to", kind.dir());
             Invalid::new("", used, "one that nothing refers to")
@@ -195,8 +196,10 @@ fn shared_plugins(
         for name in names(value) {
             let path = format!("/plugins/{name}");
             if let Some(other) = owners.insert(name.clone(), key.1.clone()) {
+                let said =
+                    format!("plugin '{name}' already exists in global rule with id '{other}'");
                 let expected = format!("a plugin that global rule {other} does not have");
-                wrong.push((at, Invalid::new(path, name, expected)));
+                wrong.push((at, Invalid::new(path, name, expected).saying(Said::Whole(said))));
             }
         }
     }

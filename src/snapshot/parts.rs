@@ -15,7 +15,7 @@ use crate::metrics::RouteLabels;
 use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::registry;
 use crate::plugin::{Build, Shared};
-use crate::resource::{self, Invalid};
+use crate::resource::{self, Invalid, Said};
 use crate::router::{Matcher, Methods};
 use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
@@ -283,7 +283,10 @@ impl Workshop<'_, '_> {
         let (credentials, others) = self.credentials(&written.plugins)?;
         let refused = others.into_keys().map(|name| {
             let expected = "a plugin that authenticates: a credential has no others";
-            Invalid::new(format!("/plugins/{name}"), name, expected)
+            let said =
+                format!("only supports auth type plugins in consumer credential, got {name}");
+            let path = format!("/plugins/{name}");
+            Invalid::new(path, name, expected).saying(Said::Whole(said))
         });
         let refused: Wrong = refused.collect();
         if refused.is_empty() { Ok(credentials) } else { Err(refused) }
@@ -328,12 +331,7 @@ impl Workshop<'_, '_> {
         for (plugin, value) in credentials {
             let owner = self.consumers.by_credential(plugin, value);
             if let Some(owner) = owner.filter(|owner| !is_own(owner)) {
-                let of = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
-                let of = of.map(|id| format!("credential {id} of ")).unwrap_or_default();
-                let expected =
-                    format!("a credential that {of}consumer {} does not have", owner.name);
-                let path = format!("/plugins/{plugin}");
-                return Err(vec![Invalid::new(path, "a credential (not shown)", expected)]);
+                return Err(vec![taken(plugin, owner)]);
             }
         }
         Ok(())
@@ -495,18 +493,42 @@ fn pair_path(field: &str, index: usize) -> String {
     }
 }
 
+/// That what somebody is known by is another one's already.
+pub(super) fn taken(plugin: &str, owner: &Consumer) -> Invalid {
+    let consumer = registry::find(plugin).and_then(|entry| entry.consumer.as_ref());
+    let field = consumer.and_then(|spec| spec.validator.schema()["required"][0].as_str());
+    let field = field.unwrap_or("credential");
+    let of = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
+    let of = of.map(|id| format!("credential: {id} of ")).unwrap_or_default();
+    let said =
+        format!("duplicate {field} of plugin {plugin} found with {of}consumer: {}", owner.name);
+    let expected = format!("a {field} that nobody else has");
+    let path = format!("/plugins/{plugin}/{field}");
+    Invalid::new(path, "a credential (not shown)", expected).saying(Said::Whole(said))
+}
+
 fn tls_problem(error: &TlsError) -> Invalid {
     let (index, error) = match error {
         TlsError::Pair { index, error } => (*index, &**error),
         other => (0, other),
+    };
+    let said = |what: &str, reason: &str| {
+        let pair = match index {
+            0 => String::new(),
+            more => format!("failed to handle cert-key pair[{more}]: "),
+        };
+        Said::Whole(format!("{pair}failed to parse {what}: {reason}"))
     };
     let cert = || pair_path("cert", index);
     let key = || pair_path("key", index);
     match error {
         TlsError::Certificate(reason) => {
             Invalid::new(cert(), "a certificate (not shown)", reason.clone())
+                .saying(said("cert", reason))
         }
-        TlsError::Key(reason) => Invalid::new(key(), "a key (not shown)", reason.clone()),
+        TlsError::Key(reason) => {
+            Invalid::new(key(), "a key (not shown)", reason.clone()).saying(said("key", reason))
+        }
         TlsError::Mismatch => {
             let of = cert();
             let of = of.trim_start_matches('/');

@@ -110,7 +110,7 @@ async fn names_file_and_place_of_everything_that_is_wrong() {
     let path = folder.path().display().to_string();
     let done = run(&gateway, &["apply", "-f", &path]);
     done.fails(&[
-        &["bad.yaml: routes[0]", "routes/x", "uri", "expected a string"],
+        &["bad.yaml: routes[0]", "routes/x", "uri", "expected string"],
         &["bad.yaml: routes[1]", "upstream_id"],
         &["nothing is changed"],
     ]);

@@ -61,7 +61,7 @@ async fn checks_a_version_as_any_other_write() {
     rig.put("routes/1", route("/")).await.expect(200);
     rig.delete("upstreams/u").await.expect(200);
     let got = rig.call("POST", &format!("routes/1/rollback?revision={old}"), Value::Null).await;
-    got.refused(400, "upstream_id");
+    got.refused(400, "upstream id [u]");
 }
 
 #[tokio::test]

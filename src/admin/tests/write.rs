@@ -155,7 +155,7 @@ async fn names_everything_that_is_wrong() {
     let got = rig.put("routes/1", body).await.expect(400);
     let message = got["error_msg"].as_str().unwrap();
     assert!(message.starts_with("invalid configuration: "), "{message}");
-    for said in ["\"uri\": expected a string, got 5", "; ", "nonsense"] {
+    for said in ["\"uri\" validation failed: wrong type: expected string", "; ", "nonsense"] {
         assert!(message.contains(said), "{message}");
     }
     let mut from = route("/");
@@ -185,12 +185,6 @@ async fn refuses_bodies_that_are_no_json_or_too_long() {
 #[tokio::test]
 async fn refuses_what_it_does_not_serve() {
     let rig = Rig::new().await;
-    for path in ["graphql_cost_decorations/1", "services/1/graphql_cost_decorations/1"] {
-        for method in ["GET", "PUT", "DELETE"] {
-            let got = rig.call(method, path, json!({})).await;
-            got.refused(404, "does not serve it yet");
-        }
-    }
     rig.put("routs/1", json!({})).await.refused(404, "Unsupported resource type: routs");
     rig.put("plugins/list", json!({})).await.refused(404, "not found");
     rig.put("routes/1", route("/")).await.expect(201);
