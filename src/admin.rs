@@ -29,7 +29,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -51,7 +50,7 @@ use crate::snapshot::publish::Shared;
 use crate::store::ConfigStore;
 
 /// How the Admin API is guarded and what it tells (`deployment.admin`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub keys: Vec<Key>,
     /// Whether callers must show one of `keys`. With no keys nobody can.
@@ -193,19 +192,7 @@ impl Admin {
             return Err(Answer::no_such_method());
         }
         let args = Args::parse(head.uri.query().unwrap_or_default());
-        let now = Instant::now();
-        if let Err(pause) = self.attempts.may_try(peer.ip(), now) {
-            return Err(Answer::too_many_logins(peer.ip(), pause));
-        }
-        let caller =
-            auth::check(&self.settings, &head.headers, &args, method).map_err(|reason| {
-                tracing::warn!(%peer, reason, "Admin API: login failed");
-                // Only this one is a guess.
-                if reason == auth::WRONG_KEY && self.attempts.failed(peer.ip(), now) {
-                    tracing::warn!(%peer, "Admin API: too many failed logins; it has to wait");
-                }
-                Answer::unauthorized(reason)
-            })?;
+        let (caller, role) = self.login(&head.headers, &args, method, peer.ip())?;
         if let Target::Unknown(kind) = &target {
             return Err(Answer::unknown_kind(kind));
         }
@@ -217,7 +204,6 @@ impl Admin {
             _ => request::LONGEST_BODY_BYTES,
         };
         let body = request::body(&head.headers, body, longest).await?;
-        let (caller, role) = caller;
         let call = Call {
             caller,
             role,

@@ -1,5 +1,6 @@
 //! The command line: verbs and their words.
 
+mod adc;
 mod apply;
 mod check;
 mod files;
@@ -69,7 +70,7 @@ enum Verb {
         #[command(flatten)]
         server: remote::Server,
     },
-    /// Tells what apply would do.
+    /// Tells what apply would do; 0 if nothing, 1 if something, 2 if it cannot be told.
     Diff {
         #[command(flatten)]
         wanted: apply::Wanted,
@@ -118,7 +119,17 @@ pub fn run() -> ExitCode {
             get::get(&server, config, &kind, id.as_deref(), output)
         }
         Verb::Apply { wanted, wait, server } => apply::apply(&server, config, &wanted, wait),
-        Verb::Diff { wanted, output, server } => apply::diff(&server, config, &wanted, output),
+        Verb::Diff { wanted, output, server } => {
+            return match apply::diff(&server, config, &wanted, output) {
+                Ok(0) => ExitCode::SUCCESS,
+                Ok(_) => ExitCode::from(1),
+                Err(error) => {
+                    tell(&error);
+                    // As `diff` of files has it.
+                    ExitCode::from(2)
+                }
+            };
+        }
         Verb::Dump { output, server } => get::dump(&server, config, output),
         Verb::Reseal { server } => get::reseal(&server, config),
         Verb::Version => say(&format!("sluice {}", runtime::VERSION)),
@@ -126,11 +137,15 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be reading; the exit code says it too.
-            let _ = writeln!(std::io::stderr(), "sluice: {error:#}");
+            tell(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn tell(error: &anyhow::Error) {
+    // Nobody may be reading; the exit code says it too.
+    let _ = writeln!(std::io::stderr(), "sluice: {error:#}");
 }
 
 fn start(config: &std::path::Path) -> anyhow::Result<()> {

@@ -11,7 +11,6 @@
 //! Source: APISIX `admin/standalone.lua`, `core/config_yaml.lua`, `t/admin/standalone.spec.ts`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -116,11 +115,7 @@ impl Admin {
         let mut next = self.merge(body, last.as_ref())?;
         next.digest = digest.clone();
         let revision = self.carry_over(&mut next).await?;
-        self.written.fetch_max(revision, Ordering::Relaxed);
-        tracing::info!(
-            key_name = call.caller, method = "PUT", resource = "configs", revision,
-            peer = %call.peer, "admin write"
-        );
+        self.note("configs", "PUT", revision, call);
         let answer = Answer::empty(StatusCode::ACCEPTED).at(revision);
         let answer = next.sign(answer);
         *last = Some(next);

@@ -53,6 +53,14 @@ impl Rig {
         Self::over(|store| store).await
     }
 
+    /// The API with other settings.
+    async fn with(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn ConfigStore> = Embedded::open(&folder.path().join("store")).unwrap();
+        let admin = serve_with(settings, &store, store.clone(), [KEYRING]).await;
+        Self { admin, store, _folder: folder }
+    }
+
     /// The API over a store that `wrap` puts around the embedded one; the compiler follows the
     /// embedded one.
     async fn over(wrap: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>) -> Self {

@@ -112,9 +112,9 @@ impl Admin {
             let mut steps = vec![Step::delete(&*key, expect)];
             steps.extend(self.below(kind, &key).await?);
             let kept = Kept { key: &key, current: Some(&current), value: None };
-            let history = self.keep(&kept, call).await?;
+            let history = self.keep_one(&kept, call).await?;
             if let Transacted::Done { revision } = self.transact(steps, history).await? {
-                self.note(&key, revision, call);
+                self.note(&key, call.method.as_str(), revision, call);
                 return Ok(Answer::deleted(&key, revision));
             }
         }
@@ -161,11 +161,11 @@ impl Admin {
             // What another gateway left there must not become the new one's.
             steps.extend(self.below(kind, key).await?);
         }
-        let history = self.keep(&Kept { key, current, value: Some(&value) }, call).await?;
+        let history = self.keep_one(&Kept { key, current, value: Some(&value) }, call).await?;
         match self.transact(steps, history).await? {
             Transacted::Conflict { .. } => Ok(None),
             Transacted::Done { revision } => {
-                self.note(key, revision, call);
+                self.note(key, call.method.as_str(), revision, call);
                 if kind == Kind::Ssl {
                     hide_keys_in_clear(&mut value);
                 }
@@ -176,10 +176,10 @@ impl Admin {
     }
 
     /// Remembers the write for the checks to come, and tells the log who did what.
-    pub(super) fn note(&self, key: &str, revision: i64, call: &Call<'_>) {
+    pub(super) fn note(&self, key: &str, method: &str, revision: i64, call: &Call<'_>) {
         self.written.fetch_max(revision, Ordering::Relaxed);
         tracing::info!(
-            key_name = call.caller, method = %call.method, resource = key, revision,
+            key_name = call.caller, method, resource = key, revision,
             peer = %call.peer, "admin write"
         );
     }

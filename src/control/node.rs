@@ -36,14 +36,9 @@ impl Control {
         match self.parts.cluster.nodes().await {
             Ok(nodes) => {
                 let told = nodes.iter().map(|node| {
-                    json!({
-                        "id": node.id,
-                        "hostname": node.hostname,
-                        "version": node.version,
-                        "revision": node.revision,
-                        "age_seconds": node.age().as_secs_f64(),
-                        "self": node.id == self.parts.node_id,
-                    })
+                    let mut shown = node.shown();
+                    shown["self"] = (node.id == self.parts.node_id).into();
+                    shown
                 });
                 (StatusCode::OK, told.collect())
             }

@@ -195,14 +195,21 @@ impl Validator {
                     Kind::OneOfNotValid { .. } => {
                         "value should match only one schema, but matches none"
                     }
+                    Kind::OneOfMultipleValid { .. } => {
+                        "value should match only one schema, but matches several"
+                    }
+                    Kind::Not { .. } => "value wasn't supposed to match schema",
                     _ => "",
                 };
                 let (words, is_general) = self.described(error).unzip();
                 let expected = words.unwrap_or_else(|| error.masked().to_string());
                 let said = match (rule, path.as_str(), is_general) {
+                    ("", ..) => Said::Own,
+                    // A comment that says it all.
+                    _ if expected.starts_with("only ") => Said::Whole(expected.clone()),
                     // What a whole document is for does not tell what is wrong with it.
-                    (rule, "", Some(true)) if !rule.is_empty() => Said::Rule(rule.to_owned()),
-                    ("", ..) | (_, "", _) => Said::Own,
+                    (rule, "", Some(true)) => Said::Rule(rule.to_owned()),
+                    (rule, "", _) => Said::Rule(format!("{rule}: expected {expected}")),
                     (rule, ..) => Said::Rule(format!("{rule}: expected {expected}, got {value}")),
                 };
                 (expected, said)

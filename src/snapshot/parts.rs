@@ -145,6 +145,10 @@ impl Workshop<'_, '_> {
         if let Some(old) = old.filter(|old| !by_id && old.is_of(written)) {
             return Ok(old.clone());
         }
+        // Whoever shares the store may serve what this version does not: it may be written, and is
+        // refused where it is to be served.
+        let stand_in = self.dry.then(|| spoken(written)).flatten();
+        let written = stand_in.as_ref().unwrap_or(written);
         let client = |written: &resource::Upstream| self.client_config(written);
         let compiled = Upstream::compile(
             source,
@@ -397,7 +401,12 @@ impl Workshop<'_, '_> {
         let vars = match &written.vars {
             None => None,
             Some(vars) => {
-                Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/vars")])?)
+                let explain = |invalid: Invalid| {
+                    let invalid = invalid.under("/vars");
+                    let said = format!("failed to validate the 'vars' expression: {invalid}");
+                    vec![invalid.saying(Said::Whole(said))]
+                };
+                Some(Expr::compile(vars).map_err(explain)?)
             }
         };
         let route = Route {
@@ -570,6 +579,16 @@ fn no_lua(path: &str) -> Invalid {
     Invalid::new(path, "a Lua text", "nothing: Lua is not there yet")
 }
 
+/// An upstream of a scheme that this version does not speak, as one that it does.
+fn spoken(written: &resource::Upstream) -> Option<resource::Upstream> {
+    let scheme = match written.scheme.as_str() {
+        "grpc" | "tcp" | "udp" | "kafka" => "http",
+        "grpcs" | "tls" => "https",
+        _ => return None,
+    };
+    Some(resource::Upstream { scheme: scheme.to_owned(), ..written.clone() })
+}
+
 fn under_upstream(wrong: Wrong) -> Wrong {
     wrong.into_iter().map(|invalid| invalid.under("/upstream")).collect()
 }
@@ -599,7 +618,12 @@ fn networks(written: &resource::Route) -> Result<Vec<IpNet>, Wrong> {
 fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
     let parsed = text.parse().ok();
     let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    parsed.ok_or_else(|| Invalid::new(path, text, "an IP address or a CIDR"))
+    parsed.ok_or_else(|| {
+        let expected = "an IP address or a CIDR";
+        let rule = "object matches none of the required";
+        let said = Said::Rule(format!("{rule}: expected {expected}, got {text:?}"));
+        Invalid::new(path, text, expected).saying(said)
+    })
 }
 
 fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    Change, ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+    Change, ConfigStore, Entry, Event, Expect, Listing, Read, Step, StoreError, Transacted, Written,
 };
 
 /// How long the store may take before the copy is used.
@@ -226,6 +226,10 @@ impl ConfigStore for WithLastGood {
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         self.inner.list(prefix).await
+    }
+
+    async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Entry>>, StoreError> {
+        self.inner.read(reads).await
     }
 
     async fn put(
