@@ -21,8 +21,8 @@ use rustls::ClientConfig;
 
 pub use self::balancer::{Endpoint, Nodes};
 use crate::http1::Malformed;
-use crate::resource::{Invalid, Said};
 use crate::resource::upstream as written;
+use crate::resource::{Invalid, Said};
 
 /// A compiled upstream.
 pub struct Upstream {

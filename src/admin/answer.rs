@@ -184,7 +184,7 @@ impl Answer {
         let (kind, body) = match self.body {
             Body::None => ("application/json", Bytes::new()),
             Body::Json(value) => ("application/json", format!("{value}\n").into()),
-            Body::Text(text) => ("application/json", Bytes::from_static(text.as_bytes())),
+            Body::Text(text) => ("text/plain", Bytes::from_static(text.as_bytes())),
             Body::Yaml(text) => ("application/yaml", text.into()),
         };
         let mut response = Response::new(Full::new(body));

@@ -73,6 +73,9 @@ impl Admin {
         };
         let now = Instant::now();
         let waits = self.attempts.may_try(peer, now);
+        // Of all keys, whichever is shown: the time that it takes tells nothing.
+        let keys = self.settings.keys.iter().filter(|_| waits.is_err());
+        let admitted: Vec<&Key> = keys.filter(|key| is_beyond_guessing(key)).collect();
         match (shown(&self.settings.keys, headers, args), waits) {
             (Shown::Nothing, _) => refuse("missing apikey"),
             (Shown::Wrong, Ok(())) => {
@@ -81,15 +84,15 @@ impl Admin {
                 }
                 refuse("wrong apikey")
             }
-            (Shown::Ours(key), waits) if waits.is_ok() || is_beyond_guessing(key) => {
+            (Shown::Ours(key), waits)
+                if waits.is_ok() || admitted.iter().any(|one| std::ptr::eq(*one, key)) =>
+            {
                 if key.role == Role::Viewer && ![Method::GET, Method::HEAD].contains(method) {
                     return refuse("invalid method for role viewer");
                 }
                 Ok((&key.name, key.role))
             }
-            (_, waits) => {
-                Err(Answer::too_many_logins(peer, waits.err().unwrap_or_default()))
-            }
+            (_, waits) => Err(Answer::too_many_logins(peer, waits.err().unwrap_or_default())),
         }
     }
 }

@@ -198,7 +198,7 @@ fn others() -> Map<String, Value> {
         plain("validate", "Checks a body by the schema of a kind alone.", &[200, 404]);
     validate["requestBody"] = body(json!({ "type": "object" }));
     let mut reload = plain("reload", "Answers done: plugins are part of the program.", &[200]);
-    reload["responses"]["200"]["content"] = json!({ "application/json": {} });
+    reload["responses"]["200"]["content"] = json!({ "text/plain": {} });
     let configuration = json!({ "type": "object" });
     let doc = "Checks lists of resources by kind, and tells everything that is wrong in them.";
     let mut validate_configs = plain("validate_configs", doc, &[200]);
@@ -318,7 +318,9 @@ fn succeeds(operation: &mut Value, shape: &str) {
 }
 
 fn failure(doc: &str) -> Value {
-    json!({ "description": doc, "content": { "application/json": shaped("failure") } })
+    // Some of APISIX's refusals are plain text.
+    json!({ "description": doc,
+        "content": { "application/json": shaped("failure"), "text/plain": {} } })
 }
 
 fn shaped(shape: &str) -> Value {
@@ -350,7 +352,10 @@ fn shapes() -> [(&'static str, Value); 5] {
             "written",
             object(&["key", "value"], json!({ "key": key, "value": { "type": "object" } })),
         ),
-        ("deleted", object(&["key", "deleted"], json!({ "key": key, "deleted": { "const": "1" } }))),
+        (
+            "deleted",
+            object(&["key", "deleted"], json!({ "key": key, "deleted": { "const": "1" } })),
+        ),
         (
             "failure",
             json!({ "type": "object", "anyOf": [

@@ -119,7 +119,11 @@ fn one(kind: Kind, mut value: Value, place: String, all: &mut Vec<Told>) -> Resu
 
 /// Gives a resource the id that its name makes, below what it stands in, and APISIX's field for its
 /// description.
-fn settle(written: &mut Map<String, Value>, place: &str, owner: Option<&str>) -> Result<(), String> {
+fn settle(
+    written: &mut Map<String, Value>,
+    place: &str,
+    owner: Option<&str>,
+) -> Result<(), String> {
     rename(written, "description", "desc");
     if written.contains_key("id") {
         return Ok(());
@@ -195,7 +199,8 @@ mod tests {
         assert_eq!(all[0], (Kind::Credential, wanted));
         assert_eq!(all[1], (Kind::Consumer, json!({"username": "jack"})));
 
-        let pair = |name: &str| json!({"certificate": format!("c{name}"), "key": format!("k{name}")});
+        let pair =
+            |name: &str| json!({"certificate": format!("c{name}"), "key": format!("k{name}")});
         let ssls = json!([{"snis": ["a", "b"], "certificates": [pair("1"), pair("2")]}]);
         let wanted = json!({"id": id_of("a,b"), "snis": ["a", "b"], "cert": "c1", "key": "k1",
             "certs": ["c2"], "keys": ["k2"]});

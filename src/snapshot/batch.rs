@@ -44,11 +44,7 @@ impl Shared {
     ///
     /// Returns everything that is wrong, each with the index of its change. The compiler is held
     /// only while it is looked at, not while the changes are decoded and compiled.
-    pub fn check_together(
-        &self,
-        proposed: &[Proposed<'_>],
-        force: bool,
-    ) -> Vec<(usize, Invalid)> {
+    pub fn check_together(&self, proposed: &[Proposed<'_>], force: bool) -> Vec<(usize, Invalid)> {
         let keys: Vec<Key> = proposed.iter().map(|one| (one.kind, Arc::from(one.id))).collect();
         let index: HashMap<&Key, usize> = keys.iter().zip(0..).collect();
         let mut scratch = self.lock().scratch();
@@ -66,7 +62,9 @@ impl Shared {
         let ground = {
             let compiler = self.lock();
             if !force {
-                for (at, key) in keys.iter().enumerate().filter(|(at, _)| proposed[*at].value.is_none()) {
+                for (at, key) in
+                    keys.iter().enumerate().filter(|(at, _)| proposed[*at].value.is_none())
+                {
                     wrong.extend(compiler.still_used(key, &index).map(|user| (at, user)));
                 }
             }

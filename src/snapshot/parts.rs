@@ -586,7 +586,8 @@ fn spoken(written: &resource::Upstream) -> Option<resource::Upstream> {
         "grpcs" | "tls" => "https",
         _ => return None,
     };
-    Some(resource::Upstream { scheme: scheme.to_owned(), ..written.clone() })
+    let (scheme, type_) = (scheme.to_owned(), "roundrobin".to_owned());
+    Some(resource::Upstream { scheme, type_, ..written.clone() })
 }
 
 fn under_upstream(wrong: Wrong) -> Wrong {

@@ -15,8 +15,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step, StoreError,
-    Transacted, Written,
+    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step,
+    StoreError, Transacted, Written,
 };
 
 /// Key → value.

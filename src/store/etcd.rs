@@ -25,7 +25,8 @@ use tokio::sync::{Mutex, mpsc};
 use self::connect::Connection;
 use self::fault::Fault;
 use super::{
-    BESIDE, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step, StoreError, Transacted, Written,
+    BESIDE, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step, StoreError, Transacted,
+    Written,
 };
 
 /// Keys a page of a listing holds.

@@ -148,3 +148,32 @@ async fn gives_a_plugin_to_one_global_rule_and_a_key_to_one_consumer() {
     rig.put("consumers", consumer("a")).await.expect(200);
     rig.put("consumers", consumer("b")).await.refused(400, "found with consumer: a");
 }
+
+/// Other gateways on the store may speak what this one does not yet.
+#[tokio::test]
+async fn takes_upstreams_of_every_scheme_and_says_what_it_does_not_serve() {
+    let rig = Rig::new().await;
+    for scheme in ["grpc", "grpcs", "tcp", "udp", "tls", "kafka"] {
+        let body = json!({"nodes": {"127.0.0.1:1": 1}, "type": "none", "scheme": scheme});
+        rig.put(&format!("upstreams/{scheme}"), body).await.expect(201);
+    }
+    rig.admin.catch_up().await;
+    let compiler = rig.admin.compiler.lock();
+    let rejected: Vec<&str> = compiler.rejected().map(|(_, id, _)| id).collect();
+    assert_eq!(rejected, ["grpc", "grpcs", "kafka", "tcp", "tls", "udp"]);
+}
+
+#[tokio::test]
+async fn wants_to_know_what_chash_hashes() {
+    let rig = Rig::new().await;
+    let chash = |more: serde_json::Value| {
+        let mut body = json!({"nodes": {"127.0.0.1:1": 1}, "type": "chash"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    rig.put("upstreams/1", chash(json!({}))).await.refused(400, "missing key");
+    let wrong = chash(json!({"key": "not_supported"}));
+    rig.put("upstreams/1", wrong).await.refused(400, "with \"not_supported\"");
+    let wrong = chash(json!({"hash_on": "header", "key": "$#^@"}));
+    rig.put("upstreams/1", wrong).await.refused(400, "failed to match pattern");
+}

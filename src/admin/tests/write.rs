@@ -160,7 +160,9 @@ async fn names_everything_that_is_wrong() {
     }
     let mut from = route("/");
     from["remote_addrs"] = json!(["127.0.0.1", "/16"]);
-    rig.put("routes/1", from).await.refused(400, "\"remote_addrs\" validation failed: failed to validate item 2");
+    rig.put("routes/1", from)
+        .await
+        .refused(400, "\"remote_addrs\" validation failed: failed to validate item 2");
     let unknown = json!({"uri": "/", "plugins": {"no-such": {}}});
     rig.put("routes/1", unknown).await.refused(400, "unknown plugin [no-such]");
     rig.put("routes/1", Value::Null).await.refused(400, "missing configurations");
