@@ -119,6 +119,18 @@ bao() {
   have bao || fail "OpenBao could not be installed: remove .tools and try again, or put 'bao' on PATH"
 }
 
+# The clients of the Admin API that the tests use, in an environment of their own.
+clients() {
+  local home=$TOOLS/clients
+  [ -x "$home/bin/python" ] && cmp -s ci/clients.txt "$home/installed.txt" && return
+  venv
+  say "installing ci/clients.txt"
+  rm -rf "$home"
+  python3 -m venv "$home"
+  "$home/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r ci/clients.txt
+  cp ci/clients.txt "$home/installed.txt"
+}
+
 openssl_and_curl() {
   local missing=()
   have openssl || missing+=(openssl)
@@ -164,11 +176,11 @@ gate_tools() {
 
 case "${1:-}" in
   build) build ;;
-  test) build; etcd; bao; openssl_and_curl ;;
+  test) build; etcd; bao; clients; openssl_and_curl ;;
   check) build; deny ;;
   cluster) build; etcd; openssl_and_curl ;;
   bench) build; load_tools ;;
   gate) build; gate_tools ;;
-  all) build; etcd; bao; openssl_and_curl; deny; load_tools; gate_tools ;;
+  all) build; etcd; bao; clients; openssl_and_curl; deny; load_tools; gate_tools ;;
   *) fail "usage: ci/tools.sh build|test|check|cluster|bench|gate|all" ;;
 esac

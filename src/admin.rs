@@ -16,6 +16,7 @@ mod openapi;
 mod patch;
 mod path;
 mod plugins;
+mod push;
 mod read;
 mod request;
 mod reseal;
@@ -28,7 +29,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -50,7 +50,7 @@ use crate::snapshot::publish::Shared;
 use crate::store::ConfigStore;
 
 /// How the Admin API is guarded and what it tells (`deployment.admin`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub keys: Vec<Key>,
     /// Whether callers must show one of `keys`. With no keys nobody can.
@@ -63,6 +63,8 @@ pub struct Settings {
     pub history: usize,
     /// Plugins that may be used; `None` means every one.
     pub enabled_plugins: Option<Vec<String>>,
+    /// Whether the config is pushed as a whole to `configs`, and not written piece by piece.
+    pub is_pushed: bool,
     /// Told in the header `Server`.
     pub version: &'static str,
 }
@@ -96,12 +98,14 @@ pub struct Admin {
     attempts: Attempts,
     /// Whether the store has refused to keep versions, which it is then not asked to again.
     history_refused: AtomicBool,
+    pushed: push::Last,
 }
 
 /// One write: who, how, and under which conditions.
 struct Call<'c> {
     /// Name of the caller's key.
     caller: &'c str,
+    role: Role,
     method: &'c Method,
     peer: SocketAddr,
     args: &'c Args,
@@ -128,6 +132,7 @@ impl Admin {
             written: AtomicI64::new(0),
             attempts: Attempts::default(),
             history_refused: AtomicBool::new(false),
+            pushed: push::Last::default(),
         })
     }
 
@@ -179,35 +184,29 @@ impl Admin {
         if target == Target::Root && method == Method::HEAD {
             return Ok(Answer::empty(StatusCode::OK));
         }
+        let is_head = method == Method::HEAD && target == Target::Configs;
         let served = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
-        if matches!(target, Target::Root | Target::Elsewhere) || !served.contains(method) {
+        if matches!(target, Target::Root | Target::Elsewhere)
+            || !(served.contains(method) || is_head)
+        {
             return Err(Answer::no_such_method());
         }
         let args = Args::parse(head.uri.query().unwrap_or_default());
-        let now = Instant::now();
-        if let Err(pause) = self.attempts.may_try(peer.ip(), now) {
-            return Err(Answer::too_many_logins(peer.ip(), pause));
-        }
-        let caller =
-            auth::check(&self.settings, &head.headers, &args, method).map_err(|reason| {
-                tracing::warn!(%peer, reason, "Admin API: login failed");
-                // Only this one is a guess.
-                if reason == auth::WRONG_KEY && self.attempts.failed(peer.ip(), now) {
-                    tracing::warn!(%peer, "Admin API: too many failed logins; it has to wait");
-                }
-                Answer::unauthorized(reason)
-            })?;
-        match &target {
-            Target::Unknown(kind) => return Err(Answer::unknown_kind(kind)),
-            Target::Unserved(kind) => return Err(Answer::unserved_kind(kind)),
-            _ => {}
+        let (caller, role) = self.login(&head.headers, &args, method, peer.ip())?;
+        if let Target::Unknown(kind) = &target {
+            return Err(Answer::unknown_kind(kind));
         }
         if target == Target::Reload {
             return plugins::reload(method);
         }
-        let body = request::body(&head.headers, body).await?;
+        let longest = match target {
+            Target::Configs => request::LONGEST_PUSH_BYTES,
+            _ => request::LONGEST_BODY_BYTES,
+        };
+        let body = request::body(&head.headers, body, longest).await?;
         let call = Call {
             caller,
+            role,
             method,
             peer,
             args: &args,
@@ -215,7 +214,18 @@ impl Admin {
             ttl: args.ttl()?,
         };
         let wait = Wait::of(&args)?;
-        let answer = self.carry_out(target, &call, body).await?;
+        let answer = match (&target, method.as_str()) {
+            (Target::Configs, "GET" | "HEAD") if self.settings.is_pushed => {
+                self.pushed(&call, &head.headers).await?
+            }
+            (Target::Configs, "PUT") if self.settings.is_pushed => {
+                self.push(&call, &head.headers, body).await?
+            }
+            (Target::Configs, _) if !self.settings.is_pushed => {
+                return Err(Answer::unknown_kind("configs"));
+            }
+            _ => self.carry_out(target, &call, body).await?,
+        };
         match wait {
             Some(wait) => self.wait_for(&wait, answer).await,
             None => Ok(answer),
@@ -225,6 +235,15 @@ impl Admin {
     /// Does what a caller who may asks for.
     async fn carry_out(&self, target: Target, call: &Call<'_>, body: Option<Value>) -> Answered {
         let args = call.args;
+        let is_write = match &target {
+            Target::Resource(_) => call.method != Method::GET,
+            Target::Transactions | Target::Reseal => true,
+            _ => false,
+        };
+        if is_write && self.settings.is_pushed {
+            let said = "the config of this node is pushed as a whole: PUT /apisix/admin/configs";
+            return Err(Answer::error(StatusCode::METHOD_NOT_ALLOWED, said));
+        }
         match (target, call.method.as_str()) {
             (Target::PluginNames, "GET") => self.plugin_names(args),
             (Target::Plugins(name), "GET") => self.plugin(name.as_deref(), args),

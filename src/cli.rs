@@ -1,12 +1,12 @@
 //! The command line: verbs and their words.
 
+mod adc;
 mod apply;
 mod check;
 mod files;
 mod get;
 mod remote;
 mod signal;
-mod yaml;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ enum Verb {
         #[command(flatten)]
         server: remote::Server,
     },
-    /// Tells what apply would do.
+    /// Tells what apply would do; 0 if nothing, 1 if something, 2 if it cannot be told.
     Diff {
         #[command(flatten)]
         wanted: apply::Wanted,
@@ -119,7 +119,17 @@ pub fn run() -> ExitCode {
             get::get(&server, config, &kind, id.as_deref(), output)
         }
         Verb::Apply { wanted, wait, server } => apply::apply(&server, config, &wanted, wait),
-        Verb::Diff { wanted, output, server } => apply::diff(&server, config, &wanted, output),
+        Verb::Diff { wanted, output, server } => {
+            return match apply::diff(&server, config, &wanted, output) {
+                Ok(0) => ExitCode::SUCCESS,
+                Ok(_) => ExitCode::from(1),
+                Err(error) => {
+                    tell(&error);
+                    // As `diff` of files has it.
+                    ExitCode::from(2)
+                }
+            };
+        }
         Verb::Dump { output, server } => get::dump(&server, config, output),
         Verb::Reseal { server } => get::reseal(&server, config),
         Verb::Version => say(&format!("sluice {}", runtime::VERSION)),
@@ -127,11 +137,15 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be reading; the exit code says it too.
-            let _ = writeln!(std::io::stderr(), "sluice: {error:#}");
+            tell(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn tell(error: &anyhow::Error) {
+    // Nobody may be reading; the exit code says it too.
+    let _ = writeln!(std::io::stderr(), "sluice: {error:#}");
 }
 
 fn start(config: &std::path::Path) -> anyhow::Result<()> {
@@ -164,7 +178,9 @@ fn init(config: &std::path::Path) -> anyhow::Result<()> {
 /// Prints a value for scripts.
 fn print(value: &serde_json::Value, form: Form) -> anyhow::Result<()> {
     match form {
-        Form::Yaml => write!(std::io::stdout(), "{}", yaml::text(value)).context("stdout"),
+        Form::Yaml => {
+            write!(std::io::stdout(), "{}", crate::resource::yaml::text(value)).context("stdout")
+        }
         _ => say(&serde_json::to_string_pretty(value)?),
     }
 }

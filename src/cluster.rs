@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::store::{BESIDE, ConfigStore, Expect, StoreError, Written};
@@ -58,6 +59,12 @@ impl Node {
     /// How long ago it reported, as far as the clocks agree.
     pub fn age(&self) -> Duration {
         Duration::from_millis(now().saturating_sub(self.reported))
+    }
+
+    /// The node as answers show it.
+    pub fn shown(&self) -> Value {
+        json!({ "id": self.id, "hostname": self.hostname, "version": self.version,
+            "revision": self.revision, "age_seconds": self.age().as_secs_f64() })
     }
 }
 

@@ -165,14 +165,23 @@ impl Config {
         example::text()
     }
 
-    /// The file with the resources when the provider is `yaml` or `json`, else `None`.
+    /// The file with the resources when they stand in one (provider `yaml` or `json`), else `None`.
     pub fn resource_file(&self) -> Option<PathBuf> {
         let name = match self.deployment.provider {
+            _ if self.is_pushed() => return None,
             Provider::Yaml => "conf/apisix.yaml",
             Provider::Json => "conf/apisix.json",
             Provider::Etcd | Provider::Embedded => return None,
         };
         Some(self.home.join(name))
+    }
+
+    /// Whether the resources are pushed as a whole to `/apisix/admin/configs`: with the provider
+    /// `yaml` in the role that has an Admin API to push to, as in APISIX.
+    pub fn is_pushed(&self) -> bool {
+        self.deployment.provider == Provider::Yaml
+            && self.deployment.role == Role::Traditional
+            && self.apisix.enable_admin
     }
 }
 

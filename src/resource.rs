@@ -6,8 +6,10 @@
 pub mod fields;
 pub mod checks;
 pub mod consumer;
+pub mod cost_decoration;
 pub mod credential;
 pub mod hidden;
+pub mod invalid;
 pub mod keyring;
 pub mod plugin_holder;
 pub mod proto;
@@ -18,6 +20,7 @@ pub mod service;
 pub mod ssl;
 pub mod stream_route;
 pub mod upstream;
+pub mod yaml;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -27,7 +30,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::consumer::Consumer;
+pub use self::cost_decoration::CostDecoration;
 pub use self::credential::Credential;
+pub use self::invalid::{Invalid, Said};
 pub use self::keyring::Keyring;
 pub use self::plugin_holder::{ConsumerGroup, GlobalRule, PluginConfig, PluginMetadata};
 pub use self::proto::Proto;
@@ -47,6 +52,7 @@ pub enum Resource {
     Ssl(Ssl),
     Upstream(Box<Upstream>),
     Service(Box<Service>),
+    CostDecoration(CostDecoration),
     PluginConfig(PluginConfig),
     PluginMetadata(PluginMetadata),
     GlobalRule(GlobalRule),
@@ -57,50 +63,6 @@ pub enum Resource {
     StreamRoute(Box<StreamRoute>),
 }
 
-/// One thing a user wrote that cannot be used, named so that the user can mend it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// JSON pointer to the offending value (RFC 6901), empty for the whole document.
-    pub path: String,
-    /// What stands there, shortened; never a secret.
-    pub value: String,
-    /// What should stand there, as a noun phrase: "an integer of at least 1".
-    pub expected: String,
-}
-
-// === impl Invalid ===
-
-impl Invalid {
-    /// Names a problem at `path`; `value` is what stands there, `expected` what should.
-    pub fn new(
-        path: impl Into<String>,
-        value: impl fmt::Display,
-        expected: impl Into<String>,
-    ) -> Self {
-        Self { path: path.into(), value: value.to_string(), expected: expected.into() }
-    }
-
-    /// The same problem seen from a document in which this one stands at `prefix`.
-    #[must_use]
-    pub fn under(mut self, prefix: &str) -> Self {
-        self.path.insert_str(0, prefix);
-        self
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.trim_start_matches('/');
-        if path.is_empty() {
-            write!(f, "expected {}, got {}", self.expected, self.value)
-        } else {
-            write!(f, "property \"{path}\": expected {}, got {}", self.expected, self.value)
-        }
-    }
-}
-
-impl std::error::Error for Invalid {}
-
 /// The kinds of resource that this version serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -110,6 +72,7 @@ pub enum Kind {
     Ssl,
     Upstream,
     Service,
+    CostDecoration,
     PluginConfig,
     GlobalRule,
     ConsumerGroup,
@@ -123,13 +86,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which a full load compiles them (what is referred to first).
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Secret,
         Self::Proto,
         Self::PluginMetadata,
         Self::Ssl,
         Self::Upstream,
         Self::Service,
+        Self::CostDecoration,
         Self::PluginConfig,
         Self::GlobalRule,
         Self::ConsumerGroup,
@@ -139,14 +103,14 @@ impl Kind {
         Self::StreamRoute,
     ];
 
-    /// The folder of this kind under the store's prefix. Credentials lie below their consumers.
+    /// The folder of this kind under the store's prefix; of what lies below another kind, that one's.
     pub const fn dir(self) -> &'static str {
         match self {
             Self::Secret => "secrets",
             Self::Proto => "protos",
             Self::Ssl => "ssls",
             Self::Upstream => "upstreams",
-            Self::Service => "services",
+            Self::Service | Self::CostDecoration => "services",
             Self::PluginConfig => "plugin_configs",
             Self::PluginMetadata => "plugin_metadata",
             Self::GlobalRule => "global_rules",
@@ -161,8 +125,61 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Credential => "credentials",
+            Self::CostDecoration => "graphql_cost_decorations",
             other => other.dir(),
         }
+    }
+
+    /// What one of this kind is called in messages.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::PluginMetadata => "plugin_metadata",
+            Self::Ssl => "ssl",
+            Self::Upstream => "upstream",
+            Self::Service => "service",
+            Self::CostDecoration => "graphql cost decoration",
+            Self::PluginConfig => "plugin config",
+            Self::GlobalRule => "global rule",
+            Self::ConsumerGroup => "consumer group",
+            Self::Consumer => "consumer",
+            Self::Credential => "credential",
+            Self::Route => "route",
+            Self::StreamRoute => "stream route",
+            Self::Proto => "proto",
+        }
+    }
+
+    /// The kind that things of this one lie below and go with.
+    pub const fn owner(self) -> Option<Self> {
+        match self {
+            Self::Credential => Some(Self::Consumer),
+            Self::CostDecoration => Some(Self::Service),
+            _ => None,
+        }
+    }
+
+    /// The kind whose things lie below things of this one.
+    pub const fn owned(self) -> Option<Self> {
+        match self {
+            Self::Consumer => Some(Self::Credential),
+            Self::Service => Some(Self::CostDecoration),
+            _ => None,
+        }
+    }
+
+    /// The id in the store of what is called `own` below `owner`: `jack/credentials/1`.
+    pub fn store_id(self, owner: &str, own: &str) -> String {
+        format!("{owner}/{}/{own}", self.name())
+    }
+
+    /// Splits an id in the store into the owner's and its own; `None` where it is no id of
+    /// something that lies below another.
+    pub fn split(self, store_id: &str) -> Option<(&str, &str)> {
+        self.owner()?;
+        let (owner, rest) = store_id.split_once('/')?;
+        let own = rest.strip_prefix(self.name())?.strip_prefix('/')?;
+        (!owner.is_empty() && !own.is_empty() && !own.contains('/')).then_some((owner, own))
     }
 
     /// The kind called `name`.
@@ -182,8 +199,8 @@ impl Kind {
     pub fn of_key(key: &str) -> Option<(Self, &str)> {
         let (dir, id) = key.split_once('/')?;
         let kind = Self::of_dir(dir)?;
-        if kind == Self::Consumer && credential::split(id).is_some() {
-            return Some((Self::Credential, id));
+        if let Some(owned) = kind.owned().filter(|owned| owned.split(id).is_some()) {
+            return Some((owned, id));
         }
         let slashes = id.bytes().filter(|b| *b == b'/').count();
         let expected = usize::from(kind == Self::Secret);
@@ -256,6 +273,7 @@ pub fn read(kind: Kind, id: &str, value: Value) -> Result<Resource, Vec<Invalid>
         Kind::Ssl => Resource::Ssl(typed(value)?),
         Kind::Upstream => Resource::Upstream(typed(value)?),
         Kind::Service => Resource::Service(typed(value)?),
+        Kind::CostDecoration => Resource::CostDecoration(typed(value)?),
         Kind::PluginConfig => Resource::PluginConfig(typed(value)?),
         Kind::PluginMetadata => Resource::PluginMetadata(typed(value)?),
         Kind::GlobalRule => Resource::GlobalRule(typed(value)?),
@@ -292,6 +310,7 @@ fn validator(kind: Kind) -> &'static Validator {
                 Kind::Ssl => schema::for_type::<Ssl>(),
                 Kind::Upstream => schema::for_type::<Upstream>(),
                 Kind::Service => schema::for_type::<Service>(),
+                Kind::CostDecoration => schema::for_type::<CostDecoration>(),
                 Kind::PluginConfig => schema::for_type::<PluginConfig>(),
                 Kind::PluginMetadata => schema::for_type::<PluginMetadata>(),
                 Kind::GlobalRule => schema::for_type::<GlobalRule>(),
@@ -390,50 +409,70 @@ mod tests {
     #[test]
     fn refuses_with_the_place_and_the_reason() {
         for (kind, value, said) in [
-            (Kind::Route, json!({"uri": 5, "upstream_id": 1}), "\"uri\": expected a string"),
+            (
+                Kind::Route,
+                json!({"uri": 5, "upstream_id": 1}),
+                "\"uri\" validation failed: wrong type: expected string",
+            ),
             (Kind::Route, json!({"uri": "/"}), "one of plugins, upstream"),
             (Kind::Route, json!({"upstream_id": 1}), "exactly one of uri and uris"),
             (Kind::Route, json!({"uri": "/", "uris": ["/"], "upstream_id": 1}), "uri and uris"),
-            (Kind::Route, json!({"uri": "/", "upstream_id": 1, "foo": 1}), "\"foo\""),
+            (Kind::Route, json!({"uri": "/", "upstream_id": 1, "foo": 1}), "found foo"),
             (Kind::Route, json!({"uri": "/", "upstream_id": "a b"}), "\"upstream_id\""),
-            (Kind::Route, json!({"uri": "/", "methods": ["FETCH"], "upstream_id": 1}), "methods/0"),
+            (
+                Kind::Route,
+                json!({"uri": "/", "methods": ["FETCH"], "upstream_id": 1}),
+                "\"methods\" validation failed: failed to validate item 1",
+            ),
             (
                 Kind::Route,
                 json!({"uri": "/", "upstream": {"nodes": {"a:1": "x"}}}),
-                "upstream/nodes",
+                "property \"upstream\" validation failed: property \"nodes\"",
             ),
             (Kind::Upstream, json!({}), "nodes, or service_name"),
             (
                 Kind::Upstream,
                 json!({"nodes": {}, "checks": {"active": {"healthy": {"successes": 0}}}}),
-                "\"checks/active/healthy/successes\": expected at least 1, got 0",
+                "property \"successes\" validation failed: expected 0 to be at least 1",
             ),
             (
                 Kind::Service,
                 json!({"upstream": {"nodes": {}, "checks": {"passive": {}}}}),
-                "\"upstream/checks/active\"",
+                "property \"checks\" validation failed: property \"active\" is required",
             ),
             (
                 Kind::Upstream,
                 json!({"nodes": {}, "checks": {"active": {"http_method": "FETCH",
                 "unhealthy": {"http_statuses": [200, 600]}}}}),
-                "\"checks/active/unhealthy/http_statuses/1\": expected at most 599, got 600",
+                "property \"http_statuses\" validation failed: failed to validate item 2: expected 600 to be at most 599",
             ),
             (Kind::Ssl, json!({"cert": "x", "key": "y".repeat(64), "sni": "a"}), "\"cert\""),
             (Kind::Ssl, json!({"cert": "c".repeat(128), "key": "k".repeat(64)}), "sni and snis"),
             (Kind::Secret, json!({"uri": "127.0.0.1", "prefix": "p", "token": "t"}), "\"uri\""),
             (Kind::Consumer, json!({"username": "a b"}), "\"username\""),
             (Kind::GlobalRule, json!({"plugins": {}}), "\"id\""),
-            (Kind::Proto, json!({"content": ""}), "\"content\": expected at least 1"),
-            (Kind::StreamRoute, json!({"server_port": 0}), "\"server_port\": expected at least 1"),
-            (Kind::StreamRoute, json!({"uri": "/"}), "\"uri\""),
+            (
+                Kind::Proto,
+                json!({"content": ""}),
+                "\"content\" validation failed: string too short, expected at least 1, got 0",
+            ),
+            (
+                Kind::StreamRoute,
+                json!({"server_port": 0}),
+                "\"server_port\" validation failed: expected 0 to be at least 1",
+            ),
+            (Kind::StreamRoute, json!({"uri": "/"}), "forbidden, found uri"),
             (
                 Kind::Credential,
                 json!({"plugins": {"key-auth": {"key": "k"}, "jwt-auth": {}}}),
-                "\"plugins\": expected at most 1 properties",
+                "expect object to have at most 1 properties",
             ),
             // What the type says, not what the field's docs say.
-            (Kind::Service, json!({"id": -100}), "\"id\": expected 1 to 64 of a-z"),
+            (
+                Kind::Service,
+                json!({"id": -100}),
+                "matches none of the required: expected 1 to 64 of a-z",
+            ),
             (
                 Kind::Upstream,
                 json!({"nodes": [{"host": "a", "port": 1.5, "weight": 1}]}),
@@ -454,6 +493,12 @@ mod tests {
         for strange in ["consumers/jack/credentials/", "consumers/jack/credentials/1/2"] {
             assert_eq!(Kind::of_key(strange), None);
         }
+        let decoration = "shop/graphql_cost_decorations/1";
+        let key = format!("services/{decoration}");
+        assert_eq!(Kind::of_key(&key), Some((Kind::CostDecoration, decoration)));
+        assert_eq!(Kind::CostDecoration.split(decoration), Some(("shop", "1")));
+        assert_eq!(Kind::CostDecoration.store_id("shop", "1"), decoration);
+        assert_eq!(Kind::of_key("services/shop/credentials/1"), None);
         assert_eq!(Kind::of_key("nothings/1"), None);
         assert_eq!(Kind::of_key("routes"), None);
     }

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod etcd;
 pub mod file;
 pub mod last_good;
+pub mod pushed;
 
 use std::sync::Arc;
 
@@ -112,6 +113,15 @@ pub enum Life {
     AsBefore,
 }
 
+/// Something to read of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// One key.
+    Key(String),
+    /// Every key that begins so.
+    Below(String),
+}
+
 /// The outcome of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transacted {
@@ -190,6 +200,18 @@ pub trait ConfigStore: Send + Sync + 'static {
 
     /// Reads every key that starts with `prefix` (`routes/`, or empty for everything), by key.
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
+
+    /// Reads several things in one go, each the entries that were found, by key.
+    async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Entry>>, StoreError> {
+        let mut found = Vec::with_capacity(reads.len());
+        for read in reads {
+            found.push(match read {
+                Read::Key(key) => self.get(key).await?.into_iter().collect(),
+                Read::Below(prefix) => self.list(prefix).await?.entries,
+            });
+        }
+        Ok(found)
+    }
 
     /// Writes `value` if `expect` holds. `ttl` is in seconds, after which the key disappears.
     async fn put(

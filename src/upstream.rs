@@ -21,8 +21,8 @@ use rustls::ClientConfig;
 
 pub use self::balancer::{Endpoint, Nodes};
 use crate::http1::Malformed;
-use crate::resource::Invalid;
 use crate::resource::upstream as written;
+use crate::resource::{Invalid, Said};
 
 /// A compiled upstream.
 pub struct Upstream {
@@ -114,6 +114,11 @@ impl From<Malformed> for Failure {
 
 // === impl Upstream ===
 
+/// The variables that `chash` may hash, and the names of headers and cookies.
+const HASHED_VARIABLE: &str = "^((uri|server_name|server_addr|request_uri|remote_port|remote_addr\
+    |query_string|host|hostname|mqtt_client_id)|arg_[0-9a-zA-z_-]+)$";
+const HASHED_NAME: &str = "^[a-zA-Z0-9-_]+$";
+
 /// APISIX's `proxy_connect_timeout` and its kin when nothing else is configured.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -140,6 +145,7 @@ impl Upstream {
                 return Err(Invalid::new("/scheme", other, expected));
             }
         };
+        hash_key(config)?;
         if config.type_ != "roundrobin" {
             let expected = "roundrobin: the other algorithms are not there yet";
             return Err(Invalid::new("/type", &config.type_, expected));
@@ -295,4 +301,28 @@ impl Failure {
 /// The address that `host` spells out, brackets or not.
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Whether `chash` is told what to hash.
+///
+/// Source: APISIX `upstream.lua`, `check_upstream_conf`.
+fn hash_key(config: &written::Upstream) -> Result<(), Invalid> {
+    if config.type_ != "chash" || config.hash_on == "consumer" {
+        return Ok(());
+    }
+    let Some(key) = &config.key else {
+        let missing = Invalid::new("/key", "nothing", "what chash hashes");
+        return Err(missing.saying(Said::Whole("missing key".to_owned())));
+    };
+    let pattern = match config.hash_on.as_str() {
+        "vars" => HASHED_VARIABLE,
+        "header" | "cookie" => HASHED_NAME,
+        _ => return Ok(()),
+    };
+    if regex::Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(key)) {
+        let said = format!("failed to match pattern \"{pattern}\" with \"{key}\"");
+        let wrong = Invalid::new("/key", key, format!("text that matches {pattern}"));
+        return Err(wrong.saying(Said::Whole(format!("invalid configuration: {said}"))));
+    }
+    Ok(())
 }

@@ -1,8 +1,12 @@
 //! The Admin API of a running node: its listener.
 
+mod clients;
+mod push;
+
 use serde_json::json;
 
 use crate::support::authority::Authority;
+use crate::support::eventually;
 use crate::support::gateway::{ADMIN_KEY, Gateway};
 
 #[tokio::test]
@@ -47,4 +51,27 @@ async fn speaks_tls_and_asks_callers_for_certificates() {
     assert_eq!(answer.status(), 200);
     // The certificate does not stand in for a key.
     assert_eq!(shown.get(&url).send().await.unwrap().status(), 401);
+}
+
+/// What is audited is what happens to each resource, not how it was sent.
+#[tokio::test]
+async fn audits_a_deletion_inside_a_transaction_as_one() {
+    let gateway = Gateway::start().await;
+    gateway.put_route("1", json!({ "uri": "/", "plugins": {} })).await;
+    let operations = json!([{ "delete": "routes/1" },
+        { "put": "routes/2", "value": { "uri": "/", "plugins": {} } }]);
+    let (status, answer) = gateway.admin("POST", "/transactions", Some(operations)).await;
+    assert_eq!(status, 200, "{answer}");
+    let is_said = |method: &str, resource: &str| {
+        let logs = gateway.logs();
+        logs.lines().any(|line| {
+            let has = |text: &str| line.contains(text);
+            has("admin write") && has(method) && has(resource)
+        })
+    };
+    eventually("the log tells both", || async {
+        is_said("DELETE", "routes/1") && is_said("PUT", "routes/2")
+    })
+    .await;
+    assert!(!is_said("POST", "routes/"));
 }

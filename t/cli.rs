@@ -200,9 +200,9 @@ fn tells_every_broken_resource_with_field_value_and_expectation() {
     .run(&["test"]);
     let file = "conf/apisix.yaml: ";
     done.fails(&[
-        &[file, "routes/bad: ", "\"uri\"", "expected a string", "got 5"],
+        &[file, "routes/bad: ", "\"uri\"", "expected string", "got number"],
         &[file, "routes/lost: ", "\"upstream_id\"", "expected ", "got nowhere"],
-        &[file, "routes/odd: ", "limit-count/count\"", "expected ", "got x"],
+        &[file, "routes/odd: ", "plugin limit-count err: property \"count\"", "expected ", "got x"],
     ]);
     assert!(!done.err.contains("routes/good"), "{}", done.err);
     assert_eq!(done.out, "conf/config.yaml: ok\n");

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluice::store::etcd::{Etcd, Options};
 use sluice::store::{
-    BESIDE, Change, ConfigStore, Event, Expect, Life, Listing, Step, Transacted, Written,
+    BESIDE, Change, ConfigStore, Event, Expect, Life, Listing, Read, Step, Transacted, Written,
 };
 use tokio::sync::mpsc::Receiver;
 
@@ -173,6 +173,18 @@ async fn check_transactions(store: Arc<dyn ConfigStore>) {
     let beside = store.list(BESIDE).await.unwrap();
     assert_eq!(keys(&beside), [history.as_str()]);
     assert_eq!(store.get(&history).await.unwrap().as_ref(), beside.entries.first());
+
+    let many = (0..300).map(|number| Read::Key(format!("nothing/{number}")));
+    let reads: Vec<Read> = [Read::Key("routes/3".to_owned()), Read::Below("routes/".to_owned())]
+        .into_iter()
+        .chain(many)
+        .chain([Read::Key(history.clone())])
+        .collect();
+    let found = store.read(&reads).await.unwrap();
+    assert_eq!((found.len(), found[0].len(), found[1].len()), (303, 1, 2));
+    assert_eq!(found[0][0], found[1][1]);
+    assert!(found[2..302].iter().all(Vec::is_empty));
+    assert_eq!(found[302], beside.entries);
 
     let all = [("routes/1", Expect::Absent), ("routes/4", Expect::Revision(1))];
     let steps = all.map(|(key, expect)| Step::put(key, "x", expect)).to_vec();

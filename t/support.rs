@@ -26,6 +26,13 @@ pub fn tool(name: &str) -> PathBuf {
     if local.exists() { local } else { PathBuf::from(name) }
 }
 
+/// A program of the Python environment that `make test` made for clients of the Admin API.
+pub fn client(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/clients/bin").join(name);
+    assert!(path.exists(), "{} is not there; `make tools` installs it", path.display());
+    path
+}
+
 /// A loopback port that nobody listens on, below the range from which the system takes ports for
 /// outgoing connections: a server that is restarted finds its port free.
 pub fn free_port() -> u16 {

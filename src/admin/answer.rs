@@ -26,8 +26,8 @@ pub(super) struct Answer {
     body: Body,
     /// Of the write that was done.
     revision: Option<i64>,
-    /// Seconds after which to try again.
-    retry_after: Option<u64>,
+    /// Besides those that every answer has.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An answer, or the refusal that stands in for it.
@@ -38,6 +38,7 @@ enum Body {
     None,
     Json(Value),
     Text(&'static str),
+    Yaml(String),
 }
 
 // === impl Answer ===
@@ -45,12 +46,17 @@ enum Body {
 impl Answer {
     /// A status without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, body: Body::None, revision: None, retry_after: None }
+        Self { status, body: Body::None, revision: None, headers: Vec::new() }
     }
 
     /// 200 with `body`.
     pub(super) fn json(body: Value) -> Self {
         Self { body: Body::Json(body), ..Self::empty(StatusCode::OK) }
+    }
+
+    /// 200 with a body of YAML.
+    pub(super) fn yaml(body: String) -> Self {
+        Self { body: Body::Yaml(body), ..Self::empty(StatusCode::OK) }
     }
 
     /// 400 with a plain text, where APISIX has no JSON either.
@@ -61,6 +67,19 @@ impl Answer {
     /// The same with another status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
+    }
+
+    /// The same with a header more.
+    #[must_use]
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same as the answer to a write at `revision`.
+    #[must_use]
+    pub(super) fn at(self, revision: i64) -> Self {
+        Self { revision: Some(revision), ..self }
     }
 
     /// `status` with `{"error_msg": message}`.
@@ -75,7 +94,7 @@ impl Answer {
 
     /// 400 that names everything that is wrong.
     pub(super) fn invalid(wrong: &[Invalid]) -> Self {
-        Self::bad(format!("invalid configuration: {}", joined(wrong)))
+        Self::bad(introduced(wrong))
     }
 
     /// 401 that says why.
@@ -90,20 +109,13 @@ impl Answer {
     pub(super) fn too_many_logins(peer: IpAddr, pause: Duration) -> Self {
         let seconds = pause.as_secs() + 1;
         let said = format!("too many failed logins from {peer}: try again in {seconds} s");
-        Self { retry_after: Some(seconds), ..Self::error(StatusCode::TOO_MANY_REQUESTS, said) }
+        let refused = Self::error(StatusCode::TOO_MANY_REQUESTS, said);
+        refused.header(header::RETRY_AFTER, seconds.into())
     }
 
     /// 404 for a kind that is none.
     pub(super) fn unknown_kind(name: &str) -> Self {
         Self::error(StatusCode::NOT_FOUND, format!("Unsupported resource type: {name}"))
-    }
-
-    /// 404 for a kind of APISIX that is not there yet, whatever is asked of it.
-    pub(super) fn unserved_kind(name: &str) -> Self {
-        let message = format!(
-            "Unsupported resource type: {name}: this version of Sluice does not serve it yet"
-        );
-        Self::error(StatusCode::NOT_FOUND, message)
     }
 
     /// 404 for a method that a path does not have.
@@ -163,28 +175,26 @@ impl Answer {
         match &self.body {
             Body::Json(body) => body["error_msg"].as_str().unwrap_or_default(),
             Body::Text(text) => text,
-            Body::None => "",
+            Body::Yaml(_) | Body::None => "",
         }
     }
 
     /// The answer over HTTP; JSON ends with a line feed, as APISIX writes it.
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let body = match self.body {
-            Body::None => Bytes::new(),
-            Body::Json(value) => format!("{value}\n").into(),
-            Body::Text(text) => Bytes::from_static(text.as_bytes()),
+        let (kind, body) = match self.body {
+            Body::None => ("application/json", Bytes::new()),
+            Body::Json(value) => ("application/json", format!("{value}\n").into()),
+            Body::Text(text) => ("text/plain", Bytes::from_static(text.as_bytes())),
+            Body::Yaml(text) => ("application/yaml", text.into()),
         };
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, json);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(revision) = self.revision {
             headers.insert(REVISION, revision.into());
         }
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
+        headers.extend(self.headers);
         response
     }
 }
@@ -203,6 +213,13 @@ impl From<StoreError> for Answer {
 /// The store key as answers show it: `/apisix/routes/1`.
 pub(super) fn full_key(key: &str) -> String {
     format!("{PREFIX}/{key}")
+}
+
+/// Every problem in one line, which begins as APISIX's do.
+pub(super) fn introduced(wrong: &[Invalid]) -> String {
+    let is_whole = wrong.first().is_some_and(Invalid::is_whole);
+    let begin = if is_whole { "" } else { "invalid configuration: " };
+    format!("{begin}{}", joined(wrong))
 }
 
 /// Every problem in one line.

@@ -1,7 +1,7 @@
 //! Failed logins by peer: who guesses keys has to wait.
 //!
 //! Each peer may fail a number of times in a row and gets one back every so often. While it has
-//! none, nothing it sends is looked at, so that its guesses tell it nothing.
+//! none, its guesses tell it nothing: `auth` says who is admitted all the same.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Admin;
 use super::answer::Answer;
-use super::path::{noun, own_id};
+use super::path::own_id;
 use super::read::id_text;
 use crate::resource::{Invalid, Kind};
 use crate::snapshot::check::references;
@@ -41,10 +41,11 @@ impl Admin {
         self.compiler.reach(newest, PATIENCE).await;
         let checked = self.compiler.lock().check(kind, id, value);
         checked.map_err(invalid)?;
-        if kind == Kind::GlobalRule {
-            self.check_other_rules(id, value).await?;
+        match kind {
+            Kind::GlobalRule => self.check_other_rules(id, value).await,
+            Kind::CostDecoration => self.check_other_decorations(id, value).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// A plugin runs once a request, so two global rules cannot both have it.
@@ -67,14 +68,36 @@ impl Admin {
         Ok(())
     }
 
+    /// Nothing of a service's schema is decorated twice.
+    async fn check_other_decorations(&self, id: &str, value: &Value) -> Result<(), Answer> {
+        let kind = Kind::CostDecoration;
+        let Some((service, own)) = kind.split(id) else {
+            return Ok(());
+        };
+        let prefix = format!("{}/{}", kind.dir(), kind.store_id(service, ""));
+        for entry in self.store.list(&prefix).await?.entries {
+            let other = entry.key.trim_start_matches(&prefix);
+            let field: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let path = value["field_path"].as_str();
+            if let Some(path) = path.filter(|path| other != own && field["field_path"] == **path) {
+                return Err(Answer::bad(format!(
+                    "field_path {path} is already decorated on this service by [{other}]"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether `kind/id` may be deleted: nobody refers to it.
     pub(super) async fn check_unused(&self, kind: Kind, id: &str) -> Result<(), Answer> {
-        // Plugins do without their metadata; a consumer's credentials go with it.
-        if matches!(kind, Kind::PluginMetadata | Kind::Consumer) {
+        // Plugins do without their metadata.
+        if kind == Kind::PluginMetadata {
             return Ok(());
         }
         self.catch_up().await;
         let mut users = self.compiler.lock().users_of(kind, id);
+        // What lies below it goes with it.
+        users.retain(|user| Kind::of_key(user).is_none_or(|(user, _)| user.owner() != Some(kind)));
         // Of several users the route is named, as in APISIX.
         let routes = format!("{}/", Kind::Route.dir());
         users.sort_by_key(|user| !user.starts_with(&routes));
@@ -93,11 +116,18 @@ impl Admin {
                              is still using it as superior_id"
                         )));
                     }
-                    _ => noun(kind),
+                    _ => kind.noun(),
                 };
-                let user = noun(user).replace(' ', "_");
+                let value: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+                let by_plugin = kind == Kind::Upstream && id_text(&value["upstream_id"]) != id;
+                let user = match user {
+                    // In APISIX's words, the plural with them.
+                    Kind::GlobalRule if by_plugin => "global_rules".to_owned(),
+                    user => user.noun().replace(' ', "_"),
+                };
+                let by = if by_plugin { "plugin in " } else { "" };
                 return Err(Answer::bad(format!(
-                    "can not delete this {this}, {user} [{user_id}] is still using it now"
+                    "can not delete this {this}, {by}{user} [{user_id}] is still using it now"
                 )));
             }
         }
@@ -143,7 +173,7 @@ pub(super) fn refuse_times(value: &Value) -> Result<(), Answer> {
 pub(super) fn same_id(kind: Kind, id: &str, value: &Value) -> Result<(), Answer> {
     match value.get("id") {
         Some(written) if id_text(written) != own_id(kind, id) => {
-            Err(Answer::bad(format!("wrong {} id", noun(kind))))
+            Err(Answer::bad(format!("wrong {} id", kind.noun())))
         }
         _ => Ok(()),
     }

@@ -1,4 +1,5 @@
-//! `configs/validate`: a whole configuration checked at once, with everything that is wrong in it.
+//! A whole configuration checked at once, with everything that is wrong in it: `configs/validate`,
+//! and what is pushed to `configs`.
 //!
 //! Each resource is checked by its schema, its plugins' schemas and the dry compile, as a write
 //! would be; what it refers to may come with the same configuration, so that is not asked for.
@@ -11,12 +12,51 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
-use super::answer::{Answer, Answered, joined};
+use super::answer::{Answer, Answered, introduced};
 use super::read::id_text;
 use crate::resource::{Invalid, Kind, credential};
 
 /// What the version of each kind is called in files: `routes_conf_version`.
 const VERSION: &str = "_conf_version";
+
+/// What the version of one item is called.
+pub(super) const INDEX: &str = "modifiedIndex";
+
+/// The lists that a configuration may have. Credentials stand among the consumers.
+pub(super) fn lists() -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(|kind| kind.owner().is_none())
+}
+
+/// What the version of a list is called.
+pub(super) fn version_of(dir: &str) -> String {
+    format!("{dir}{VERSION}")
+}
+
+/// One thing that is wrong in a configuration.
+pub(super) struct Wrong {
+    dir: &'static str,
+    /// Which item of the list, and its id.
+    item: Option<(usize, Value)>,
+    pub(super) said: String,
+}
+
+// === impl Wrong ===
+
+impl Wrong {
+    pub(super) fn shown(&self) -> Value {
+        let mut shown = json!({ "error": self.said });
+        if !self.dir.is_empty() {
+            shown["resource_type"] = self.dir.into();
+        }
+        if let Some((index, id)) = &self.item {
+            shown["index"] = (*index).into();
+            shown["resource_id"] = id.clone();
+        }
+        shown
+    }
+}
+
+// === impl Admin ===
 
 impl Admin {
     /// Checks lists of resources by kind.
@@ -24,24 +64,36 @@ impl Admin {
         let Some(body) = body else {
             return Err(Answer::bad("invalid request body: empty request body"));
         };
-        let Value::Object(body) = body else {
-            let error = format!("expected lists of resources by kind, got {}", name_of(&body));
-            return Err(failed(vec![json!({ "error": error })]));
-        };
-        let mut errors = Vec::new();
-        // Credentials stand among the consumers.
-        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Credential) {
-            self.validate_kind(kind, &body, &mut errors);
+        match self.wrong_in(&body) {
+            wrong if wrong.is_empty() => Ok(Answer::json(json!({}))),
+            wrong => {
+                let errors: Value = wrong.iter().map(Wrong::shown).collect();
+                let said = "Configuration validation failed";
+                let body = json!({ "error_msg": said, "errors": errors });
+                Err(Answer::json(body).with_status(StatusCode::BAD_REQUEST))
+            }
         }
-        if errors.is_empty() { Ok(Answer::json(json!({}))) } else { Err(failed(errors)) }
     }
 
-    fn validate_kind(&self, kind: Kind, body: &Map<String, Value>, errors: &mut Vec<Value>) {
+    /// Everything that is wrong in lists of resources by kind.
+    pub(super) fn wrong_in(&self, body: &Value) -> Vec<Wrong> {
+        let Value::Object(body) = body else {
+            let said = format!("expected lists of resources by kind, got {}", name_of(body));
+            return vec![Wrong { dir: "", item: None, said }];
+        };
+        let mut wrong = Vec::new();
+        for kind in lists() {
+            self.validate_kind(kind, body, &mut wrong);
+        }
+        wrong
+    }
+
+    fn validate_kind(&self, kind: Kind, body: &Map<String, Value>, wrong: &mut Vec<Wrong>) {
         let dir = kind.dir();
-        let version = format!("{dir}{VERSION}");
+        let version = version_of(dir);
         if let Some(found) = body.get(&version).filter(|found| !found.is_number()) {
-            let error = format!("{version} must be a number, got {}", name_of(found));
-            errors.push(json!({ "resource_type": dir, "error": error }));
+            let said = format!("{version} must be a number, got {}", name_of(found));
+            wrong.push(Wrong { dir, item: None, said });
         }
         let items = match body.get(dir) {
             None | Some(Value::Null) => return,
@@ -49,20 +101,20 @@ impl Admin {
             Some(Value::Object(fields)) if fields.is_empty() => return,
             Some(Value::Array(items)) => items,
             Some(other) => {
-                let error = format!("{dir} must be an array, got {}", name_of(other));
-                errors.push(json!({ "resource_type": dir, "error": error }));
+                let said = format!("{dir} must be an array, got {}", name_of(other));
+                wrong.push(Wrong { dir, item: None, said });
                 return;
             }
         };
         let mut seen = HashSet::new();
         for (index, item) in items.iter().enumerate() {
-            let mut tell = |error: String| {
+            let mut tell = |said: String| {
                 let id = ["id", "username"].into_iter().find_map(|field| item.get(field));
-                errors.push(json!({ "resource_type": dir, "index": index, "error": error,
-                    "resource_id": id.cloned().unwrap_or_else(|| "".into()) }));
+                let id = id.cloned().unwrap_or_else(|| "".into());
+                wrong.push(Wrong { dir, item: Some((index, id)), said });
             };
-            if let Err(error) = self.validate_item(kind, item) {
-                tell(error);
+            if let Err(said) = self.validate_item(kind, item) {
+                tell(said);
             }
             let (id, called) = match (kind, item.get("id"), item.get("username")) {
                 (Kind::Consumer, Some(id), _) => (id_text(id), "credential id"),
@@ -77,10 +129,19 @@ impl Admin {
     }
 
     fn validate_item(&self, kind: Kind, item: &Value) -> Result<(), String> {
-        let invalid = |wrong: Vec<Invalid>| format!("invalid configuration: {}", joined(&wrong));
+        let invalid = |wrong: Vec<Invalid>| introduced(&wrong);
         if !item.is_object() {
             return Err(invalid(vec![Invalid::new("", name_of(item), "an object")]));
         }
+        // Says whether the item is another than before; nothing of the resource.
+        let mut item = item.clone();
+        if let Some(index) = item.as_object_mut().and_then(|item| item.remove(INDEX))
+            && !index.is_i64()
+        {
+            let wrong = Invalid::new(format!("/{INDEX}"), name_of(&index), "an integer");
+            return Err(invalid(vec![wrong]));
+        }
+        let item = &item;
         let id = item.get("id").map(id_text);
         let (kind, id) = match (kind, id) {
             (Kind::Consumer, Some(id)) if credential::split(&id).is_some() => {
@@ -97,11 +158,6 @@ impl Admin {
         };
         self.compiler.lock().check_alone(kind, &id, item).map_err(invalid)
     }
-}
-
-fn failed(errors: Vec<Value>) -> Answer {
-    let body = json!({ "error_msg": "Configuration validation failed", "errors": errors });
-    Answer::json(body).with_status(StatusCode::BAD_REQUEST)
 }
 
 /// The type of a value in the words of Lua, which the errors of APISIX have.

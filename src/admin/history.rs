@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Answered};
 use super::path::Place;
 use super::{Admin, Call};
-use crate::store::{BESIDE, Entry, Expect, Life, Step, StoreError, Transacted};
+use crate::store::{BESIDE, Entry, Expect, Life, Read, Step, StoreError, Transacted};
 
 /// For how long the last version of a deleted resource is kept, and that it was deleted: ids that
 /// come and go must not fill the store. No more than that, since it is written once more then, and
@@ -63,30 +63,48 @@ impl Version {
 // === impl Admin ===
 
 impl Admin {
-    /// The steps that keep what a write leaves, and let go of what is too old.
-    pub(super) async fn keep(
+    /// The versions that are kept of each of `keys`, oldest first; nothing where none are.
+    pub(super) async fn versions<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k str>,
+    ) -> Result<Vec<Vec<Entry>>, StoreError> {
+        let reads: Vec<Read> = keys.map(|key| Read::Below(folder(key))).collect();
+        let none = vec![Vec::new(); reads.len()];
+        if self.settings.history == 0 || self.history_refused.load(Ordering::Relaxed) {
+            return Ok(none);
+        }
+        let mut found = self.store.read(&reads).await;
+        if matches!(found, Err(StoreError::Unauthenticated { .. })) {
+            // It may have been the token's end; the second time there is a new one.
+            found = self.store.read(&reads).await;
+        }
+        match found {
+            Err(StoreError::Unauthenticated { .. }) => {
+                self.give_up_history();
+                Ok(none)
+            }
+            found => found,
+        }
+    }
+
+    /// The steps that keep what one write leaves.
+    pub(super) async fn keep_one(
         &self,
         kept: &Kept<'_>,
         call: &Call<'_>,
     ) -> Result<Vec<Step>, StoreError> {
+        let versions = self.versions([kept.key].into_iter()).await?;
+        Ok(versions.first().map(|versions| self.keep(kept, versions, call)).unwrap_or_default())
+    }
+
+    /// The steps that keep what a write leaves beside `versions`, and let go of what is too old.
+    pub(super) fn keep(&self, kept: &Kept<'_>, versions: &[Entry], call: &Call<'_>) -> Vec<Step> {
         let is_end = kept.value.is_none();
         let most = self.settings.history;
         let most = if is_end { most.min(AFTERLIFE_MOST) } else { most };
         if most == 0 || self.history_refused.load(Ordering::Relaxed) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let mut listed = self.store.list(&folder(kept.key)).await;
-        if matches!(listed, Err(StoreError::Unauthenticated { .. })) {
-            listed = self.store.list(&folder(kept.key)).await;
-        }
-        let versions = match listed {
-            Ok(listing) => listing.entries,
-            Err(StoreError::Unauthenticated { .. }) => {
-                self.give_up_history();
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
         let newest = versions.last().and_then(Version::of);
         let time = nanos();
         let mut fresh = Vec::new();
@@ -129,7 +147,7 @@ impl Admin {
         steps.extend(fresh.filter_map(|(time, version)| {
             put(format!("{}{time:020}", folder(kept.key)), &version)
         }));
-        Ok(steps)
+        steps
     }
 
     /// Carries out `steps` together with those of the history.
@@ -171,13 +189,20 @@ impl Admin {
     pub(super) async fn history(&self, place: &Place) -> Answered {
         let key = format!("{}/{}", place.kind.dir(), place.one()?);
         let versions = self.store.list(&folder(&key)).await?.entries;
+        let newest = versions.last().and_then(Version::of);
+        // Another gateway has deleted it, and keeps no history.
+        let is_gone = newest.is_some_and(|(_, version)| version.value.is_some())
+            && self.store.get(&key).await?.is_none();
+        let end = is_gone.then(|| {
+            json!({ "revision": null, "time": null, "by": null, "deleted": true, "value": null })
+        });
         let list = versions.iter().rev().filter_map(Version::of).map(|(revision, version)| {
             let mut value = version.value.unwrap_or_default();
             self.compiler.lock().hide(place.kind, &mut value);
             json!({ "revision": revision, "time": version.time, "by": version.by,
                 "deleted": value.is_null(), "value": value })
         });
-        let list: Vec<Value> = list.collect();
+        let list: Vec<Value> = end.into_iter().chain(list).collect();
         Ok(Answer::json(json!({ "total": list.len(), "list": list })))
     }
 

@@ -6,7 +6,6 @@
 use serde_json::{Map, Value, json};
 
 use super::lacks;
-use super::path::noun;
 use crate::resource::{self, Kind};
 
 /// The document.
@@ -39,6 +38,7 @@ pub(super) fn document(version: &str) -> Value {
         paths.insert(one, single(kind));
     }
     schemas.insert("operation".to_owned(), operation_schema());
+    schemas.extend(shapes().map(|(name, shape)| (name.to_owned(), shape)));
     paths.extend(others());
     json!({
         "openapi": "3.1.0",
@@ -64,6 +64,7 @@ fn folder(kind: Kind) -> String {
     match kind {
         Kind::Secret => "secrets/{manager}".to_owned(),
         Kind::Credential => "consumers/{username}/credentials".to_owned(),
+        Kind::CostDecoration => "services/{service_id}/graphql_cost_decorations".to_owned(),
         kind => kind.dir().to_owned(),
     }
 }
@@ -81,6 +82,9 @@ fn parent(kind: Kind) -> Vec<Value> {
         Kind::Secret => ("manager", json!({ "type": "string", "enum": ["vault", "aws", "gcp"] })),
         Kind::Credential => {
             ("username", json!({ "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,100}$" }))
+        }
+        Kind::CostDecoration => {
+            ("service_id", json!({ "type": "string", "pattern": "^[a-zA-Z0-9_.-]{1,64}$" }))
         }
         _ => return Vec::new(),
     };
@@ -103,6 +107,10 @@ fn collection(kind: Kind) -> Value {
         filter("uri", "A regular expression that a path matches."),
         filter("label", "A label that they have."),
     ]);
+    succeeds(&mut list, "list");
+    if kind.owner().is_some() {
+        list["responses"]["404"] = failure("What they lie below is not there.");
+    }
     let mut all = json!({ "parameters": parent(kind), "get": list });
     // The id stands in the body there.
     if ![Kind::PluginMetadata, Kind::Secret].contains(&kind) {
@@ -117,19 +125,22 @@ fn collection(kind: Kind) -> Value {
 fn single(kind: Kind) -> Value {
     let mut delete =
         operation(kind, "delete", "Deletes it, if nothing refers to it.", &[200, 404, 409, 412]);
+    succeeds(&mut delete, "deleted");
+    let mut get = operation(kind, "get", "The resource.", &[200, 404]);
+    succeeds(&mut get, "entry");
     let mut parameters = writes();
     parameters.push(parameter("force", "query", "boolean", "Deletes it all the same.", false));
     delete["parameters"] = parameters.into();
     let mut all = json!({
         "parameters": place(kind),
-        "get": operation(kind, "get", "The resource.", &[200, 404]),
+        "get": get,
         "put": write(kind, "put", "Creates or replaces it."),
         "delete": delete,
     });
     if !lacks(kind, "PATCH") {
         let mut patch = write(kind, "patch", "Merges the body into it (RFC 7396).");
         patch["requestBody"]["content"]["application/json"]["schema"] = json!({ "type": "object" });
-        patch["responses"]["404"] = answer("There is none.");
+        patch["responses"]["404"] = failure("There is none.");
         all["patch"] = patch;
     }
     all
@@ -137,6 +148,10 @@ fn single(kind: Kind) -> Value {
 
 fn write(kind: Kind, verb: &str, doc: &str) -> Value {
     let mut write = operation(kind, verb, doc, &[200, 201, 409, 412]);
+    succeeds(&mut write, "written");
+    if kind.owner().is_some() {
+        write["responses"]["404"] = failure("What it lies below is not there.");
+    }
     write["parameters"] = writes().into();
     write["requestBody"] = body(json!({ "$ref": format!("#/components/schemas/{}", kind.name()) }));
     write
@@ -182,6 +197,22 @@ fn others() -> Map<String, Value> {
     let mut validate =
         plain("validate", "Checks a body by the schema of a kind alone.", &[200, 404]);
     validate["requestBody"] = body(json!({ "type": "object" }));
+    let mut reload = plain("reload", "Answers done: plugins are part of the program.", &[200]);
+    reload["responses"]["200"]["content"] = json!({ "text/plain": {} });
+    let configuration = json!({ "type": "object" });
+    let doc = "Checks lists of resources by kind, and tells everything that is wrong in them.";
+    let mut validate_configs = plain("validate_configs", doc, &[200]);
+    validate_configs["requestBody"] = body(configuration.clone());
+    let doc = "The configuration that was pushed last, on a node that is pushed to.";
+    let pushed = plain("pushed", doc, &[200, 404]);
+    let doc = "Replaces the configuration of a node that is pushed to.";
+    let mut push = plain("push", doc, &[202, 204, 404]);
+    push["parameters"] = json!([{ "name": "X-Digest", "in": "header", "required": true,
+        "schema": { "type": "string" }, "description": "The client's name for what it sends." }]);
+    push["requestBody"] = body(configuration);
+    for status in ["202", "204"] {
+        push["responses"][status] = json!({ "description": "Nothing more to say." });
+    }
     [
         (path("transactions"), json!({ "post": transaction })),
         (
@@ -205,6 +236,9 @@ fn others() -> Map<String, Value> {
             "get": plain("schema", "The schema of a kind.", &[200]) }),
         ),
         (path("schema/validate/{name}"), json!({ "parameters": named("name"), "post": validate })),
+        (path("plugins/reload"), json!({ "put": reload })),
+        (path("configs/validate"), json!({ "post": validate_configs })),
+        (path("configs"), json!({ "get": pushed, "put": push })),
         (path("openapi.json"), json!({ "get": plain("openapi", "This document.", &[200]) })),
     ]
     .into_iter()
@@ -226,7 +260,7 @@ fn operation_schema() -> Value {
 fn operation(kind: Kind, verb: &str, doc: &str, statuses: &[u16]) -> Value {
     json!({
         "operationId": format!("{}_{verb}", kind.name()),
-        "tags": [noun(kind)],
+        "tags": [kind.noun()],
         "summary": doc,
         "responses": responses(statuses),
     })
@@ -248,12 +282,15 @@ fn responses(statuses: &[u16]) -> Value {
         let doc = match status {
             201 => "Created.",
             404 => "There is none.",
+            202 => "Taken over.",
+            204 => "The same digest as before: nothing was looked at.",
             409 => "Others changed it meanwhile.",
             412 => "If-Match does not hold.",
             413 => "More than the store takes at once.",
             _ => "Done.",
         };
-        all.insert(status.to_string(), answer(doc));
+        let is_good = *status < 300;
+        all.insert(status.to_string(), if is_good { answer(doc) } else { failure(doc) });
     }
     for (status, doc) in [
         (
@@ -266,9 +303,67 @@ fn responses(statuses: &[u16]) -> Value {
         ("503", "The store does not answer."),
         ("504", "Written, but some nodes have not applied it."),
     ] {
-        all.insert(status.to_owned(), answer(doc));
+        all.insert(status.to_owned(), failure(doc));
     }
     all.into()
+}
+
+/// Says what an operation that succeeds answers.
+fn succeeds(operation: &mut Value, shape: &str) {
+    for status in ["200", "201"] {
+        if let Some(response) = operation["responses"].get_mut(status) {
+            response["content"]["application/json"] = shaped(shape);
+        }
+    }
+}
+
+fn failure(doc: &str) -> Value {
+    // Some of APISIX's refusals are plain text.
+    json!({ "description": doc,
+        "content": { "application/json": shaped("failure"), "text/plain": {} } })
+}
+
+fn shaped(shape: &str) -> Value {
+    json!({ "schema": { "$ref": format!("#/components/schemas/{shape}") } })
+}
+
+/// The shapes of answers.
+fn shapes() -> [(&'static str, Value); 5] {
+    let key = json!({ "type": "string", "examples": ["/apisix/routes/1"] });
+    let revision = json!({ "type": "integer", "minimum": 1 });
+    let object = |required: &[&str], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    [
+        (
+            "entry",
+            object(
+                &["key", "value", "createdIndex", "modifiedIndex"],
+                json!({ "key": key, "value": {}, "createdIndex": revision, "modifiedIndex": revision }),
+            ),
+        ),
+        (
+            "list",
+            object(
+                &["list", "total"],
+                json!({ "total": { "type": "integer", "minimum": 0 },
+                    "list": { "type": "array", "items": { "$ref": "#/components/schemas/entry" } } }),
+            ),
+        ),
+        (
+            "written",
+            object(&["key", "value"], json!({ "key": key, "value": { "type": "object" } })),
+        ),
+        (
+            "deleted",
+            object(&["key", "deleted"], json!({ "key": key, "deleted": { "const": "1" } })),
+        ),
+        (
+            "failure",
+            json!({ "type": "object", "anyOf": [
+                { "required": ["error_msg"] }, { "required": ["message"] }],
+                "properties": { "error_msg": { "type": "string" }, "message": { "type": "string" },
+                    "description": { "type": "string" }, "errors": { "type": "array" } } }),
+        ),
+    ]
 }
 
 fn answer(doc: &str) -> Value {

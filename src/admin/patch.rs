@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, Answered};
 use super::check::same_id;
-use super::path::Place;
+use super::path::{Place, own_id};
 use super::write::{TRIES, must_be_object, now, overtaken};
 use super::{Admin, Call};
+use crate::resource::Kind;
 
 impl Admin {
     /// Changes a resource that is there.
@@ -24,6 +25,11 @@ impl Admin {
         if place.rest.is_empty() && !change.is_object() {
             return Err(Answer::bad("invalid configuration"));
         }
+        if kind == Kind::CostDecoration
+            && (change.get("service_id").is_some() || !place.rest.is_empty())
+        {
+            return Err(Answer::bad("service_id can not be patched"));
+        }
         let key = format!("{}/{id}", kind.dir());
         for _ in 0..TRIES {
             let current = self.store.get(&key).await?.ok_or_else(Answer::key_not_found)?;
@@ -37,7 +43,7 @@ impl Admin {
             }
             must_be_object(&value)?;
             same_id(kind, id, &value)?;
-            value["id"] = id.into();
+            value["id"] = own_id(kind, id).into();
             stamp(&mut value, place.rest.is_empty().then_some(&change));
             self.check(kind, id, &value).await?;
             if let Some(answer) = self.store(kind, &key, value, call, Some(&current)).await? {

@@ -1,10 +1,7 @@
 //! Paths of the Admin API: what each asks for.
 
 use super::answer::Answer;
-use crate::resource::{Kind, credential};
-
-/// Kinds of APISIX that this version does not serve.
-const UNSERVED: [&str; 1] = ["graphql_cost_decorations"];
+use crate::resource::Kind;
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +18,8 @@ pub(super) enum Target {
     Validate(String),
     /// `plugins/reload`.
     Reload,
+    /// `configs`.
+    Configs,
     /// `configs/validate`.
     ValidateConfigs,
     /// `openapi.json`.
@@ -31,8 +30,6 @@ pub(super) enum Target {
     Transactions,
     /// A resource, or all of a kind.
     Resource(Place),
-    /// A kind that this version does not serve.
-    Unserved(String),
     /// No kind at all.
     Unknown(String),
     /// Outside the Admin API.
@@ -70,6 +67,7 @@ impl Target {
             ("transactions", []) => Self::Transactions,
             ("plugins", ["list"]) => Self::PluginNames,
             ("plugins", ["reload"]) => Self::Reload,
+            ("configs", []) => Self::Configs,
             ("configs", ["validate"]) => Self::ValidateConfigs,
             ("plugins", names) | ("schema", ["plugins", names @ ..]) => {
                 Self::Plugins(names.first().map(|name| (*name).to_owned()))
@@ -81,10 +79,9 @@ impl Target {
             ("consumers", [consumer, "credentials", more @ ..]) => {
                 Self::Resource(Place::below(Kind::Credential, consumer, more))
             }
-            ("services", [_, sub, ..]) if UNSERVED.contains(sub) => {
-                Self::Unserved((*sub).to_owned())
+            ("services", [service, "graphql_cost_decorations", more @ ..]) => {
+                Self::Resource(Place::below(Kind::CostDecoration, service, more))
             }
-            (kind, _) if UNSERVED.contains(&kind) => Self::Unserved(kind.to_owned()),
             (dir, more) => match Kind::of_dir(dir) {
                 Some(kind) => Self::Resource(Place::of(kind, more)),
                 None => Self::Unknown(dir.to_owned()),
@@ -128,7 +125,7 @@ impl Place {
     /// The id in the store of the resource that is called `own` at this place.
     pub(super) fn store_id(&self, own: &str) -> String {
         match (self.kind, &self.parent) {
-            (Kind::Credential, Some(consumer)) => credential::store_id(consumer, own),
+            (kind, Some(owner)) if kind.owner().is_some() => kind.store_id(owner, own),
             (_, Some(parent)) => format!("{parent}/{own}"),
             (_, None) => own.to_owned(),
         }
@@ -150,35 +147,13 @@ impl Place {
 
     /// What the kind is called in messages.
     pub(super) fn noun(&self) -> &'static str {
-        noun(self.kind)
+        self.kind.noun()
     }
 }
 
-/// The id that the body has of what is stored under `id`: a credential's is without its consumer.
+/// The id that the body has of what is stored under `id`: without what it lies below.
 pub(super) fn own_id(kind: Kind, id: &str) -> &str {
-    match kind {
-        Kind::Credential => credential::split(id).map_or(id, |(_, own)| own),
-        _ => id,
-    }
-}
-
-/// What a kind is called in messages.
-pub(super) fn noun(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Secret => "secret",
-        Kind::PluginMetadata => "plugin_metadata",
-        Kind::Ssl => "ssl",
-        Kind::Upstream => "upstream",
-        Kind::Service => "service",
-        Kind::PluginConfig => "plugin config",
-        Kind::GlobalRule => "global rule",
-        Kind::ConsumerGroup => "consumer group",
-        Kind::Consumer => "consumer",
-        Kind::Credential => "credential",
-        Kind::Route => "route",
-        Kind::StreamRoute => "stream route",
-        Kind::Proto => "proto",
-    }
+    kind.split(id).map_or(id, |(_, own)| own)
 }
 
 #[cfg(test)]
@@ -210,6 +185,10 @@ mod tests {
         let credential = "/apisix/admin/consumers/jack/credentials/1";
         check(credential, Kind::Credential, Some("jack/credentials/1"), &[]);
         check("/apisix/admin/consumers/jack/credentials", Kind::Credential, None, &[]);
+        let below = "/apisix/admin/services/1/graphql_cost_decorations";
+        check(below, Kind::CostDecoration, None, &[]);
+        let id = Some("1/graphql_cost_decorations/2");
+        check(&format!("{below}/2"), Kind::CostDecoration, id, &[]);
     }
 
     #[test]
@@ -221,10 +200,6 @@ mod tests {
             ("/other", Target::Elsewhere),
             ("/apisix/adminx/routes", Target::Elsewhere),
             ("/apisix/admin/routs/1", Target::Unknown(text("routs"))),
-            (
-                "/apisix/admin/services/1/graphql_cost_decorations",
-                Target::Unserved(text("graphql_cost_decorations")),
-            ),
             ("/apisix/admin/transactions", Target::Transactions),
             ("/apisix/admin/plugins/list", Target::PluginNames),
             ("/apisix/admin/plugins", Target::Plugins(None)),

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::answer::{Answer, Answered, joined};
-use super::path::noun;
 use super::request::Args;
 use crate::plugin::registry::{self, Entry};
 use crate::resource::{self, Kind};
@@ -60,11 +59,24 @@ impl Admin {
 
 /// The schema of a kind, by its folder's name or as APISIX calls it: `route`, `plugin_config`.
 pub(super) fn schema_of(name: &str) -> Answered {
-    let is_called = |kind: &Kind| kind.name() == name || noun(*kind).replace(' ', "_") == name;
+    let is_called = |kind: &Kind| kind.name() == name || kind.noun().replace(' ', "_") == name;
     match Kind::ALL.into_iter().find(is_called) {
-        Some(kind) => Ok(Answer::json(resource::schema(kind).clone())),
+        Some(kind) => Ok(Answer::json(plain(resource::schema(kind).clone()))),
         None => Err(Answer::bad(format!("not found schema: {name}"))),
     }
+}
+
+/// A kind's schema with what everything has as APISIX tells it, which tools look for: times and
+/// plugins by their types alone.
+fn plain(mut schema: Value) -> Value {
+    for (name, kind) in
+        [("create_time", "integer"), ("update_time", "integer"), ("plugins", "object")]
+    {
+        if let Some(field) = schema.pointer_mut(&format!("/properties/{name}")) {
+            *field = json!({ "type": kind });
+        }
+    }
+    schema
 }
 
 /// Answers a wish to load the plugins again. There is nothing to do: they are part of the program,
@@ -115,8 +127,7 @@ fn schema(entry: &Entry) -> Value {
             "type": "object",
             "additionalProperties": false,
             "properties": {
-                "disable": {"type": "boolean",
-                    "description": "Whether the plugin is off."},
+                "disable": {"type": "boolean"},
                 "priority": {"type": "integer",
                     "description": "Stands in for the plugin's own priority."},
                 "filter": {"type": "array",

@@ -42,11 +42,11 @@ impl Admin {
         // What lies below a resource, such as a consumer's credentials, is of another kind.
         let is_one = |kind: Kind| kind == place.kind;
         entries.retain(|entry| Kind::of_key(&entry.key).is_some_and(|(kind, _)| is_one(kind)));
-        if let (Kind::Credential, Some(consumer), true) =
-            (place.kind, &place.parent, entries.is_empty())
+        if let (Some(_), Some(parent), true) =
+            (place.kind.owner(), &place.parent, entries.is_empty())
         {
             // As in APISIX, where nothing is stored below it.
-            if !self.has_consumer(consumer).await? {
+            if place.kind == Kind::CostDecoration || !self.has_owner(place.kind, parent).await? {
                 return Err(Answer::key_not_found());
             }
         }
@@ -70,10 +70,10 @@ impl Admin {
         Ok(Answer::json(json!({ "list": list, "total": total })))
     }
 
-    /// Whether there is a consumer called `name`.
-    pub(super) async fn has_consumer(&self, name: &str) -> Result<bool, Answer> {
-        let key = format!("{}/{name}", Kind::Consumer.dir());
-        Ok(self.store.get(&key).await?.is_some())
+    /// Whether that is there which things of `kind` at this place lie below.
+    pub(super) async fn has_owner(&self, kind: Kind, id: &str) -> Result<bool, Answer> {
+        let dir = kind.dir();
+        Ok(self.store.get(&format!("{dir}/{id}")).await?.is_some())
     }
 
     /// An entry as answers show it: plugins decrypted, private keys of ssl objects left out. What

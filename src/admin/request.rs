@@ -13,7 +13,10 @@ use super::answer::Answer;
 use crate::store::Entry;
 
 /// The longest body taken: 1.5 MiB, as in APISIX.
-const LONGEST_BODY_BYTES: usize = 1_572_864;
+pub(super) const LONGEST_BODY_BYTES: usize = 1_572_864;
+
+/// The longest configuration that can be pushed as a whole; APISIX has no limit there.
+pub(super) const LONGEST_PUSH_BYTES: usize = 128 * 1024 * 1024;
 
 /// A longer body is read to its end and thrown away up to here: who still sends when the
 /// connection closes sees a reset instead of the refusal.
@@ -107,11 +110,16 @@ impl Condition {
     }
 }
 
-/// Reads a body of JSON, or of YAML where it says so; `None` when there is none.
+/// Reads a body of JSON, or of YAML where it says so, of `longest` bytes at most; `None` when there
+/// is none.
 ///
 /// # Errors
 /// 400: too long, broken off, or no JSON. The body is not repeated: it may hold keys.
-pub(super) async fn body<B>(headers: &HeaderMap, mut body: B) -> Result<Option<Value>, Answer>
+pub(super) async fn body<B>(
+    headers: &HeaderMap,
+    mut body: B,
+    longest: usize,
+) -> Result<Option<Value>, Answer>
 where
     B: Body + Unpin,
     B::Error: Display,
@@ -119,8 +127,9 @@ where
     let declared = headers.get(header::CONTENT_LENGTH);
     let declared: Option<usize> = declared.and_then(|value| value.to_str().ok()?.parse().ok());
     let declared = declared.unwrap_or_default();
-    if declared > LONGEST_DRAINED_BYTES {
-        return Err(too_long(declared));
+    let longest_drained = longest.max(LONGEST_DRAINED_BYTES);
+    if declared > longest_drained {
+        return Err(too_long(declared, longest));
     }
     let mut bytes = Vec::new();
     let mut length = 0;
@@ -128,10 +137,10 @@ where
         let frame = frame.map_err(|error| unusable(&error))?;
         if let Ok(mut data) = frame.into_data() {
             length += data.remaining();
-            if length > LONGEST_DRAINED_BYTES {
-                return Err(too_long(length));
+            if length > longest_drained {
+                return Err(too_long(length, longest));
             }
-            if declared.max(length) > LONGEST_BODY_BYTES {
+            if declared.max(length) > longest {
                 continue;
             }
             while data.has_remaining() {
@@ -142,8 +151,8 @@ where
             }
         }
     }
-    if length > LONGEST_BODY_BYTES {
-        return Err(too_long(length));
+    if length > longest {
+        return Err(too_long(length, longest));
     }
     if bytes.is_empty() {
         return Ok(None);
@@ -201,10 +210,8 @@ fn decoded(text: &str) -> String {
     decoded_path(&text.replace('+', " "))
 }
 
-fn too_long(length: usize) -> Answer {
-    unusable(&format!(
-        "request size {length} is greater than the maximum size {LONGEST_BODY_BYTES} allowed"
-    ))
+fn too_long(length: usize, longest: usize) -> Answer {
+    unusable(&format!("request size {length} is greater than the maximum size {longest} allowed"))
 }
 
 fn unusable(reason: &dyn Display) -> Answer {

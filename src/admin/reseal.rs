@@ -38,7 +38,7 @@ impl Admin {
                 Outcome::Resealed(revision) => {
                     resealed += 1;
                     newest = Some(revision);
-                    self.note(&key, revision, call);
+                    self.note(&key, "PUT", revision, call);
                 }
                 Outcome::Unreadable => unreadable.push(key),
                 Outcome::Overtaken => overtaken.push(key),

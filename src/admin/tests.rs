@@ -3,9 +3,11 @@
 mod auth;
 mod configs;
 mod credentials;
+mod decorations;
 mod history;
 mod patch;
 mod plugins;
+mod push;
 mod races;
 mod read;
 mod references;
@@ -49,6 +51,14 @@ struct Got {
 impl Rig {
     async fn new() -> Self {
         Self::over(|store| store).await
+    }
+
+    /// The API with other settings.
+    async fn with(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn ConfigStore> = Embedded::open(&folder.path().join("store")).unwrap();
+        let admin = serve_with(settings, &store, store.clone(), [KEYRING]).await;
+        Self { admin, store, _folder: folder }
     }
 
     /// The API over a store that `wrap` puts around the embedded one; the compiler follows the
@@ -132,6 +142,15 @@ async fn serve<const N: usize>(
     written: Arc<dyn ConfigStore>,
     keys: [&str; N],
 ) -> Arc<Admin> {
+    serve_with(settings(), followed, written, keys).await
+}
+
+async fn serve_with<const N: usize>(
+    settings: Settings,
+    followed: &Arc<dyn ConfigStore>,
+    written: Arc<dyn ConfigStore>,
+    keys: [&str; N],
+) -> Arc<Admin> {
     let keyring = Keyring::new(keys).unwrap();
     let (compiler, applied) = rig::follow(followed.clone(), keyring).await;
     let me = Node {
@@ -142,7 +161,7 @@ async fn serve<const N: usize>(
         reported: 0,
     };
     let cluster = Cluster::new(followed.clone(), me, applied, false);
-    Admin::new(settings(), written, compiler, cluster)
+    Admin::new(settings, written, compiler, cluster)
 }
 
 fn request(method: &str, path: &str, body: String) -> Request<Full<Bytes>> {
@@ -167,6 +186,7 @@ fn settings() -> Settings {
         cors: true,
         history: 3,
         enabled_plugins: None,
+        is_pushed: false,
         version: "test",
     }
 }

@@ -5,6 +5,8 @@
 //! put would leave as it is, is not written. Everything that is wrong is told, each with the index
 //! of its operation. `?dry_run=true` tells what would change, secrets hidden, and writes nothing.
 
+use std::collections::{BTreeSet, HashSet};
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -17,7 +19,7 @@ use super::{Admin, Call, Condition};
 use crate::resource::{Invalid, Kind};
 use crate::snapshot::batch::Proposed;
 use crate::snapshot::check::{HIDDEN, references};
-use crate::store::{Entry, Expect, Step, Transacted};
+use crate::store::{Entry, Expect, Read, Step, Transacted};
 
 /// Operations a transaction may have, whatever the store takes.
 const MOST: usize = 1000;
@@ -80,8 +82,11 @@ impl Admin {
         }
         for _ in 0..TRIES {
             let (mut operations, mut wrong) = parse(&items);
-            for operation in &mut operations {
-                operation.current = self.store.get(&operation.key).await?;
+            let keys: Vec<Read> =
+                operations.iter().map(|operation| Read::Key(operation.key.clone())).collect();
+            let currents = self.store.read(&keys).await?;
+            for (operation, current) in operations.iter_mut().zip(currents) {
+                operation.current = current.into_iter().next();
                 wrong.extend(operation.misfit());
             }
             wrong.extend(self.check_all(&operations, call).await?);
@@ -116,14 +121,13 @@ impl Admin {
         // The compiler trails the store: what is there already it must have seen.
         let currents = operations.iter().filter_map(|operation| operation.current.as_ref());
         let mut newest = currents.map(|entry| entry.mod_revision).max().unwrap_or_default();
-        for operation in operations {
-            let Some(value) = &operation.value else { continue };
-            let targets = references(operation.place.kind, &operation.id, value);
-            for target in targets.unwrap_or_default() {
-                if let Some(entry) = self.store.get(&target.key()).await? {
-                    newest = newest.max(entry.mod_revision);
-                }
-            }
+        let targets = operations.iter().filter_map(|operation| {
+            references(operation.place.kind, &operation.id, operation.value.as_ref()?).ok()
+        });
+        let targets: BTreeSet<String> = targets.flatten().map(|target| target.key()).collect();
+        let reads: Vec<Read> = targets.into_iter().map(Read::Key).collect();
+        for entry in self.store.read(&reads).await?.into_iter().flatten() {
+            newest = newest.max(entry.mod_revision);
         }
         self.compiler.reach(newest, PATIENCE).await;
         let proposed: Vec<Proposed<'_>> = operations
@@ -135,7 +139,7 @@ impl Admin {
             })
             .collect();
         let force = call.args.get("force") == Some("true");
-        let wrong = self.compiler.lock().check_together(&proposed, force);
+        let wrong = self.compiler.check_together(&proposed, force);
         Ok(wrong.into_iter().map(|(at, invalid)| operations[at].wrong(invalid)).collect())
     }
 
@@ -152,10 +156,13 @@ impl Admin {
         for operation in operations {
             let outcome = self.outcome(operation);
             told.push(json!({ "key": full_key(&operation.key), "change": outcome.word() }));
-            if outcome == Outcome::Unchanged {
-                continue;
+            if outcome != Outcome::Unchanged {
+                changed.push(operation);
             }
-            changed.push(&operation.key);
+        }
+        let versions =
+            self.versions(changed.iter().map(|operation| operation.key.as_str())).await?;
+        for (operation, versions) in changed.iter().zip(&versions) {
             let current = operation.current.as_ref();
             let expect = Expect::unchanged(current);
             let kind = operation.place.kind;
@@ -178,7 +185,7 @@ impl Admin {
                 }
             }
             let kept = Kept { key: &operation.key, current, value: sealed.as_ref() };
-            history.extend(self.keep(&kept, call).await?);
+            history.extend(self.keep(&kept, versions, call));
         }
         let done = |revision| json!({ "revision": revision, "changes": told });
         if steps.is_empty() {
@@ -189,8 +196,9 @@ impl Admin {
         match self.transact(steps, history).await? {
             Transacted::Conflict { .. } => Ok(None),
             Transacted::Done { revision } => {
-                for key in changed {
-                    self.note(key, revision, call);
+                for operation in changed {
+                    let method = operation.value.as_ref().map_or("DELETE", |_| "PUT");
+                    self.note(&operation.key, method, revision, call);
                 }
                 Ok(Some(Answer::done(done(revision), revision)))
             }
@@ -277,11 +285,12 @@ impl Operation {
 /// Reads the operations; what cannot be read is among the problems.
 fn parse(items: &[Value]) -> (Vec<Operation>, Vec<Wrong>) {
     let mut operations: Vec<Operation> = Vec::new();
+    let mut keys = HashSet::new();
     let mut wrong = Vec::new();
     for (index, item) in items.iter().enumerate() {
         match operation(index, item) {
             Ok(one) => {
-                if operations.iter().any(|other| other.key == one.key) {
+                if !keys.insert(one.key.clone()) {
                     let expected = "each resource once";
                     wrong.push(one.wrong(Invalid::new("", &one.key, expected)));
                 } else {
@@ -365,7 +374,7 @@ fn refused(wrong: &[Wrong], body: Value) -> Answer {
     let errors: Value = wrong
         .iter()
         .map(|wrong| {
-            let Invalid { path, value, expected } = &wrong.invalid;
+            let Invalid { path, value, expected, .. } = &wrong.invalid;
             json!({ "index": wrong.index, "key": wrong.key, "path": path, "value": value,
                 "expected": expected, "message": wrong.invalid.to_string() })
         })

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::answer::{Answer, Answered};
 use super::request::Args;
+use crate::cluster::Node;
 
 /// How long is waited where the caller does not say.
 const USUAL: Duration = Duration::from_secs(5);
@@ -69,13 +70,7 @@ impl Admin {
             .iter()
             .map(|node| format!("{} ({}) at revision {}", node.id, node.hostname, node.revision))
             .collect();
-        let lagging: Value = late
-            .iter()
-            .map(|node| {
-                json!({ "id": node.id, "hostname": node.hostname, "revision": node.revision,
-                    "age_seconds": node.age().as_secs_f64() })
-            })
-            .collect();
+        let lagging: Value = late.iter().map(Node::shown).collect();
         let said = format!(
             "written at revision {revision}, but not applied within {:?} by {}",
             wait.0,

@@ -20,7 +20,7 @@ use super::path::{Place, own_id};
 use super::read::id_text;
 use super::{Admin, Call};
 use crate::resource::{Invalid, Kind};
-use crate::store::{Entry, Expect, Step, Transacted};
+use crate::store::{Entry, Expect, Step, StoreError, Transacted};
 
 /// How often a write is tried while others overtake it.
 pub(super) const TRIES: usize = 2;
@@ -41,11 +41,7 @@ impl Admin {
         if kind != Kind::PluginMetadata {
             refuse_times(&value)?;
         }
-        if let (Kind::Credential, Some(consumer)) = (kind, &place.parent)
-            && !self.has_consumer(consumer).await?
-        {
-            return Err(Answer::error(StatusCode::NOT_FOUND, "consumer not found"));
-        }
+        self.check_owner(place).await?;
         self.check(kind, &id, &value).await?;
         if kind == Kind::PluginMetadata {
             value["id"] = json!(id);
@@ -79,16 +75,18 @@ impl Admin {
         // What is new is not what a condition is about.
         call.condition.check(None)?;
         refuse_times(&value)?;
+        name_service(place, &mut value)?;
+        self.check_owner(place).await?;
         // Checked before an id is taken, so that what is refused leaves no trace.
-        let unborn = "new";
-        self.check(kind, unborn, &value).await?;
+        let unborn = place.store_id("new");
+        self.check(kind, &unborn, &value).await?;
         let now = now();
         value["create_time"] = now.into();
         value["update_time"] = now.into();
         for _ in 0..TRIES {
             let id = format!("{:020}", self.store.next_revision().await?);
             value["id"] = json!(id);
-            let key = format!("{}/{id}", kind.dir());
+            let key = format!("{}/{}", kind.dir(), place.store_id(&id));
             if let Some(answer) = self.store(kind, &key, value.clone(), call, None).await? {
                 return Ok(answer);
             }
@@ -114,22 +112,35 @@ impl Admin {
             let mut steps = vec![Step::delete(&*key, expect)];
             steps.extend(self.below(kind, &key).await?);
             let kept = Kept { key: &key, current: Some(&current), value: None };
-            let history = self.keep(&kept, call).await?;
+            let history = self.keep_one(&kept, call).await?;
             if let Transacted::Done { revision } = self.transact(steps, history).await? {
-                self.note(&key, revision, call);
+                self.note(&key, call.method.as_str(), revision, call);
                 return Ok(Answer::deleted(&key, revision));
             }
         }
         Err(overtaken(&key))
     }
 
-    /// A consumer's credentials go with it, also those that another gateway wrote.
-    pub(super) async fn below(&self, kind: Kind, key: &str) -> Result<Vec<Step>, Answer> {
-        if kind != Kind::Consumer {
+    /// What lies below something goes with it, also what another gateway wrote.
+    pub(super) async fn below(&self, kind: Kind, key: &str) -> Result<Vec<Step>, StoreError> {
+        let Some(owned) = kind.owned() else {
             return Ok(Vec::new());
+        };
+        let below = self.store.list(&format!("{key}/{}/", owned.name())).await?.entries;
+        Ok(below.iter().map(|entry| Step::delete(&*entry.key, Expect::Any)).collect())
+    }
+
+    /// # Errors
+    /// 404: what the place lies below is not there.
+    async fn check_owner(&self, place: &Place) -> Result<(), Answer> {
+        let (Some(owner), Some(id)) = (place.kind.owner(), &place.parent) else {
+            return Ok(());
+        };
+        if !self.has_owner(place.kind, id).await? {
+            let said = format!("{} not found", owner.noun());
+            return Err(Answer::error(StatusCode::NOT_FOUND, said));
         }
-        let credentials = self.store.list(&format!("{key}/credentials/")).await?.entries;
-        Ok(credentials.iter().map(|entry| Step::delete(&*entry.key, Expect::Any)).collect())
+        Ok(())
     }
 
     /// Encrypts and stores `value`, as long as `current` is what stands there; `None` when
@@ -145,12 +156,16 @@ impl Admin {
         self.compiler.lock().seal(kind, &mut value);
         let expect = Expect::unchanged(current);
         let bytes = Bytes::from(value.to_string());
-        let steps = vec![Step::put_for(key, bytes, call.ttl.into(), expect)];
-        let history = self.keep(&Kept { key, current, value: Some(&value) }, call).await?;
+        let mut steps = vec![Step::put_for(key, bytes, call.ttl.into(), expect)];
+        if current.is_none() {
+            // What another gateway left there must not become the new one's.
+            steps.extend(self.below(kind, key).await?);
+        }
+        let history = self.keep_one(&Kept { key, current, value: Some(&value) }, call).await?;
         match self.transact(steps, history).await? {
             Transacted::Conflict { .. } => Ok(None),
             Transacted::Done { revision } => {
-                self.note(key, revision, call);
+                self.note(key, call.method.as_str(), revision, call);
                 if kind == Kind::Ssl {
                     hide_keys_in_clear(&mut value);
                 }
@@ -161,10 +176,10 @@ impl Admin {
     }
 
     /// Remembers the write for the checks to come, and tells the log who did what.
-    pub(super) fn note(&self, key: &str, revision: i64, call: &Call<'_>) {
+    pub(super) fn note(&self, key: &str, method: &str, revision: i64, call: &Call<'_>) {
         self.written.fetch_max(revision, Ordering::Relaxed);
         tracing::info!(
-            key_name = call.caller, method = %call.method, resource = key, revision,
+            key_name = call.caller, method, resource = key, revision,
             peer = %call.peer, "admin write"
         );
     }
@@ -181,6 +196,7 @@ pub(super) fn set_times(kind: Kind, value: &mut Value, current: Option<&Entry>) 
 
 /// Finds the id of what is written and puts it where it is stored.
 pub(super) fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answer> {
+    name_service(place, value)?;
     let missing = || Answer::bad(format!("missing {} id", place.noun()));
     match place.kind {
         Kind::Consumer => {
@@ -205,6 +221,21 @@ pub(super) fn settle_id(place: &Place, value: &mut Value) -> Result<String, Answ
             None => value.get("id").map(|own| place.store_id(&id_text(own))).ok_or_else(missing),
         },
     }
+}
+
+/// Writes into a cost decoration whose it is.
+///
+/// # Errors
+/// 400: it says that it is another one's.
+fn name_service(place: &Place, value: &mut Value) -> Result<(), Answer> {
+    let Some(service) = place.parent.as_ref().filter(|_| place.kind == Kind::CostDecoration) else {
+        return Ok(());
+    };
+    if value.get("service_id").is_some_and(|written| id_text(written) != *service) {
+        return Err(Answer::bad("wrong service_id, it is taken from the path"));
+    }
+    value["service_id"] = json!(service);
+    Ok(())
 }
 
 /// A path below a resource means one of its properties, which only PATCH changes. APISIX takes

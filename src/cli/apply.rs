@@ -119,18 +119,20 @@ fn batches(operations: Vec<Value>) -> Vec<Vec<Value>> {
     batches
 }
 
-/// Tells what apply would do.
+/// Tells what apply would do, and how many resources it would change.
 pub(super) fn diff(
     server: &Server,
     config: &Path,
     wanted: &Wanted,
     form: Form,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     let resources = files::read(&wanted.files)?;
     let remote = server.remote(config)?;
     let preview = block_on(preview(&remote, wanted, resources))?;
+    let count = preview.changes.len();
     if form != Form::Table {
-        return print(&preview.changes.into(), form);
+        print(&preview.changes.into(), form)?;
+        return Ok(count);
     }
     for change in &preview.changes {
         let key = change["key"].as_str().unwrap_or_default().trim_start_matches("/apisix/");
@@ -144,8 +146,8 @@ pub(super) fn diff(
             differences("", &change["before"], &change["after"], &mut |line| say(&line))?;
         }
     }
-    let same = preview.planned.len() - preview.changes.len();
-    say(&format!("{} would change, {same} are as wanted", preview.changes.len()))
+    say(&format!("{count} would change, {} are as wanted", preview.planned.len() - count))?;
+    Ok(count)
 }
 
 /// Asks the gateway what the files would change; a refusal names file and place.

@@ -1,10 +1,11 @@
-//! Files of resources: the standalone layout, one file or a folder of them.
+//! Files of resources: the standalone layout or ADC's, one file or a folder of them.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use super::adc;
 use crate::resource::Kind;
 
 /// A resource as a file has it.
@@ -63,13 +64,13 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Credentials stand among the consumers, with their whole path as id: `jack/credentials/1`.
+/// What lies below another kind stands among that one's, with its whole path as id:
+/// `jack/credentials/1`.
 fn kind_of(kind: Kind, value: &Value) -> Kind {
-    let is_credential = || value["id"].as_str().is_some_and(|id| id.contains("/credentials/"));
-    if kind == Kind::Consumer && value["username"].is_null() && is_credential() {
-        Kind::Credential
-    } else {
-        kind
+    let id = value["id"].as_str().unwrap_or_default();
+    match kind.owned() {
+        Some(owned) if value["username"].is_null() && owned.split(id).is_some() => owned,
+        _ => kind,
     }
 }
 
@@ -92,12 +93,15 @@ fn read_file(path: &Path, all: &mut Vec<Wanted>, wrong: &mut Vec<String>) -> any
             wrong.push(format!("{name}: {dir}: expected one of {}", known.join(", ")));
             continue;
         };
-        let Value::Array(items) = items else {
-            wrong.push(format!("{name}: {dir}: expected a list"));
-            continue;
+        let items = match adc::told(kind, items) {
+            Ok(items) => items,
+            Err(said) => {
+                wrong.push(format!("{name}: {dir}{said}"));
+                continue;
+            }
         };
-        for (index, mut value) in items.into_iter().enumerate() {
-            let place = format!("{name}: {dir}[{index}]");
+        for adc::Told { kind, mut value, place } in items {
+            let place = format!("{name}: {dir}{place}");
             let kind = kind_of(kind, &value);
             let field = if kind == Kind::Consumer { "username" } else { "id" };
             let id = match &value[field] {
@@ -108,9 +112,9 @@ fn read_file(path: &Path, all: &mut Vec<Wanted>, wrong: &mut Vec<String>) -> any
                     continue;
                 }
             };
-            let key = format!("{dir}/{id}");
-            if let (Kind::Credential, Some(fields)) = (kind, value.as_object_mut()) {
-                // It names the consumer too, and the key does already.
+            let key = format!("{}/{id}", kind.dir());
+            if let (Some(_), Some(fields)) = (kind.owner(), value.as_object_mut()) {
+                // It names the owner too, and the key does already.
                 fields.remove("id");
             }
             all.push(Wanted { kind, key, value, place });

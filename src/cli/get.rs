@@ -23,7 +23,7 @@ pub(super) fn get(
     let remote = server.remote(config)?;
     let path = match id {
         Some(id) => format!("{}/{id}", kind.dir()),
-        None if kind == Kind::Credential => {
+        None if kind.owner().is_some() => {
             let all = block_on(entries(&remote, kind))?;
             return if form == Form::Table {
                 table(kind, &all)
@@ -154,20 +154,24 @@ fn labels(value: &Value) -> String {
 /// Every entry of `kind`, as the Admin API lists them.
 async fn entries(remote: &Remote, kind: Kind) -> anyhow::Result<Vec<Value>> {
     let list = async |path: &str| {
-        let mut body = remote.done(Method::GET, path, None).await?;
+        let (status, mut body) = remote.call(Method::GET, path, None).await?;
+        // Of what lies below another resource there may be none at all.
+        if ![200, 404].contains(&status) {
+            return Err(failure(status, &body));
+        }
         anyhow::Ok(match body["list"].take() {
             Value::Array(entries) => entries,
             _ => Vec::new(),
         })
     };
     let entries = list(kind.dir()).await?;
-    if kind != Kind::Credential {
+    let Some(owner) = kind.owner() else {
         return Ok(entries);
-    }
-    // Those are the consumers, below which they lie.
+    };
+    // Those are what they lie below.
     let mut all = Vec::new();
-    for consumer in &entries {
-        all.extend(list(&format!("{}/{}/credentials", kind.dir(), id(kind, consumer))).await?);
+    for entry in &entries {
+        all.extend(list(&format!("{}/{}/{}", kind.dir(), id(owner, entry), kind.name())).await?);
     }
     Ok(all)
 }

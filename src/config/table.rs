@@ -182,11 +182,11 @@ pub(super) const ROWS: &[Row] = &[
     section("deployment", "What this node is, and where its resources come from."),
     key("deployment.role", Kind::Choice(&["traditional", "control_plane", "data_plane"]), "traditional", "traditional: proxy and Admin API. control_plane: Admin API. data_plane: proxy."),
     section("deployment.role_traditional", "Counts if the role is traditional."),
-    key("deployment.role_traditional.config_provider", Kind::Choice(&["etcd", "embedded", "yaml", "json"]), "etcd", "etcd: the cluster. embedded: a store of this node's own, in sluice.data_dir. yaml, json: the file conf/apisix.yaml or conf/apisix.json."),
+    key("deployment.role_traditional.config_provider", Kind::Choice(&["etcd", "embedded", "yaml", "json"]), "etcd", "etcd: the cluster. embedded: a store of this node's own, in sluice.data_dir. yaml: all of it is pushed to /apisix/admin/configs, or with apisix.enable_admin off read from conf/apisix.yaml. json: the file conf/apisix.json."),
     section("deployment.role_control_plane", "Counts if the role is control_plane."),
     key("deployment.role_control_plane.config_provider", Kind::Choice(&["etcd"]), "etcd", "There is one."),
     section("deployment.role_data_plane", "Counts if the role is data_plane."),
-    key("deployment.role_data_plane.config_provider", Kind::Choice(&["etcd", "yaml", "json"]), "etcd", "etcd, yaml or json, as above."),
+    key("deployment.role_data_plane.config_provider", Kind::Choice(&["etcd", "yaml", "json"]), "etcd", "etcd: the cluster. yaml, json: the file conf/apisix.yaml or conf/apisix.json."),
     unused("deployment.config_provider", "the key of the role decides, such as deployment.role_traditional.config_provider"),
 
     section("deployment.admin", "The Admin API."),

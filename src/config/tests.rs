@@ -215,6 +215,13 @@ fn the_role_decides_provider_and_admin_api() {
     assert!(config.apisix.enable_admin);
     assert_eq!(config.resource_file(), None);
 
+    // Pushed, where there is an Admin API to push to.
+    let yaml = "deployment: {role_traditional: {config_provider: yaml}}";
+    let config = good(yaml);
+    assert!(config.is_pushed() && config.resource_file().is_none());
+    let config = good(&format!("{{{yaml}, apisix: {{enable_admin: false}}}}"));
+    assert!(!config.is_pushed() && config.resource_file().is_some());
+
     let config = good("deployment: {role_traditional: {config_provider: json}}");
     assert_eq!(config.resource_file().unwrap(), Path::new("/srv/sluice/conf/apisix.json"));
 }

@@ -7,6 +7,9 @@ use super::{Answer, Control};
 use crate::resource::{Invalid, Kind};
 use crate::secret::Status;
 
+/// Stored for other gateways and for the tools; this version does nothing by them.
+const NOT_ACTED_ON: [Kind; 3] = [Kind::StreamRoute, Kind::Proto, Kind::CostDecoration];
+
 // === impl Control ===
 
 impl Control {
@@ -22,8 +25,7 @@ impl Control {
             "ready": *parts.ready.borrow(),
             "revision": parts.published.load().revision,
             "resources": compiler.counts(),
-            // Stored for other gateways and for the tools; this version does nothing by them.
-            "not_acted_on": [Kind::StreamRoute.name(), Kind::Proto.name()],
+            "not_acted_on": NOT_ACTED_ON.map(Kind::name),
             "rejected": compiler.rejected().count(),
             "ignored": compiler.ignored().collect::<Vec<_>>(),
         })
@@ -34,14 +36,9 @@ impl Control {
         match self.parts.cluster.nodes().await {
             Ok(nodes) => {
                 let told = nodes.iter().map(|node| {
-                    json!({
-                        "id": node.id,
-                        "hostname": node.hostname,
-                        "version": node.version,
-                        "revision": node.revision,
-                        "age_seconds": node.age().as_secs_f64(),
-                        "self": node.id == self.parts.node_id,
-                    })
+                    let mut shown = node.shown();
+                    shown["self"] = (node.id == self.parts.node_id).into();
+                    shown
                 });
                 (StatusCode::OK, told.collect())
             }

@@ -132,7 +132,10 @@ async fn tells_what_is_rejected_and_why() {
     let (_, status) = check(&bench, "/v1/status").await;
     assert_eq!(status["resources"]["routes"], 1);
     assert_eq!((&status["rejected"], &status["ready"]), (&json!(1), &json!(false)));
-    assert_eq!(status["not_acted_on"], json!(["stream_routes", "protos"]));
+    assert_eq!(
+        status["not_acted_on"],
+        json!(["stream_routes", "protos", "graphql_cost_decorations"])
+    );
     assert_eq!(status["ignored"], json!(["nothings/1"]));
     drop(bench.compiler);
 }

@@ -17,7 +17,7 @@ use super::{Build, Flow, Phase, Phases, Plugin};
 use crate::context::{Ctx, Reply};
 use crate::expr::{Expr, Wants};
 use crate::lua::{self, Function, Outcome};
-use crate::resource::{Invalid, schema};
+use crate::resource::{Invalid, Said, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
 /// plugin's state, when the resource is compiled again.
@@ -96,6 +96,7 @@ pub fn unknown(name: &str) -> Invalid {
         format!("unknown plugin [{name}]"),
         "a plugin that this version has (see /apisix/admin/plugins/list)",
     )
+    .saying(Said::Whole(format!("unknown plugin [{name}]")))
 }
 
 // === impl Step ===

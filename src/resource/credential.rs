@@ -6,10 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Kind;
 use super::fields::{self, Labels, Plugins};
-
-/// What stands between a consumer's name and a credential's id in keys of the store.
-const INFIX: &str = "/credentials/";
 
 /// One way by which a consumer is known.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -60,12 +58,10 @@ fn plugins_schema(_: &mut SchemaGenerator) -> Schema {
 
 /// The id in the store of the credential `id` of `consumer`: `jack/credentials/1`.
 pub fn store_id(consumer: &str, id: &str) -> String {
-    format!("{consumer}{INFIX}{id}")
+    Kind::Credential.store_id(consumer, id)
 }
 
 /// Splits an id in the store into the consumer's name and the credential's own id.
 pub fn split(store_id: &str) -> Option<(&str, &str)> {
-    let (consumer, id) = store_id.split_once(INFIX)?;
-    let is_part = |part: &str| !part.is_empty() && !part.contains('/');
-    (is_part(consumer) && is_part(id)).then_some((consumer, id))
+    Kind::Credential.split(store_id)
 }

@@ -15,8 +15,8 @@ use super::upstream::Upstream;
 #[schemars(deny_unknown_fields, extend(
     "allOf" = [
         {"description": "exactly one of uri and uris", "oneOf": [{"required": ["uri"]}, {"required": ["uris"]}]},
-        {"description": "at most one of host and hosts", "not": {"required": ["host", "hosts"]}},
-        {"description": "at most one of remote_addr and remote_addrs",
+        {"$comment": "only one of host or hosts is allowed", "not": {"required": ["host", "hosts"]}},
+        {"$comment": "only one of remote_addr or remote_addrs is allowed",
          "not": {"required": ["remote_addr", "remote_addrs"]}},
         {"description": "one of plugins, upstream, upstream_id, service_id and script", "anyOf": [
             {"required": ["plugins"]}, {"required": ["upstream"]}, {"required": ["upstream_id"]},

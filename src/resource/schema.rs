@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::Invalid;
+use super::{Invalid, Said};
 
 /// Fields whose values are never shown in an error, wherever they stand.
 const HIDDEN: [&str; 8] =
@@ -113,47 +113,122 @@ impl Validator {
     fn explain(&self, error: &jsonschema::ValidationError<'_>) -> Invalid {
         use jsonschema::error::ValidationErrorKind as Kind;
         let mut path = error.instance_path().to_string();
-        let mut value = shown(&path, error.instance());
-        let expected = match error.kind() {
-            Kind::Type { kind } => match kind {
-                jsonschema::error::TypeKind::Single(name) => with_article(&name.to_string()),
-                jsonschema::error::TypeKind::Multiple(_) => error.masked().to_string(),
-            },
+        let instance = error.instance();
+        let mut value = shown(&path, instance);
+        let is_hidden = is_hidden(&path);
+        let number = if is_hidden { "a number (not shown)" } else { &value };
+        let length = instance.as_str().map_or(0, |text| text.chars().count());
+        let (expected, said) = match error.kind() {
+            Kind::Type { kind: jsonschema::error::TypeKind::Single(name) } => (
+                with_article(&name.to_string()),
+                Said::Rule(format!("wrong type: expected {name}, got {}", name_in_lua(instance))),
+            ),
             Kind::Required { property } => {
                 path = format!("{path}/{}", property.as_str().unwrap_or_default());
                 "nothing".clone_into(&mut value);
-                "a value: it is required".to_owned()
+                ("a value: it is required".to_owned(), Said::Missing)
             }
             Kind::AdditionalProperties { unexpected } => {
                 let names = unexpected.join(", ");
                 path = format!("{path}/{}", unexpected.first().map_or("", |name| name));
                 value = format!("additional properties forbidden, found {names}");
-                "no such property".to_owned()
+                ("no such property".to_owned(), Said::Surplus(names))
             }
-            Kind::Enum { options } => format!("one of {options}"),
-            Kind::Minimum { limit } => format!("at least {limit}"),
-            Kind::Maximum { limit } => format!("at most {limit}"),
-            Kind::ExclusiveMinimum { limit } => format!("more than {limit}"),
-            Kind::MinLength { limit } => format!("at least {limit} characters"),
-            Kind::MaxLength { limit } => format!("at most {limit} characters"),
-            Kind::MinItems { limit } => format!("at least {limit} items"),
-            Kind::MinProperties { limit } => format!("at least {limit} properties"),
-            Kind::MaxProperties { limit } => format!("at most {limit} properties"),
-            Kind::MaxItems { limit } => format!("at most {limit} items"),
-            Kind::Pattern { pattern } => format!("text that matches {pattern}"),
-            _ => self.described(error).unwrap_or_else(|| error.masked().to_string()),
+            Kind::Enum { options } => {
+                let expected = format!("one of {options}");
+                let rule = "matches none of the enum values";
+                let said = Said::Rule(format!("{rule}: expected {expected}, got {value}"));
+                (expected, said)
+            }
+            Kind::Minimum { limit } => (
+                format!("at least {limit}"),
+                Said::Rule(format!("expected {number} to be at least {limit}")),
+            ),
+            Kind::Maximum { limit } => (
+                format!("at most {limit}"),
+                Said::Rule(format!("expected {number} to be at most {limit}")),
+            ),
+            Kind::ExclusiveMinimum { limit } => (
+                format!("more than {limit}"),
+                Said::Rule(format!("expected {number} to be greater than {limit}")),
+            ),
+            Kind::MinLength { limit } => (
+                format!("at least {limit} characters"),
+                Said::Rule(format!("string too short, expected at least {limit}, got {length}")),
+            ),
+            Kind::MaxLength { limit } => (
+                format!("at most {limit} characters"),
+                Said::Rule(format!("string too long, expected at most {limit}, got {length}")),
+            ),
+            Kind::MinItems { limit } => (
+                format!("at least {limit} items"),
+                Said::Rule(format!("expect array to have at least {limit} items")),
+            ),
+            Kind::MaxItems { limit } => (
+                format!("at most {limit} items"),
+                Said::Rule(format!("expect array to have at most {limit} items")),
+            ),
+            Kind::MinProperties { limit } => (
+                format!("at least {limit} properties"),
+                Said::Rule(format!("expect object to have at least {limit} properties")),
+            ),
+            Kind::MaxProperties { limit } => (
+                format!("at most {limit} properties"),
+                Said::Rule(format!("expect object to have at most {limit} properties")),
+            ),
+            Kind::UniqueItems => {
+                let (first, second) = twins(instance).unwrap_or_default();
+                let rule =
+                    format!("expected unique items but items {first} and {second} are equal");
+                ("items each of which comes once".to_owned(), Said::Rule(rule))
+            }
+            Kind::Pattern { pattern } => {
+                let text = value.trim_matches('"');
+                (
+                    format!("text that matches {pattern}"),
+                    Said::Rule(format!("failed to match pattern \"{pattern}\" with \"{text}\"")),
+                )
+            }
+            kind => {
+                let rule = match kind {
+                    Kind::AnyOf { .. } => "object matches none of the required",
+                    Kind::OneOfNotValid { .. } => {
+                        "value should match only one schema, but matches none"
+                    }
+                    Kind::OneOfMultipleValid { .. } => {
+                        "value should match only one schema, but matches several"
+                    }
+                    Kind::Not { .. } => "value wasn't supposed to match schema",
+                    _ => "",
+                };
+                let (words, is_general) = self.described(error).unzip();
+                let expected = words.unwrap_or_else(|| error.masked().to_string());
+                let said = match (rule, path.as_str(), is_general) {
+                    ("", ..) => Said::Own,
+                    // A comment that says it all.
+                    _ if expected.starts_with("only ") => Said::Whole(expected.clone()),
+                    // What a whole document is for does not tell what is wrong with it.
+                    (rule, "", Some(true)) => Said::Rule(rule.to_owned()),
+                    (rule, "", _) => Said::Rule(format!("{rule}: expected {expected}")),
+                    (rule, ..) => Said::Rule(format!("{rule}: expected {expected}, got {value}")),
+                };
+                (expected, said)
+            }
         };
-        Invalid::new(path, value, expected)
+        Invalid::new(path, value, expected).saying(said)
     }
 
     /// What a combined rule (`anyOf`, `oneOf`, `not`) means in words: the comment or description
     /// beside it. A field's docs take the place of its type's description, but not of a comment.
-    fn described(&self, error: &jsonschema::ValidationError<'_>) -> Option<String> {
+    /// With it comes whether it is what the whole document is for.
+    fn described(&self, error: &jsonschema::ValidationError<'_>) -> Option<(String, bool)> {
         let location = error.schema_path().to_string();
         let (parent, _) = location.rsplit_once('/')?;
         let rule = self.schema.pointer(parent)?;
-        let words = rule.get("$comment").or_else(|| rule.get("description"))?;
-        words.as_str().map(str::to_owned)
+        let comment = rule.get("$comment");
+        let words = comment.or_else(|| rule.get("description"))?;
+        let is_general = comment.is_none() && parent.is_empty();
+        words.as_str().map(|words| (words.to_owned(), is_general))
     }
 }
 
@@ -181,9 +256,33 @@ fn with_article(name: &str) -> String {
     }
 }
 
+/// The name that a value's type has in APISIX's language.
+fn name_in_lua(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "userdata",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) | Value::Object(_) => "table",
+    }
+}
+
+/// The places, from one, of two items that are equal.
+fn twins(value: &Value) -> Option<(usize, usize)> {
+    let items = value.as_array()?;
+    items.iter().enumerate().find_map(|(second, item)| {
+        let first = items[..second].iter().position(|other| other == item)?;
+        Some((first + 1, second + 1))
+    })
+}
+
+fn is_hidden(path: &str) -> bool {
+    path.split('/').any(|segment| HIDDEN.contains(&segment))
+}
+
 /// The value as an error shows it: its type and text, cut, and nothing of what may be a secret.
 fn shown(path: &str, value: &Value) -> String {
-    if path.split('/').any(|segment| HIDDEN.contains(&segment)) {
+    if is_hidden(path) {
         return format!("{} (not shown)", kind_of(value));
     }
     match value {
@@ -238,8 +337,15 @@ mod tests {
         assert!(check(&json!({"count": 1, "name": "x"})).is_empty());
         let wrong = check(&json!({"count": 0, "name": 5}));
         assert_eq!(wrong.len(), 2, "{wrong:?}");
-        assert!(wrong.contains(&"property \"count\": expected at least 1, got 0".to_owned()));
-        assert!(wrong.contains(&"property \"name\": expected a string, got 5".to_owned()));
+        assert!(wrong.contains(
+            &"property \"count\" validation failed: expected 0 to be at least 1".to_owned()
+        ));
+        assert!(
+            wrong.contains(
+                &"property \"name\" validation failed: wrong type: expected string, got number"
+                    .to_owned()
+            )
+        );
         assert!(check(&json!({}))[0].contains("\"count\""));
         assert!(check(&json!({"count": 1, "other": 1}))[0].contains("other"));
     }

@@ -78,7 +78,7 @@ pub struct Aws {
 
 /// Google Cloud Secret Manager. Stored and checked; this version cannot read from it yet.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[schemars(extend("allOf" = [{"description": "exactly one of auth_config and auth_file", "oneOf": [
+#[schemars(extend("allOf" = [{"$comment": "exactly one of auth_config and auth_file", "oneOf": [
     {"required": ["auth_config"]}, {"required": ["auth_file"]}]}]))]
 pub struct Gcp {
     /// `gcp/` and the id.

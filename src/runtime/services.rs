@@ -171,6 +171,7 @@ fn admin_settings(config: &Config) -> admin::Settings {
         cors: admin.enable_admin_cors,
         history: config.sluice.history.keep,
         enabled_plugins: settings::enabled_plugins(config),
+        is_pushed: config.is_pushed(),
         version: VERSION,
     }
 }

@@ -11,6 +11,7 @@ use crate::store::embedded::Embedded;
 use crate::store::etcd::{Etcd, Options, Tls};
 use crate::store::file::File;
 use crate::store::last_good::WithLastGood;
+use crate::store::pushed::Pushed;
 
 /// The store, and for etcd the copy that stands in for it while it is away.
 pub(super) fn open(config: &Config) -> anyhow::Result<Arc<dyn ConfigStore>> {
@@ -21,6 +22,7 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Arc<dyn ConfigStore>> {
             WithLastGood::new(etcd, &data_dir.join("last_good.json"))
         }
         Provider::Embedded => Embedded::open(&data_dir.join("config.redb"))?,
+        Provider::Yaml if config.is_pushed() => Pushed::open(&data_dir.join("pushed.json")),
         Provider::Yaml | Provider::Json => {
             let file = config.resource_file().unwrap_or_default();
             File::new(&file)

@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use super::check::must_exist;
 use super::compile::Compiler;
+use super::parts::taken;
+use super::publish::Shared;
 use super::references::Key;
-use crate::resource::{self, Invalid, Kind, Resource, credential};
+use crate::context::Consumers;
+use crate::resource::{self, Invalid, Kind, Resource, Said, credential};
 
 /// A change that somebody asks about.
 pub struct Proposed<'p> {
@@ -22,114 +25,150 @@ pub struct Proposed<'p> {
     pub value: Option<&'p Value>,
 }
 
-// === impl Compiler ===
+/// What of the served config a batch is compiled with.
+struct Ground {
+    /// What the changes refer to and do not change.
+    base: BTreeMap<Key, Bytes>,
+    /// What the changes themselves refer to, by their index.
+    referring: HashMap<usize, Vec<(Key, &'static str)>>,
+    /// Changes whose references all lead somewhere.
+    whole: BTreeSet<usize>,
+    consumers: Consumers,
+}
 
-impl Compiler {
+// === impl Shared ===
+
+impl Shared {
     /// Whether all of `proposed` could be served together, with the rest as it is. `force` lets
     /// what is in use be deleted. No resource may come twice.
     ///
-    /// Returns everything that is wrong, each with the index of its change.
+    /// Returns everything that is wrong, each with the index of its change. The compiler is held
+    /// only while it is looked at, not while the changes are decoded and compiled.
     pub fn check_together(&self, proposed: &[Proposed<'_>], force: bool) -> Vec<(usize, Invalid)> {
         let keys: Vec<Key> = proposed.iter().map(|one| (one.kind, Arc::from(one.id))).collect();
         let index: HashMap<&Key, usize> = keys.iter().zip(0..).collect();
-        let stays = |key: &Key| match index.get(key) {
-            Some(at) => proposed.get(*at).is_some_and(|one| one.value.is_some()),
-            None => self.latest.contains_key(key),
-        };
+        let mut scratch = self.lock().scratch();
         let mut wrong: Vec<(usize, Invalid)> = Vec::new();
-        let mut changes = Vec::new();
-        let mut base: BTreeMap<Key, Bytes> = BTreeMap::new();
-        let mut referring: HashMap<usize, Vec<(Key, &'static str)>> = HashMap::new();
-        for (at, (one, key)) in proposed.iter().zip(&keys).enumerate() {
-            let Some(value) = one.value else {
-                if !force {
-                    wrong.extend(self.still_used(key, &index).map(|user| (at, user)));
-                }
-                continue;
-            };
+        let mut decoded: Vec<(usize, Resource)> = Vec::new();
+        for (at, one) in proposed.iter().enumerate() {
+            let Some(value) = one.value else { continue };
             let mut opened = value.clone();
-            self.open(one.kind, &mut opened);
-            let resource = match resource::decode(one.kind, one.id, opened) {
-                Ok(resource) => resource,
-                Err(reasons) => {
-                    wrong.extend(reasons.into_iter().map(|reason| (at, reason)));
-                    continue;
-                }
-            };
-            let mut targets = Vec::new();
-            let mut is_whole = true;
-            for target in must_exist(one.id, &resource) {
-                let to = (target.kind, target.id.clone());
-                if !stays(&to) {
-                    wrong.push((at, target.missing()));
-                    is_whole = false;
-                }
-                targets.push((to, target.path));
-            }
-            self.gather(one.id, &resource, &index, &mut base);
-            referring.insert(at, targets);
-            if is_whole {
-                changes.push((at, Bytes::from(value.to_string())));
+            scratch.open(one.kind, &mut opened);
+            match resource::decode(one.kind, one.id, opened) {
+                Ok(resource) => decoded.push((at, resource)),
+                Err(reasons) => wrong.extend(reasons.into_iter().map(|reason| (at, reason))),
             }
         }
-        // There are few of them, and no two may have one plugin.
-        if keys.iter().any(|key| key.0 == Kind::GlobalRule) {
-            let all = self.latest.iter().filter(|(key, _)| key.0 == Kind::GlobalRule);
-            let others = all.filter(|(key, _)| !index.contains_key(key));
-            base.extend(others.map(|(key, bytes)| (key.clone(), bytes.clone())));
-        }
-        let mut scratch = self.scratch();
-        scratch.apply(1, base.iter().map(|(key, bytes)| change(key, bytes)).collect());
-        let compiled: BTreeSet<usize> = changes.iter().map(|(at, _)| *at).collect();
-        let news = changes.iter().map(|(at, bytes)| change(&keys[*at], bytes));
+        let ground = {
+            let compiler = self.lock();
+            if !force {
+                for (at, key) in
+                    keys.iter().enumerate().filter(|(at, _)| proposed[*at].value.is_none())
+                {
+                    wrong.extend(compiler.still_used(key, &index).map(|user| (at, user)));
+                }
+            }
+            compiler.ground(proposed, &decoded, &index, &mut wrong)
+        };
+        scratch.apply(1, ground.base.iter().map(|(key, bytes)| change(key, bytes)).collect());
+        let news = ground.whole.iter().filter_map(|at| {
+            let bytes = Bytes::from(proposed[*at].value?.to_string());
+            Some(change(&keys[*at], &bytes))
+        });
         scratch.apply(2, news.collect());
         let broken: BTreeSet<Key> =
             wrong.iter().map(|(at, _)| keys[*at].clone()).chain(rejected(&scratch)).collect();
         for (kind, id, why) in scratch.rejected() {
-            let Some(at) = index.get(&(kind, Arc::from(id))).filter(|at| compiled.contains(at))
-            else {
+            let at = index.get(&(kind, Arc::from(id)));
+            let Some(at) = at.filter(|at| ground.whole.contains(at)) else {
                 continue;
             };
             // That it refers to a change that is wrong itself is no news.
             let is_news = |reason: &&Invalid| {
-                let targets = referring.get(at).into_iter().flatten();
+                let targets = ground.referring.get(at).into_iter().flatten();
                 !targets.into_iter().any(|(to, path)| *path == reason.path && broken.contains(to))
             };
             wrong.extend(why.reasons.iter().filter(is_news).map(|reason| (*at, reason.clone())));
         }
-        wrong.extend(shared_plugins(&keys, proposed, &base));
-        for (at, _) in &changes {
-            wrong.extend(self.taken_credentials(&keys[*at], &scratch, &index).map(|w| (*at, w)));
+        wrong.extend(shared_plugins(&keys, proposed, &ground.base));
+        for at in &ground.whole {
+            let taken = scratch.taken_credentials(&keys[*at], &ground.consumers, &index);
+            wrong.extend(taken.map(|taken| (*at, taken)));
         }
         wrong.sort_by_key(|(at, _)| *at);
         wrong
     }
+}
 
-    /// What `key`, a consumer or a credential as the scratch compiler has it, is known by and
-    /// somebody else is too, who is not changed in the same go.
+// === impl Compiler ===
+
+impl Compiler {
+    /// What `decoded` is to be compiled with; what leads nowhere is among what is `wrong`.
+    fn ground(
+        &self,
+        proposed: &[Proposed<'_>],
+        decoded: &[(usize, Resource)],
+        index: &HashMap<&Key, usize>,
+        wrong: &mut Vec<(usize, Invalid)>,
+    ) -> Ground {
+        let stays = |key: &Key| match index.get(key) {
+            Some(at) => proposed.get(*at).is_some_and(|one| one.value.is_some()),
+            None => self.latest.contains_key(key),
+        };
+        let mut ground = Ground {
+            base: BTreeMap::new(),
+            referring: HashMap::new(),
+            whole: BTreeSet::new(),
+            consumers: self.current.consumers.clone(),
+        };
+        for (at, resource) in decoded {
+            let id = proposed[*at].id;
+            let mut targets = Vec::new();
+            let mut is_whole = true;
+            for target in must_exist(id, resource) {
+                let to = (target.kind, target.id.clone());
+                if !stays(&to) {
+                    wrong.push((*at, target.missing()));
+                    is_whole = false;
+                }
+                targets.push((to, target.path));
+            }
+            self.gather(id, resource, index, &mut ground.base);
+            ground.referring.insert(*at, targets);
+            if is_whole {
+                ground.whole.insert(*at);
+            }
+        }
+        // There are few of them, and no two may have one plugin.
+        if index.keys().any(|key| key.0 == Kind::GlobalRule) {
+            let all = self.latest.iter().filter(|(key, _)| key.0 == Kind::GlobalRule);
+            let others = all.filter(|(key, _)| !index.contains_key(key));
+            ground.base.extend(others.map(|(key, bytes)| (key.clone(), bytes.clone())));
+        }
+        ground
+    }
+
+    /// What `key`, a consumer or a credential of this scratch compiler, is known by and one of
+    /// `consumers` is too, who is not changed in the same go.
     fn taken_credentials<'s>(
         &'s self,
         key: &Key,
-        scratch: &'s Self,
+        consumers: &'s Consumers,
         changed: &'s HashMap<&Key, usize>,
     ) -> impl Iterator<Item = Invalid> + 's {
         let known_by = match key.0 {
-            Kind::Consumer => scratch.parts.consumers.get(&key.1).map(|part| &part.credentials),
-            Kind::Credential => scratch.parts.credentials.get(&key.1).map(|part| &part.credentials),
+            Kind::Consumer => self.parts.consumers.get(&key.1).map(|part| &part.credentials),
+            Kind::Credential => self.parts.credentials.get(&key.1).map(|part| &part.credentials),
             _ => None,
         };
         known_by.into_iter().flatten().filter_map(|(plugin, value)| {
-            let owner = self.current.consumers.by_credential(plugin, value)?;
+            let owner = consumers.by_credential(plugin, value)?;
             let credential_id = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
             let owner_key = match credential_id {
                 Some(id) => (Kind::Credential, credential::store_id(&owner.name, id).into()),
                 None => (Kind::Consumer, owner.name.clone()),
             };
-            if changed.contains_key(&owner_key) {
-                return None;
-            }
-            let expected = format!("a credential that consumer {} does not have", owner.name);
-            Some(Invalid::new(format!("/plugins/{plugin}"), "a credential (not shown)", expected))
+            (!changed.contains_key(&owner_key)).then(|| taken(plugin, owner))
         })
     }
 
@@ -141,6 +180,7 @@ impl Compiler {
     ) -> impl Iterator<Item = Invalid> + 's {
         // Plugins do without their metadata.
         let users = self.users.of(key).filter(|_| key.0 != Kind::PluginMetadata);
+        let users = users.filter(move |user| user.0.owner() != Some(key.0));
         users.filter(|user| !changed.contains_key(user)).map(|(kind, id)| {
             let used = format!("a resource that {}/{id} still refers to", kind.dir());
             Invalid::new("", used, "one that nothing refers to")
@@ -195,8 +235,10 @@ fn shared_plugins(
         for name in names(value) {
             let path = format!("/plugins/{name}");
             if let Some(other) = owners.insert(name.clone(), key.1.clone()) {
+                let said =
+                    format!("plugin '{name}' already exists in global rule with id '{other}'");
                 let expected = format!("a plugin that global rule {other} does not have");
-                wrong.push((at, Invalid::new(path, name, expected)));
+                wrong.push((at, Invalid::new(path, name, expected).saying(Said::Whole(said))));
             }
         }
     }

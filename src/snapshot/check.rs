@@ -9,7 +9,7 @@ use super::compile::{Compiler, check_metadata};
 use super::parts::Workshop;
 use super::references::{MAY_BE_ABSENT, Resolver, targets};
 use crate::plugin::registry;
-use crate::resource::{self, Invalid, Keyring, Kind, Resource};
+use crate::resource::{self, Invalid, Keyring, Kind, Resource, Said};
 use crate::secret::Reference;
 
 /// What is shown in place of a secret.
@@ -50,7 +50,15 @@ impl Target {
     /// The problem of its not being there.
     pub fn missing(&self) -> Invalid {
         let expected = format!("the id of one of the {} that are there", self.kind.dir());
-        Invalid::new(self.path, &self.id, expected)
+        let id = &self.id;
+        let said = match self.kind {
+            Kind::StreamRoute => format!("failed to fetch stream routes[{id}]: there is none"),
+            kind => {
+                let noun = kind.noun();
+                format!("failed to fetch {noun} info by {noun} id [{id}], response code: 404")
+            }
+        };
+        Invalid::new(self.path, id, expected).saying(Said::Whole(said))
     }
 }
 
@@ -106,7 +114,8 @@ impl Compiler {
         let source = format!("{}/{id}", kind.dir());
         let id: Arc<str> = id.into();
         match resource {
-            Resource::Secret(_) | Resource::Proto(_) => Ok(()),
+            Resource::Secret(_) | Resource::CostDecoration(_) => Ok(()),
+            Resource::Proto(proto) => proto.compile().map(drop).map_err(|invalid| vec![invalid]),
             Resource::StreamRoute(route) => workshop.stream_route(&id, route).map(drop),
             Resource::PluginMetadata(metadata) => check_metadata(&id, &metadata.0.clone().into()),
             Resource::Ssl(ssl) => workshop.ssl(&id, ssl).map(drop),

@@ -383,7 +383,7 @@ impl Compiler {
 
     fn is_served(&self, (kind, id): &Key) -> bool {
         match kind {
-            Kind::Secret | Kind::Proto => false,
+            Kind::Secret | Kind::Proto | Kind::CostDecoration => false,
             Kind::PluginMetadata => self.parts.metadata.contains_key(id),
             Kind::Ssl => self.parts.served.contains_key(id) || self.parts.clients.contains_key(id),
             Kind::Upstream => self.parts.upstreams.contains_key(id),
@@ -420,7 +420,11 @@ impl Compiler {
             Resource::Secret(Secret::Vault(vault)) => self.secrets.set_manager(id, vault),
             // References to them say that they cannot be read.
             Resource::Secret(Secret::Aws(_) | Secret::Gcp(_)) => {}
-            Resource::Proto(_) => say_not_acted_on(&source),
+            Resource::Proto(proto) => {
+                proto.compile().map_err(|invalid| vec![invalid])?;
+                say_not_acted_on(&source);
+            }
+            Resource::CostDecoration(_) => say_not_acted_on(&source),
             Resource::PluginMetadata(metadata) => {
                 let value = metadata.0.clone().into();
                 check_metadata(id, &value)?;
@@ -533,7 +537,7 @@ impl Compiler {
         match kind {
             Kind::Secret if self.dry => {}
             Kind::Secret => self.secrets.remove_manager(id),
-            Kind::Proto => {}
+            Kind::Proto | Kind::CostDecoration => {}
             Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
             Kind::Ssl => {

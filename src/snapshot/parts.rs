@@ -16,7 +16,7 @@ use crate::metrics::RouteLabels;
 use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::registry;
 use crate::plugin::{Build, Shared};
-use crate::resource::{self, Invalid};
+use crate::resource::{self, Invalid, Said};
 use crate::router::{self, Matcher, Methods, Pattern};
 use crate::tls::{Served, ServerSpec, TlsError};
 use crate::upstream::{Keepalive, Timeouts, Upstream};
@@ -158,6 +158,10 @@ impl Workshop<'_, '_> {
         if let Some(old) = old.filter(|old| !by_id && old.is_of(written)) {
             return Ok(old.clone());
         }
+        // Whoever shares the store may serve what this version does not: it may be written, and is
+        // refused where it is to be served.
+        let stand_in = self.dry.then(|| spoken(written)).flatten();
+        let written = stand_in.as_ref().unwrap_or(written);
         let client = |written: &resource::Upstream| self.client_config(written);
         let compiled = Upstream::compile(
             source,
@@ -296,7 +300,10 @@ impl Workshop<'_, '_> {
         let (credentials, others) = self.credentials(&written.plugins)?;
         let refused = others.into_keys().map(|name| {
             let expected = "a plugin that authenticates: a credential has no others";
-            Invalid::new(format!("/plugins/{name}"), name, expected)
+            let said =
+                format!("only supports auth type plugins in consumer credential, got {name}");
+            let path = format!("/plugins/{name}");
+            Invalid::new(path, name, expected).saying(Said::Whole(said))
         });
         let refused: Wrong = refused.collect();
         if refused.is_empty() { Ok(credentials) } else { Err(refused) }
@@ -341,12 +348,7 @@ impl Workshop<'_, '_> {
         for (plugin, value) in credentials {
             let owner = self.consumers.by_credential(plugin, value);
             if let Some(owner) = owner.filter(|owner| !is_own(owner)) {
-                let of = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
-                let of = of.map(|id| format!("credential {id} of ")).unwrap_or_default();
-                let expected =
-                    format!("a credential that {of}consumer {} does not have", owner.name);
-                let path = format!("/plugins/{plugin}");
-                return Err(vec![Invalid::new(path, "a credential (not shown)", expected)]);
+                return Err(vec![taken(plugin, owner)]);
             }
         }
         Ok(())
@@ -410,7 +412,12 @@ impl Workshop<'_, '_> {
         let vars = match &written.vars {
             None => None,
             Some(vars) => {
-                Some(Expr::compile(vars).map_err(|invalid| vec![invalid.under("/vars")])?)
+                let explain = |invalid: Invalid| {
+                    let invalid = invalid.under("/vars");
+                    let said = format!("failed to validate the 'vars' expression: {invalid}");
+                    vec![invalid.saying(Said::Whole(said))]
+                };
+                Some(Expr::compile(vars).map_err(explain)?)
             }
         };
         let filter = match &written.filter_func {
@@ -520,18 +527,42 @@ fn pair_path(field: &str, index: usize) -> String {
     }
 }
 
+/// That what somebody is known by is another one's already.
+pub(super) fn taken(plugin: &str, owner: &Consumer) -> Invalid {
+    let consumer = registry::find(plugin).and_then(|entry| entry.consumer.as_ref());
+    let field = consumer.and_then(|spec| spec.validator.schema()["required"][0].as_str());
+    let field = field.unwrap_or("credential");
+    let of = owner.credential_id.as_ref().and_then(|id| id.to_str().ok());
+    let of = of.map(|id| format!("credential: {id} of ")).unwrap_or_default();
+    let said =
+        format!("duplicate {field} of plugin {plugin} found with {of}consumer: {}", owner.name);
+    let expected = format!("a {field} that nobody else has");
+    let path = format!("/plugins/{plugin}/{field}");
+    Invalid::new(path, "a credential (not shown)", expected).saying(Said::Whole(said))
+}
+
 fn tls_problem(error: &TlsError) -> Invalid {
     let (index, error) = match error {
         TlsError::Pair { index, error } => (*index, &**error),
         other => (0, other),
+    };
+    let said = |what: &str, reason: &str| {
+        let pair = match index {
+            0 => String::new(),
+            more => format!("failed to handle cert-key pair[{more}]: "),
+        };
+        Said::Whole(format!("{pair}failed to parse {what}: {reason}"))
     };
     let cert = || pair_path("cert", index);
     let key = || pair_path("key", index);
     match error {
         TlsError::Certificate(reason) => {
             Invalid::new(cert(), "a certificate (not shown)", reason.clone())
+                .saying(said("cert", reason))
         }
-        TlsError::Key(reason) => Invalid::new(key(), "a key (not shown)", reason.clone()),
+        TlsError::Key(reason) => {
+            Invalid::new(key(), "a key (not shown)", reason.clone()).saying(said("key", reason))
+        }
         TlsError::Mismatch => {
             let of = cert();
             let of = of.trim_start_matches('/');
@@ -575,6 +606,17 @@ fn no_script(path: &str) -> Invalid {
     Invalid::new(path, "a Lua script", expected)
 }
 
+/// An upstream of a scheme that this version does not speak, as one that it does.
+fn spoken(written: &resource::Upstream) -> Option<resource::Upstream> {
+    let scheme = match written.scheme.as_str() {
+        "grpc" | "tcp" | "udp" | "kafka" => "http",
+        "grpcs" | "tls" => "https",
+        _ => return None,
+    };
+    let (scheme, type_) = (scheme.to_owned(), "roundrobin".to_owned());
+    Some(resource::Upstream { scheme, type_, ..written.clone() })
+}
+
 fn under_upstream(wrong: Wrong) -> Wrong {
     wrong.into_iter().map(|invalid| invalid.under("/upstream")).collect()
 }
@@ -613,7 +655,12 @@ fn networks(written: &resource::Route) -> Result<Box<[IpNet]>, Wrong> {
 fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
     let parsed = text.parse().ok();
     let parsed = parsed.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    parsed.ok_or_else(|| Invalid::new(path, text, "an IP address or a CIDR"))
+    parsed.ok_or_else(|| {
+        let expected = "an IP address or a CIDR";
+        let rule = "object matches none of the required";
+        let said = Said::Rule(format!("{rule}: expected {expected}, got {text:?}"));
+        Invalid::new(path, text, expected).saying(said)
+    })
 }
 
 fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {

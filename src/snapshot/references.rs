@@ -108,6 +108,10 @@ pub(super) fn targets(id: &str, resource: &Resource) -> Vec<(Key, &'static str)>
             let consumer = credential::split(id).map(|(consumer, _)| Id(consumer.into()));
             add(Kind::Consumer, &consumer, "/id");
         }
+        Resource::CostDecoration(_) => {
+            let service = Kind::CostDecoration.split(id).map(|(service, _)| Id(service.into()));
+            add(Kind::Service, &service, "/service_id");
+        }
         Resource::Upstream(upstream) => {
             add(Kind::Ssl, &client_cert(upstream), "/tls/client_cert_id");
         }

@@ -15,8 +15,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Step, StoreError,
-    Transacted, Written,
+    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step,
+    StoreError, Transacted, Written,
 };
 
 /// Key → value.
@@ -122,7 +122,14 @@ impl Embedded {
     }
 
     fn read_all(&self, prefix: &str) -> Result<Listing, redb::Error> {
-        let transaction = self.database.begin_read()?;
+        self.read_below(&self.database.begin_read()?, prefix)
+    }
+
+    fn read_below(
+        &self,
+        transaction: &redb::ReadTransaction,
+        prefix: &str,
+    ) -> Result<Listing, redb::Error> {
         let values = transaction.open_table(VALUES)?;
         let revisions = transaction.open_table(REVISIONS)?;
         let counters = transaction.open_table(COUNTERS)?;
@@ -280,6 +287,23 @@ impl ConfigStore for Embedded {
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let prefix = prefix.to_owned();
         self.blocking(move |store| store.read_all(&prefix)).await
+    }
+
+    async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Entry>>, StoreError> {
+        let reads = reads.to_vec();
+        self.blocking(move |store| {
+            let transaction = store.database.begin_read()?;
+            let values = transaction.open_table(VALUES)?;
+            let revisions = transaction.open_table(REVISIONS)?;
+            let one = |read: &Read| {
+                Ok(match read {
+                    Read::Key(key) => entry(&values, &revisions, key)?.into_iter().collect(),
+                    Read::Below(prefix) => store.read_below(&transaction, prefix)?.entries,
+                })
+            };
+            reads.iter().map(one).collect()
+        })
+        .await
     }
 
     async fn put(

@@ -25,7 +25,8 @@ use tokio::sync::{Mutex, mpsc};
 use self::connect::Connection;
 use self::fault::Fault;
 use super::{
-    BESIDE, ConfigStore, Entry, Event, Expect, Life, Listing, Step, StoreError, Transacted, Written,
+    BESIDE, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step, StoreError, Transacted,
+    Written,
 };
 
 /// Keys a page of a listing holds.
@@ -266,6 +267,30 @@ impl ConfigStore for Etcd {
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let (listing, _) = self.list_from(prefix).await?;
         Ok(listing)
+    }
+
+    async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Entry>>, StoreError> {
+        let mut found = Vec::with_capacity(reads.len());
+        for level in reads.chunks(transact::LEVEL) {
+            let gets = level.iter().map(|read| match read {
+                Read::Key(key) => TxnOp::get(self.key(key), None),
+                Read::Below(prefix) => {
+                    let first = self.key(prefix).into_bytes();
+                    let end = successor(&first);
+                    TxnOp::get(first, Some(GetOptions::new().with_range(end)))
+                }
+            });
+            let txn = Txn::new().and_then(gets.collect::<Vec<_>>());
+            let response =
+                self.call(async move |etcd: Arc<Connection>| etcd.kv().txn(txn).await).await?;
+            found.extend(response.op_responses().into_iter().map(|answer| match answer {
+                TxnOpResponse::Get(got) => {
+                    got.kvs().iter().filter_map(|pair| self.entry(pair)).collect()
+                }
+                _ => Vec::new(),
+            }));
+        }
+        Ok(found)
     }
 
     async fn put(

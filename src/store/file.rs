@@ -136,7 +136,8 @@ pub fn read(path: &Path) -> Result<Listing, StoreError> {
     Ok(listing)
 }
 
-fn id(dir: &str, item: &Value, index: usize) -> String {
+/// The id of the item at `index` of the list of `dir`.
+pub fn id(dir: &str, item: &Value, index: usize) -> String {
     // A credential stands among the consumers, with its whole path as its id.
     let is_consumer = dir == "consumers" && !item["username"].is_null();
     match &item[if is_consumer { "username" } else { "id" }] {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    Change, ConfigStore, Entry, Event, Expect, Listing, Step, StoreError, Transacted, Written,
+    Change, ConfigStore, Entry, Event, Expect, Listing, Read, Step, StoreError, Transacted, Written,
 };
 
 /// How long the store may take before the copy is used.
@@ -77,7 +77,7 @@ impl Value {
 }
 
 /// Reads the copy; `None` when there is none or it is damaged, which is told.
-fn load(path: &Path) -> Option<Listing> {
+pub(super) fn load(path: &Path) -> Option<Listing> {
     let told = |error: &dyn std::fmt::Display| {
         tracing::error!(path = %path.display(), %error, "the last good copy cannot be used");
     };
@@ -123,7 +123,7 @@ fn save(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) -> std:
 }
 
 /// Writes the copy where blocking is allowed; a failure is told.
-async fn keep(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) {
+pub(super) async fn keep(path: &Path, revision: i64, entries: &BTreeMap<Arc<str>, Entry>) {
     let (to, entries) = (path.to_owned(), entries.clone());
     let saved = tokio::task::spawn_blocking(move || save(&to, revision, &entries)).await;
     if let Ok(Err(error)) = saved {
@@ -226,6 +226,10 @@ impl ConfigStore for WithLastGood {
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         self.inner.list(prefix).await
+    }
+
+    async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Entry>>, StoreError> {
+        self.inner.read(reads).await
     }
 
     async fn put(

@@ -14,6 +14,7 @@
 //! | W8 | half the rate that saturates, with and without a route changing every 10 ms | latency |
 //! | W9 | W1 with key-auth, limit-count, prometheus and access log on 10,000 routes | as W1 |
 //! | W10 | 1,000 to 100,000 routes through the compiler; finding a route | time, memory |
+//! | W11 | 10,000 routes created through the Admin API, embedded store and etcd | rate, memory |
 //!
 //! # Method
 //!
@@ -52,6 +53,7 @@ mod site;
 mod steady;
 mod table;
 mod weight;
+mod writes;
 
 use std::path::{Path, PathBuf};
 
@@ -125,7 +127,7 @@ async fn start(arguments: Arguments) -> Result<()> {
 }
 
 async fn run(works: &[String], site: &Site, report: &mut Report) -> Result<()> {
-    let names: Vec<&str> = forward::names().chain(["W7", "W8", "W9", "W10"]).collect();
+    let names: Vec<&str> = forward::names().chain(["W7", "W8", "W9", "W10", "W11"]).collect();
     for work in works {
         ensure!(names.contains(&work.as_str()), "{work} is no work: expected {}", names.join(", "));
     }
@@ -146,6 +148,9 @@ async fn run(works: &[String], site: &Site, report: &mut Report) -> Result<()> {
     }
     if wanted("W10") {
         config_road::run(report)?;
+    }
+    if wanted("W11") {
+        told("W11", writes::run(site, report).await);
     }
     Ok(())
 }

@@ -187,7 +187,8 @@ fn route(n: usize, version: usize) -> Value {
     })
 }
 
-async fn put(client: &mut Client, path: &str, value: &Value) -> Result<()> {
+/// PUTs `value` and takes nothing but success.
+pub async fn put(client: &mut Client, path: &str, value: &Value) -> Result<()> {
     let headers = format!("X-API-KEY: {ADMIN_KEY}\r\nContent-Type: application/json\r\n");
     let status =
         client.exchange(request("PUT", path, &headers, &value.to_string()).as_bytes()).await?;

@@ -15,6 +15,14 @@ fn run(gateway: &Gateway, arguments: &[&str]) -> Done {
     Done::from(command.output().unwrap())
 }
 
+/// Differences, and that there are some.
+#[track_caller]
+fn differs(gateway: &Gateway, arguments: &[&str]) -> String {
+    let done = run(gateway, arguments);
+    assert_eq!(done.code, 1, "{done:?}");
+    done.out
+}
+
 #[track_caller]
 fn good(gateway: &Gateway, arguments: &[&str]) -> String {
     let done = run(gateway, arguments);
@@ -51,7 +59,7 @@ async fn applies_files_shows_what_is_there_and_prunes() {
     let gateway = Gateway::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "all.yaml", FILE);
-    let told = good(&gateway, &["diff", "-f", &file]);
+    let told = differs(&gateway, &["diff", "-f", &file]);
     assert!(told.contains("+ routes/a") && told.contains("4 would change"), "{told}");
     assert_eq!(gateway.admin("GET", "/routes", None).await.1["total"], 0, "a diff writes nothing");
 
@@ -61,6 +69,8 @@ async fn applies_files_shows_what_is_there_and_prunes() {
     let revisions = gateway.admin("GET", "/routes/a", None).await.1["modifiedIndex"].clone();
     let told = good(&gateway, &["apply", "-f", &file]);
     assert_eq!(told, "0 changed, 4 as they were\n");
+    good(&gateway, &["diff", "-f", &file]);
+    assert_eq!(run(&gateway, &["diff", "-f", "/nothing.yaml"]).code, 2);
     assert_eq!(gateway.admin("GET", "/routes/a", None).await.1["modifiedIndex"], revisions);
 
     let table = good(&gateway, &["get", "routes"]);
@@ -84,7 +94,7 @@ async fn applies_files_shows_what_is_there_and_prunes() {
     let file = write(folder.path(), "all.yaml", &changed);
     gateway.put_route("foreign", json!({ "uri": "/f", "plugins": {}, "upstream_id": "u" })).await;
     let arguments = ["-f", &file, "--prune", "-l", "team=blue"];
-    let told = good(&gateway, &[&["diff"], &arguments[..]].concat());
+    let told = differs(&gateway, &[&["diff"], &arguments[..]].concat());
     assert!(told.contains("/uri: \"/a\" -> \"/new\"") && told.contains("- routes/b"), "{told}");
     assert!(told.contains("another than before") && !told.contains("planted"), "{told}");
     good(&gateway, &[&["apply"], &arguments[..]].concat());
@@ -110,7 +120,7 @@ async fn names_file_and_place_of_everything_that_is_wrong() {
     let path = folder.path().display().to_string();
     let done = run(&gateway, &["apply", "-f", &path]);
     done.fails(&[
-        &["bad.yaml: routes[0]", "routes/x", "uri", "expected a string"],
+        &["bad.yaml: routes[0]", "routes/x", "uri", "expected string"],
         &["bad.yaml: routes[1]", "upstream_id"],
         &["nothing is changed"],
     ]);
@@ -207,4 +217,31 @@ async fn encrypts_anew_after_a_change_of_the_keyring() {
     let (_, jack) = gateway.admin("GET", "/consumers/jack", None).await;
     assert_eq!(jack["value"]["plugins"]["key-auth"]["key"], "planted");
     assert_eq!(good(&gateway, &["reseal"]), "encrypted anew: 0\n");
+}
+
+const ADC: &str = "
+services:
+  - name: shop
+    upstream: {type: roundrobin, nodes: [{host: 127.0.0.1, port: 9, weight: 1}]}
+    routes:
+      - {name: all, uris: [/shop/*], methods: [GET]}
+consumers:
+  - username: jack
+    credentials:
+      - {name: first, type: key-auth, config: {key: planted}}
+global_rules:
+  prometheus: {}
+plugin_metadata:
+  limit-count: {limit_header: X-Limit}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn applies_files_of_adc() {
+    let gateway = Gateway::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "adc.yaml", ADC);
+    let told = good(&gateway, &["apply", "-f", &file, "--wait"]);
+    assert!(told.contains("6 changed"), "{told}");
+    assert_eq!(gateway.get("/shop/1").await.status(), 502);
+    good(&gateway, &["diff", "-f", &file]);
 }

@@ -72,14 +72,15 @@ async fn names_everything_that_is_wrong_and_where() {
             errors.iter().filter(|error| error["resource_type"] == kind && error["index"] == index);
         of.map(|error| error["error"].as_str().unwrap().to_owned()).collect()
     };
-    let said = "invalid configuration: property \"uri\": expected a string, got 5";
+    let said = "invalid configuration: property \"uri\" validation failed: \
+        wrong type: expected string, got number";
     assert_eq!(told("routes", json!(1)), [said]);
     assert_eq!(told("routes", json!(2)), [said, "found duplicate id r in routes"]);
     assert!(told("routes", json!(3))[0].contains("an object"));
     assert_eq!(told("routes", Value::Null), ["routes_conf_version must be a number, got string"]);
     assert!(told("services", json!(0))[0].contains("unknown plugin [none]"));
     assert_eq!(told("consumers", json!(1)), ["found duplicate username jack in consumers"]);
-    assert!(told("consumers", json!(2))[0].contains("a plugin that authenticates"));
+    assert!(told("consumers", json!(2))[0].contains("only supports auth type plugins"));
     assert_eq!(told("secrets", json!(0)), ["invalid secret id: aws"]);
     assert_eq!(told("upstreams", Value::Null), ["upstreams must be an array, got string"]);
     assert_eq!(errors.len(), 10);

@@ -50,11 +50,15 @@ async fn are_one_plugin_that_authenticates() {
     let rig = with_jack().await;
     let at = "consumers/jack/credentials/one";
     let no_auth = json!({"plugins": {"prometheus": {}}});
-    rig.put(at, no_auth).await.refused(400, "a plugin that authenticates");
+    rig.put(at, no_auth)
+        .await
+        .refused(400, "only supports auth type plugins in consumer credential");
     let two = json!({"plugins": {"key-auth": {"key": "a"}, "prometheus": {}}});
     rig.put(at, two).await.refused(400, "at most 1 properties");
     rig.put(at, json!({"plugins": {"none": {}}})).await.refused(400, "unknown plugin [none]");
-    rig.put(at, json!({"plugins": {"key-auth": {}}})).await.refused(400, "plugins/key-auth/key");
+    rig.put(at, json!({"plugins": {"key-auth": {}}}))
+        .await
+        .refused(400, "plugin key-auth err: property \"key\" is required");
     rig.put(at, json!({"id": "two"})).await.refused(400, "wrong credential id");
     rig.put("consumers/jack/credentials", key("k")).await.refused(400, "missing credential id");
     rig.put("consumers/rose/credentials/1", key("k")).await.refused(404, "consumer not found");
@@ -71,10 +75,12 @@ async fn share_no_key() {
     rig.put("consumers", rose("r")).await.expect(201);
     rig.put("consumers/jack/credentials/one", key("k")).await.expect(201);
     rig.put("consumers/jack/credentials/one", key("k")).await.expect(200);
-    let taken = "credential one of consumer jack does not have";
+    let taken = "duplicate key of plugin key-auth found with credential: one of consumer: jack";
     rig.put("consumers/jack/credentials/two", key("k")).await.refused(400, taken);
     rig.put("consumers/rose/credentials/two", key("k")).await.refused(400, taken);
-    rig.put("consumers/rose/credentials/two", key("r")).await.refused(400, "consumer rose");
+    rig.put("consumers/rose/credentials/two", key("r"))
+        .await
+        .refused(400, "found with consumer: rose");
     rig.put("consumers", rose("k")).await.refused(400, taken);
     // A key that was let go is free.
     rig.delete("consumers/jack/credentials/one").await.expect(200);

@@ -61,7 +61,7 @@ async fn checks_a_version_as_any_other_write() {
     rig.put("routes/1", route("/")).await.expect(200);
     rig.delete("upstreams/u").await.expect(200);
     let got = rig.call("POST", &format!("routes/1/rollback?revision={old}"), Value::Null).await;
-    got.refused(400, "upstream_id");
+    got.refused(400, "upstream id [u]");
 }
 
 #[tokio::test]
@@ -106,4 +106,19 @@ async fn a_large_resource_is_written_without_a_version() {
     // What was there before would be too large too.
     assert_eq!(versions(&rig, "routes/1").await.len(), 1);
     rig.delete("routes/1").await.expect(200);
+}
+
+/// Another gateway on the same store keeps no history.
+#[tokio::test]
+async fn ends_where_another_gateway_has_deleted_the_resource() {
+    let rig = Rig::new().await;
+    rig.put("routes/1", route("/a")).await.expect(201);
+    rig.store.delete("routes/1", crate::store::Expect::Any).await.unwrap();
+    let shown = rig.get("routes/1/history").await.expect(200);
+    let deleted: Vec<bool> =
+        shown["list"].as_array().unwrap().iter().map(|one| one["deleted"] == true).collect();
+    assert_eq!(deleted, [true, false], "{shown}");
+    // What stands there again has a history that goes on.
+    rig.put("routes/1", route("/b")).await.expect(201);
+    assert_eq!(rig.get("routes/1/history").await.expect(200)["list"][0]["deleted"], false);
 }

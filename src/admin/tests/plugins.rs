@@ -95,7 +95,10 @@ async fn validates_by_schema_alone() {
     let got = rig.call("POST", path, good).await;
     assert_eq!((got.status, &*got.text), (200, ""));
     let got = rig.call("POST", path, json!({"uri": 666, "upstream": upstream()})).await.expect(400);
-    assert_eq!(got["error_msg"], "property \"uri\": expected a string, got 666");
+    assert_eq!(
+        got["error_msg"],
+        "property \"uri\" validation failed: wrong type: expected string, got number"
+    );
     let unknown = rig.call("POST", "schema/validate/routs", json!({})).await;
     unknown.refused(404, "Unsupported resource type: routs");
     assert_eq!(rig.get("routes").await.expect(200)["total"], 0);

@@ -9,20 +9,20 @@ use crate::store::Expect;
 async fn refuses_what_points_nowhere() {
     let rig = Rig::new().await;
     for (path, body, said) in [
-        ("routes/1", json!({"uri": "/", "upstream_id": 9}), "\"upstream_id\": expected the id"),
-        ("routes/1", json!({"uri": "/", "service_id": "9"}), "\"service_id\""),
+        ("routes/1", json!({"uri": "/", "upstream_id": 9}), "upstream id [9], response code: 404"),
+        ("routes/1", json!({"uri": "/", "service_id": "9"}), "service id [9]"),
         (
             "routes/1",
             json!({"uri": "/", "plugin_config_id": "9", "plugins": {}}),
-            "\"plugin_config_id\"",
+            "plugin config id [9]",
         ),
-        ("services/1", json!({"upstream_id": "9"}), "\"upstream_id\""),
-        ("consumers", json!({"username": "jack", "group_id": "9"}), "\"group_id\""),
+        ("services/1", json!({"upstream_id": "9"}), "upstream id [9]"),
+        ("consumers", json!({"username": "jack", "group_id": "9"}), "consumer group id [9]"),
         (
             "upstreams/1",
             json!({"nodes": {"a:1": 1}, "scheme": "https",
             "tls": {"client_cert_id": "9"}}),
-            "\"tls/client_cert_id\"",
+            "ssl id [9]",
         ),
     ] {
         rig.put(path, body).await.refused(400, said);
@@ -89,9 +89,9 @@ async fn keeps_what_is_in_use() {
 async fn looks_into_stream_routes_and_plugins_too() {
     let rig = Rig::new().await;
     for (body, said) in [
-        (json!({"upstream_id": "9"}), "\"upstream_id\""),
-        (json!({"service_id": 9}), "\"service_id\""),
-        (json!({"protocol": {"name": "redis", "superior_id": "9"}}), "protocol/superior_id"),
+        (json!({"upstream_id": "9"}), "upstream id [9]"),
+        (json!({"service_id": 9}), "service id [9]"),
+        (json!({"protocol": {"name": "redis", "superior_id": "9"}}), "stream routes[9]"),
         (json!({"plugins": {"mqtt-proxy": {}}}), "unknown plugin [mqtt-proxy]"),
         (json!({"remote_addr": "127.0.0.0/99"}), "\"remote_addr\""),
     ] {
@@ -130,8 +130,8 @@ async fn looks_into_stream_routes_and_plugins_too() {
     let plugins = json!({"traffic-split": split, "grpc-transcode": {"proto_id": "1"}});
     let theirs = json!({"uri": "/", "plugins": plugins}).to_string().into();
     rig.store.put("routes/theirs", theirs, Expect::Absent, None).await.unwrap();
-    rig.put("protos/1", json!({"content": "x"})).await.expect(201);
-    rig.delete("upstreams/1").await.refused(400, "route [theirs] is still using it now");
+    rig.put("protos/1", json!({"content": "syntax = \"proto3\";"})).await.expect(201);
+    rig.delete("upstreams/1").await.refused(400, "plugin in route [theirs] is still using it now");
     rig.delete("protos/1").await.refused(400, "route [theirs] is still using it now");
 }
 
@@ -146,5 +146,34 @@ async fn gives_a_plugin_to_one_global_rule_and_a_key_to_one_consumer() {
     let consumer = |name: &str| json!({"username": name, "plugins": {"key-auth": {"key": "k1"}}});
     rig.put("consumers", consumer("a")).await.expect(201);
     rig.put("consumers", consumer("a")).await.expect(200);
-    rig.put("consumers", consumer("b")).await.refused(400, "consumer a");
+    rig.put("consumers", consumer("b")).await.refused(400, "found with consumer: a");
+}
+
+/// Other gateways on the store may speak what this one does not yet.
+#[tokio::test]
+async fn takes_upstreams_of_every_scheme_and_says_what_it_does_not_serve() {
+    let rig = Rig::new().await;
+    for scheme in ["grpc", "grpcs", "tcp", "udp", "tls", "kafka"] {
+        let body = json!({"nodes": {"127.0.0.1:1": 1}, "type": "none", "scheme": scheme});
+        rig.put(&format!("upstreams/{scheme}"), body).await.expect(201);
+    }
+    rig.admin.catch_up().await;
+    let compiler = rig.admin.compiler.lock();
+    let rejected: Vec<&str> = compiler.rejected().map(|(_, id, _)| id).collect();
+    assert_eq!(rejected, ["grpc", "grpcs", "kafka", "tcp", "tls", "udp"]);
+}
+
+#[tokio::test]
+async fn wants_to_know_what_chash_hashes() {
+    let rig = Rig::new().await;
+    let chash = |more: serde_json::Value| {
+        let mut body = json!({"nodes": {"127.0.0.1:1": 1}, "type": "chash"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    rig.put("upstreams/1", chash(json!({}))).await.refused(400, "missing key");
+    let wrong = chash(json!({"key": "not_supported"}));
+    rig.put("upstreams/1", wrong).await.refused(400, "with \"not_supported\"");
+    let wrong = chash(json!({"hash_on": "header", "key": "$#^@"}));
+    rig.put("upstreams/1", wrong).await.refused(400, "failed to match pattern");
 }

@@ -54,8 +54,12 @@ async fn names_which_of_several_certificates_is_wrong() {
     let (_, other) = certificate("a.com");
     let body = |certs: &str, keys: &str| json!({"cert": cert, "key": key, "sni": "a.com", "certs": [certs], "keys": [keys]});
     let no_pem = "x".repeat(128);
-    rig.put("ssls/1", body(&no_pem, &other)).await.refused(400, "\"certs/0\"");
-    rig.put("ssls/1", body(&more, &no_pem)).await.refused(400, "\"keys/0\"");
+    rig.put("ssls/1", body(&no_pem, &other))
+        .await
+        .refused(400, "cert-key pair[1]: failed to parse cert");
+    rig.put("ssls/1", body(&more, &no_pem))
+        .await
+        .refused(400, "cert-key pair[1]: failed to parse key");
     let said = "\"keys/0\": expected the private key of the certificate in certs/0";
     rig.put("ssls/1", body(&more, &other)).await.refused(400, said);
 }
@@ -73,7 +77,7 @@ async fn takes_references_as_they_are() {
         .await
         .expect(201);
     let wrong = route(json!({"host": "$env://HOST", "uri": "no/slash"}));
-    rig.put("routes/1", wrong).await.refused(400, "plugins/proxy-rewrite/uri");
+    rig.put("routes/1", wrong).await.refused(400, "plugin proxy-rewrite err: property \"uri\"");
 }
 
 /// An upstream may name a certificate whose secrets nobody has read yet.

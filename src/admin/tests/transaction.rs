@@ -84,7 +84,7 @@ async fn tells_everything_that_is_wrong_and_writes_nothing() {
         (3, "/plugins/limit-count/count"),
         (4, ""),
         (5, ""),
-        (6, "/plugins/key-auth"),
+        (6, "/plugins/key-auth/key"),
         (7, ""),
         (8, "/put"),
         (9, ""),

@@ -155,12 +155,14 @@ async fn names_everything_that_is_wrong() {
     let got = rig.put("routes/1", body).await.expect(400);
     let message = got["error_msg"].as_str().unwrap();
     assert!(message.starts_with("invalid configuration: "), "{message}");
-    for said in ["\"uri\": expected a string, got 5", "; ", "nonsense"] {
+    for said in ["\"uri\" validation failed: wrong type: expected string", "; ", "nonsense"] {
         assert!(message.contains(said), "{message}");
     }
     let mut from = route("/");
     from["remote_addrs"] = json!(["127.0.0.1", "/16"]);
-    rig.put("routes/1", from).await.refused(400, "\"remote_addrs/1\": expected an IP address");
+    rig.put("routes/1", from)
+        .await
+        .refused(400, "\"remote_addrs\" validation failed: failed to validate item 2");
     let unknown = json!({"uri": "/", "plugins": {"no-such": {}}});
     rig.put("routes/1", unknown).await.refused(400, "unknown plugin [no-such]");
     rig.put("routes/1", Value::Null).await.refused(400, "missing configurations");
@@ -185,12 +187,6 @@ async fn refuses_bodies_that_are_no_json_or_too_long() {
 #[tokio::test]
 async fn refuses_what_it_does_not_serve() {
     let rig = Rig::new().await;
-    for path in ["graphql_cost_decorations/1", "services/1/graphql_cost_decorations/1"] {
-        for method in ["GET", "PUT", "DELETE"] {
-            let got = rig.call(method, path, json!({})).await;
-            got.refused(404, "does not serve it yet");
-        }
-    }
     rig.put("routs/1", json!({})).await.refused(404, "Unsupported resource type: routs");
     rig.put("plugins/list", json!({})).await.refused(404, "not found");
     rig.put("routes/1", route("/")).await.expect(201);

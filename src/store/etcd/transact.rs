@@ -18,7 +18,7 @@ use super::{Etcd, compare};
 use crate::store::{Action, Expect, Life, Step, StoreError, Transacted};
 
 /// What etcd takes on one level.
-const LEVEL: usize = 128;
+pub(super) const LEVEL: usize = 128;
 
 /// Writes a bunch holds, and with that the expectations that the level above has room for.
 const BUNCH: usize = 16;

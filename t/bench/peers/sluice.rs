@@ -57,6 +57,15 @@ impl Node {
         Ok(node)
     }
 
+    /// The same with etcd at `port` for its store.
+    pub fn etcd(mut self, port: u16) -> Self {
+        let deployment = &mut self.config["deployment"];
+        deployment["role_traditional"]["config_provider"] = json!("etcd");
+        deployment["etcd"] = json!({ "host": [format!("http://127.0.0.1:{port}")],
+            "prefix": "/apisix" });
+        self
+    }
+
     fn new(ports: Ports) -> Result<Self> {
         let at = |port: u16| json!({ "ip": "127.0.0.1", "port": port });
         let config = json!({
