@@ -3,6 +3,7 @@
 mod adc;
 mod apply;
 mod check;
+mod explain;
 mod files;
 mod get;
 mod remote;
@@ -88,6 +89,15 @@ enum Verb {
         #[command(flatten)]
         server: remote::Server,
     },
+    /// Tells which route a request would get, why the better-ranked ones refuse it, which plugins
+    /// run and which nodes are asked.
+    Explain {
+        #[command(flatten)]
+        asked: explain::Asked,
+        /// How it is printed.
+        #[arg(short, long, value_enum, default_value_t = Form::Table)]
+        output: Form,
+    },
     /// Encrypts everything in the store anew with the first key of data_encryption.keyring.
     Reseal {
         #[command(flatten)]
@@ -131,6 +141,7 @@ pub fn run() -> ExitCode {
             };
         }
         Verb::Dump { output, server } => get::dump(&server, config, output),
+        Verb::Explain { asked, output } => explain::explain(&asked, config, output),
         Verb::Reseal { server } => get::reseal(&server, config),
         Verb::Version => say(&format!("sluice {}", runtime::VERSION)),
     };

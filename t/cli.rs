@@ -164,12 +164,12 @@ fn warns_of_unknown_keys_and_goes_on() {
 #[test]
 fn warns_of_what_is_not_there_yet() {
     let done = Home::with(
-        "apisix: {router: {http: radixtree_uri}}\n\
+        "apisix: {ssl: {ssl_session_tickets: true}}\n\
          deployment: {role_traditional: {config_provider: embedded}}",
     )
     .run(&["test"]);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.err.contains("conf/config.yaml: warning: apisix.router.http: "), "{}", done.err);
+    assert!(done.err.contains("conf/config.yaml: warning: apisix.ssl.ssl_session_tickets: "), "{}", done.err);
 }
 
 #[test]

@@ -74,11 +74,11 @@ async fn bad_input_is_refused_by_name_and_changes_nothing() {
     gateway.served("/get").await;
     let upstream = upstream(&origin);
     for (path, body, words) in [
-        ("/routes/1", json!({ "uri": 5, "upstream": upstream }), vec!["uri", "string", "5"]),
+        ("/routes/1", json!({ "uri": 5, "upstream": upstream }), vec!["uri", "string", "number"]),
         (
             "/routes/1",
             json!({ "uri": "/x", "upstream_id": "nowhere" }),
-            vec!["upstream_id", "nowhere"],
+            vec!["upstream id", "nowhere"],
         ),
         ("/routes/1", json!({ "uri": "/x", "upstream": upstream, "unknown": 1 }), vec!["unknown"]),
         ("/routes/1", json!({ "uri": "/x", "plugins": { "none-such": {} } }), vec!["none-such"]),

@@ -1,5 +1,6 @@
 //! The Admin API of a running gateway, as the operator verbs call it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,11 +88,15 @@ impl Server {
 fn address(config: &Config) -> String {
     let admin = &config.deployment.admin;
     let scheme = if admin.https_admin { "https" } else { "http" };
-    let mut addr = std::net::SocketAddr::from(admin.admin_listen);
+    format!("{scheme}://{}", reachable(admin.admin_listen.into()))
+}
+
+/// Where what listens on `addr` is reached from this machine.
+pub(super) fn reachable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
-        addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    format!("{scheme}://{addr}")
+    addr
 }
 
 /// An administrator's key: the configured one, or the one that the node generated.

@@ -245,3 +245,47 @@ async fn applies_files_of_adc() {
     assert_eq!(gateway.get("/shop/1").await.status(), 502);
     good(&gateway, &["diff", "-f", &file]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explains_a_request_as_the_node_then_answers_it() {
+    let gateway = Gateway::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(
+        folder.path(),
+        "all.yaml",
+        "
+routes:
+  - {id: new, uri: '/shop/*', priority: 1, vars: [[http_x_beta, '==', 'yes']], upstream_id: u}
+  - id: old
+    uri: /shop/*
+    upstream_id: u
+    filter_func: 'function(vars) return vars.arg_no == nil end'
+    plugins: {key-auth: {}}
+upstreams:
+  - {id: u, nodes: {'127.0.0.1:9': 1}}
+consumers:
+  - {username: jack, plugins: {key-auth: {key: planted}}}
+#END
+",
+    );
+    good(&gateway, &["apply", "-f", &file, "--wait"]);
+    let told = good(&gateway, &["explain", "http://a.com/x/../shop/1", "--consumer", "jack"]);
+    for line in [
+        "request   GET host a.com path /shop/1",
+        "refused   routes/new /shop/* by vars: [\"http_x_beta\",\"==\",\"yes\"] does not hold: http_x_beta has no value",
+        "route     routes/old uri /shop/* priority 0",
+        "plugin    key-auth of routes/old in rewrite",
+        "node      127.0.0.1:9 (127.0.0.1) 100.0 % of priority 0, health unknown",
+    ] {
+        assert!(told.contains(line), "{line}\nis not in\n{told}");
+    }
+    // The node agrees: the one asks for a key, the other has none to ask for.
+    assert_eq!(gateway.get("/shop/1").await.status(), 401);
+    let told = good(&gateway, &["explain", "/shop/1", "-H", "X-Beta: yes", "-o", "json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["route"]["id"], "new");
+    let told = good(&gateway, &["explain", "/shop/1?no=1"]);
+    assert!(told.contains("by filter_func: ") && told.contains("answer    404"), "{told}");
+    let done = run(&gateway, &["explain", "shop"]);
+    assert!(done.code == 1 && done.err.contains("uri: expected a path such as"), "{done:?}");
+}

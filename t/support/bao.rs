@@ -216,6 +216,9 @@ impl Bao {
     async fn upgraded(&self, mount: &str) {
         let url = self.url(&format!("/v1/{mount}/config"));
         self.status_is("the version 2 mount is ready", &url, &[200]).await;
+        // Its config may answer while its data still says that it is being upgraded, with 400.
+        let url = self.url(&format!("/v1/{mount}/data/nothing"));
+        self.status_is("the version 2 mount takes data", &url, &[404]).await;
     }
 
     async fn answers(&self) {
