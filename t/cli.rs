@@ -169,7 +169,11 @@ fn warns_of_what_is_not_there_yet() {
     )
     .run(&["test"]);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.err.contains("conf/config.yaml: warning: apisix.ssl.ssl_session_tickets: "), "{}", done.err);
+    assert!(
+        done.err.contains("conf/config.yaml: warning: apisix.ssl.ssl_session_tickets: "),
+        "{}",
+        done.err
+    );
 }
 
 #[test]
