@@ -366,10 +366,12 @@ impl Chain {
 /// The compiled plugins of one resource, by name.
 #[derive(Clone, Default)]
 pub struct Plugins {
-    /// `None` for one that `_meta` disables, which still hides the same plugin of a resource
-    /// below.
-    steps: Box<[(&'static Entry, Option<Arc<Step>>)]>,
+    steps: Box<[Named]>,
 }
+
+/// What a resource says of a plugin; `None` where `_meta` disables it, which still hides the same
+/// plugin of a resource below.
+type Named = (&'static Entry, Option<Arc<Step>>);
 
 // === impl Interned ===
 
