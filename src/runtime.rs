@@ -41,6 +41,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Threads of the control runtime: one for the config road, one for those who ask meanwhile.
 const CONTROL_THREADS: usize = 2;
 
+/// How far the control runtime's threads stand back behind the workers where cores are short
+/// (nice(2)): a change may come a moment later, a request may not.
+const CONTROL_NICENESS: i32 = 10;
+
 /// How long a fast stop waits for what is in flight.
 const FAST_STOP: Duration = Duration::from_secs(2);
 
@@ -58,12 +62,21 @@ pub fn start(loaded: Loaded) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
+        .on_thread_start(stand_back)
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(run(config, error_log));
     // What still blocks (a read of a file, a name that is being resolved) is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Lowers the priority of the calling thread.
+#[allow(unsafe_code)]
+fn stand_back() {
+    // SAFETY: takes a number and touches no memory. On Linux it is the thread's own priority that
+    // changes; that it cannot be lowered is no reason not to start.
+    unsafe { libc::nice(CONTROL_NICENESS) };
 }
 
 async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
