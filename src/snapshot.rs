@@ -151,13 +151,12 @@ impl Route {
             return Some(Refusal::Address);
         }
         // One that misses the body ends the search.
-        let holds = |vars: &Expr| vars.matches(ctx) || ctx.payload.is_missed();
-        if !self.vars.as_ref().is_none_or(holds) {
-            return Some(Refusal::Vars);
+        let missed = || ctx.payload.is_missed();
+        if self.vars.as_ref().is_some_and(|vars| !vars.matches(ctx)) {
+            return (!missed()).then_some(Refusal::Vars);
         }
-        let accepts = |filter: &lua::Function| filter.accepts(ctx) || ctx.payload.is_missed();
-        if !self.filter.as_ref().is_none_or(accepts) {
-            return Some(Refusal::Filter);
+        if self.filter.as_ref().is_some_and(|filter| !filter.accepts(ctx)) {
+            return (!missed()).then_some(Refusal::Filter);
         }
         None
     }

@@ -28,9 +28,10 @@ impl Control {
         };
         let Question { head, caller, consumer } = question;
         let asked = json!({ "method": head.method.as_str(), "uri": head.uri.to_string() });
-        let compiler = self.parts.compiler.lock();
-        let context =
-            explain::context(head, &caller, compiler.snapshot(), &self.parts.proxy_settings);
+        // A snapshot of its own: a route's function may take its time, and the config road does
+        // not wait for it.
+        let snapshot = self.parts.compiler.lock().snapshot().clone();
+        let context = explain::context(head, &caller, &snapshot, &self.parts.proxy_settings);
         let ctx = match context {
             Ok(ctx) => ctx,
             Err(status) => {
@@ -40,7 +41,10 @@ impl Control {
                 return (StatusCode::OK, told);
             }
         };
-        let explanation = match compiler.explain(&ctx, consumer.as_deref()) {
+        let asked_routes = snapshot.ask(&ctx);
+        let explained =
+            self.parts.compiler.lock().explain(&ctx, &asked_routes, consumer.as_deref());
+        let explanation = match explained {
             Ok(explanation) => explanation,
             Err(said) => return refused(&format!("consumer: {said}")),
         };

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::compile::Compiler;
 use super::parts::{ConsumerPart, RoutePart};
-use super::{Refusal, Route};
+use super::{Refusal, Route, Snapshot};
 use crate::context::Ctx;
 use crate::expr::{Expr, Variable, Variables as _};
 use crate::plugin::chain::{Chain, Plugins, Step};
@@ -122,14 +122,50 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
+/// What the routes of a snapshot say of a request.
+pub struct Asked<'s> {
+    revision: i64,
+    refused: Vec<(Found<'s, Route>, Refusal)>,
+    more_refused: usize,
+    found: Option<Found<'s, Route>>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Asks the routes about the request of `ctx`, as the request itself would. Functions of the
+    /// config run for it, so nothing should be held meanwhile.
+    pub fn ask(&self, ctx: &Ctx) -> Asked<'_> {
+        let (mut refused, mut more_refused) = (Vec::new(), 0);
+        let found = self.candidates(ctx, |found| {
+            // The body is not told, so what is asked of it has no answer.
+            let refusal = found.refusal(ctx);
+            let refusal = refusal.or(ctx.payload.take_missed().map(|_| Refusal::Body));
+            match refusal {
+                None => return ControlFlow::Break(found),
+                Some(why) if refused.len() < MOST => refused.push((found, why)),
+                Some(_) => more_refused += 1,
+            }
+            ControlFlow::Continue(())
+        });
+        Asked { revision: self.revision, refused, more_refused, found: found.break_value() }
+    }
+}
+
 // === impl Compiler ===
 
 impl Compiler {
-    /// What becomes of the request of `ctx`, made by the consumer called `consumer`.
+    /// What becomes of the request of `ctx`, which the routes have been `asked` about, made by the
+    /// consumer called `consumer`.
     ///
     /// # Errors
     /// There is no consumer of that name.
-    pub fn explain(&self, ctx: &Ctx, consumer: Option<&str>) -> Result<Explanation, String> {
+    pub fn explain(
+        &self,
+        ctx: &Ctx,
+        asked: &Asked<'_>,
+        consumer: Option<&str>,
+    ) -> Result<Explanation, String> {
         let consumer = match consumer {
             None => None,
             Some(name) => match self.parts.consumers.get(name) {
@@ -137,41 +173,27 @@ impl Compiler {
                 None => return Err(format!("there is no consumer {name}")),
             },
         };
+        let refused = asked.refused.iter();
         let mut told = Explanation {
-            revision: self.current.revision,
+            revision: asked.revision,
             route: None,
-            refused: Vec::new(),
-            more_refused: 0,
+            refused: refused.map(|(found, why)| self.refused(ctx, found, *why)).collect(),
+            more_refused: asked.more_refused,
             plugins: Vec::new(),
             hidden_plugins: Vec::new(),
             consumer: consumer.map(|part| part.consumer.name.to_string()),
             upstream: None,
             notes: Vec::new(),
         };
-        let found = self.current.candidates(ctx, |found| {
-            // The body is not told, so what is asked of it has no answer.
-            let refusal = found.refusal(ctx);
-            let refusal = refusal.or(ctx.payload.take_missed().map(|_| Refusal::Body));
-            let Some(refusal) = refusal else {
-                return ControlFlow::Break(found);
-            };
-            if told.refused.len() < MOST {
-                told.refused.push(self.refused(ctx, &found, refusal));
-            } else {
-                told.more_refused += 1;
-            }
-            ControlFlow::Continue(())
-        });
         self.globals(&mut told, ctx);
-        if let ControlFlow::Break(found) = found {
-            self.matched(&mut told, ctx, &found, consumer);
+        if let Some(found) = &asked.found {
+            self.matched(&mut told, ctx, found, consumer);
         }
         Ok(told)
     }
 
     fn refused(&self, ctx: &Ctx, found: &Found<'_, Route>, refusal: Refusal) -> Refused {
         let matcher = found.matcher;
-        let written = self.written(Kind::Route, &matcher.id).unwrap_or_default();
         let (by, reason) = match refusal {
             Refusal::Method => {
                 let names: Vec<_> = matcher.methods.names().collect();
@@ -189,7 +211,10 @@ impl Compiler {
                 ("vars", reason.to_owned())
             }
             Refusal::Filter => ("filter_func", "the function did not say true".to_owned()),
-            Refusal::Vars => ("vars", first_that_fails(&written["vars"], ctx)),
+            Refusal::Vars => {
+                let written = self.written(Kind::Route, &matcher.id).unwrap_or_default();
+                ("vars", first_that_fails(&written["vars"], ctx))
+            }
         };
         Refused {
             id: matcher.id.clone(),
