@@ -7,6 +7,7 @@
 mod consumer;
 mod payload;
 mod tls;
+mod urlencoded;
 mod variables;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 pub use self::consumer::{Consumer, Consumers};
 pub use self::payload::{Limits, Payload};
 pub use self::tls::TlsSession;
+pub use self::urlencoded::decoded;
 use crate::clock;
 use crate::metrics::RouteLabels;
 use crate::router::{Captured, Target};

@@ -181,7 +181,8 @@ impl<T> Router<T> {
     }
 }
 
-fn lower_case(host: &str) -> Cow<'_, str> {
+/// A host as hosts are compared; copied only where it has upper case.
+pub fn lower_case(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {

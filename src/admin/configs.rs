@@ -37,14 +37,29 @@ pub(super) struct Wrong {
     dir: &'static str,
     /// Which item of the list, and its id.
     item: Option<(usize, Value)>,
-    pub(super) said: String,
+    said: String,
+    /// What was found instead, where a push leaves that out.
+    found: Option<&'static str>,
 }
 
 // === impl Wrong ===
 
 impl Wrong {
+    fn new(dir: &'static str, said: String) -> Self {
+        Self { dir, item: None, said, found: None }
+    }
+
+    /// What is wrong, in the words of a push.
+    pub(super) fn said(&self) -> &str {
+        &self.said
+    }
+
     pub(super) fn shown(&self) -> Value {
-        let mut shown = json!({ "error": self.said });
+        let said = match self.found {
+            Some(found) => format!("{}, got {found}", self.said),
+            None => self.said.clone(),
+        };
+        let mut shown = json!({ "error": said });
         if !self.dir.is_empty() {
             shown["resource_type"] = self.dir.into();
         }
@@ -79,7 +94,7 @@ impl Admin {
     pub(super) fn wrong_in(&self, body: &Value) -> Vec<Wrong> {
         let Value::Object(body) = body else {
             let said = format!("expected lists of resources by kind, got {}", name_of(body));
-            return vec![Wrong { dir: "", item: None, said }];
+            return vec![Wrong::new("", said)];
         };
         let mut wrong = Vec::new();
         for kind in lists() {
@@ -92,8 +107,8 @@ impl Admin {
         let dir = kind.dir();
         let version = version_of(dir);
         if let Some(found) = body.get(&version).filter(|found| !found.is_number()) {
-            let said = format!("{version} must be a number, got {}", name_of(found));
-            wrong.push(Wrong { dir, item: None, said });
+            let said = format!("{version} must be a number");
+            wrong.push(Wrong { found: Some(name_of(found)), ..Wrong::new(dir, said) });
         }
         let items = match body.get(dir) {
             None | Some(Value::Null) => return,
@@ -102,7 +117,7 @@ impl Admin {
             Some(Value::Array(items)) => items,
             Some(other) => {
                 let said = format!("{dir} must be an array, got {}", name_of(other));
-                wrong.push(Wrong { dir, item: None, said });
+                wrong.push(Wrong::new(dir, said));
                 return;
             }
         };
@@ -111,7 +126,7 @@ impl Admin {
             let mut tell = |said: String| {
                 let id = ["id", "username"].into_iter().find_map(|field| item.get(field));
                 let id = id.cloned().unwrap_or_else(|| "".into());
-                wrong.push(Wrong { dir, item: Some((index, id)), said });
+                wrong.push(Wrong { item: Some((index, id)), ..Wrong::new(dir, said) });
             };
             if let Err(said) = self.validate_item(kind, item) {
                 tell(said);

@@ -99,12 +99,7 @@ impl Admin {
         let wrong = self.wrong_in(&body);
         if let Some(first) = wrong.first() {
             let errors: Vec<Value> = wrong.iter().map(Wrong::shown).collect();
-            let said = first.said.as_str();
-            let said = match said.split_once(" must be a number, got ") {
-                Some((name, _)) => format!("{name} must be a number"),
-                None => said.to_owned(),
-            };
-            let body = json!({ "error_msg": said, "errors": errors });
+            let body = json!({ "error_msg": first.said(), "errors": errors });
             return Err(Answer::with(StatusCode::BAD_REQUEST, body));
         }
         let Value::Object(body) = body else {

@@ -41,9 +41,7 @@ pub(super) enum Condition {
 impl Args {
     /// Reads a query such as `page=1&label=`; an argument without `=` is empty.
     pub(super) fn parse(query: &str) -> Self {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        Self(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
+        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
     /// The first argument of that name.
@@ -204,10 +202,6 @@ fn escaped(json: &[u8]) -> Vec<u8> {
 /// Percent-decodes a path.
 pub(super) fn decoded_path(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
-}
-
-fn decoded(text: &str) -> String {
-    decoded_path(&text.replace('+', " "))
 }
 
 fn too_long(length: usize, longest: usize) -> Answer {

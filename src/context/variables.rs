@@ -15,6 +15,7 @@ use self::time::{this_second_iso, this_second_local};
 use super::{Attempt, Ctx};
 use crate::clock;
 use crate::expr::{Datum, TlsVariable, Variable, Variables};
+use crate::router;
 
 impl Variables for Ctx {
     fn get(&self, name: &Variable) -> Option<Cow<'_, str>> {
@@ -58,7 +59,7 @@ impl Variables for Ctx {
                 (Version::HTTP_2, None) => "h2c",
                 _ => "",
             }),
-            V::Host => Some(lower_case(self.request.host.as_deref()?)),
+            V::Host => Some(router::lower_case(self.request.host.as_deref()?)),
             V::ServerProtocol => borrowed(protocol(self.request.version)),
             V::UpstreamScheme => borrowed(self.outgoing.scheme),
             V::UpstreamHost => match &self.outgoing.host {
@@ -224,14 +225,6 @@ fn filled(text: &str) -> Option<Cow<'_, str>> {
 fn seconds(duration: Duration, out: &mut String) -> bool {
     let millis = (duration.as_micros() + 500) / 1000;
     put(format_args!("{}.{:03}", millis / 1000, millis % 1000), out)
-}
-
-fn lower_case(host: &str) -> Cow<'_, str> {
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 //! Source: the URL standard, section 5.1; OpenResty's `ngx.req.get_post_args` for names without a
 //! value and for names that come again.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
+
+use crate::context::urlencoded::decoded;
 
 /// The media type of such forms.
 pub(super) const TYPE: &str = "application/x-www-form-urlencoded";
@@ -17,10 +16,10 @@ pub(super) fn parse(body: &[u8]) -> Value {
     for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
         let at = pair.iter().position(|byte| *byte == b'=');
         let (name, value) = match at {
-            Some(at) => (&pair[..at], Value::String(decoded(&pair[at + 1..]))),
+            Some(at) => (&pair[..at], Value::String(decoded(&pair[at + 1..]).into_owned())),
             None => (pair, Value::Bool(true)),
         };
-        add(&mut fields, decoded(name), value);
+        add(&mut fields, decoded(name).into_owned(), value);
     }
     Value::Object(fields)
 }
@@ -33,15 +32,6 @@ fn add(fields: &mut Map<String, Value>, name: String, value: Value) {
         Some(Value::Array(values)) => values.push(value),
         Some(one) => *one = Value::Array(vec![one.take(), value]),
     }
-}
-
-fn decoded(text: &[u8]) -> String {
-    let spaced: Cow<'_, [u8]> = if text.contains(&b'+') {
-        text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect()
-    } else {
-        Cow::Borrowed(text)
-    };
-    percent_decode(&spaced).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

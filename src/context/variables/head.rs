@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, header};
-use percent_encoding::percent_decode_str;
+
+use crate::context::urlencoded::{decoded, is_coded};
 
 pub(super) fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
     let mut values = headers.get_all(name).iter();
@@ -35,7 +36,7 @@ pub(super) fn request_field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Op
 /// name.
 pub(in crate::context) fn argument<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     let (_, value) = written_argument(query, name)?;
-    Some(decoded(value.unwrap_or_default()))
+    Some(decoded(value.unwrap_or_default().as_bytes()))
 }
 
 /// Whether the argument is there, but without `=`.
@@ -49,21 +50,10 @@ fn written_argument<'q>(query: &'q str, name: &str) -> Option<(&'q str, Option<&
         Some((key, value)) => (key, Some(value)),
         None => (pair, None),
     });
-    let mut meant =
-        pairs.filter(|(key, _)| *key == name || (is_coded(key) && decoded(key) == name));
+    let mut meant = pairs.filter(|(key, _)| {
+        *key == name || (is_coded(key.as_bytes()) && decoded(key.as_bytes()) == name)
+    });
     meant.next()
-}
-
-fn is_coded(text: &str) -> bool {
-    text.contains(['%', '+'])
-}
-
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !is_coded(text) {
-        return Cow::Borrowed(text);
-    }
-    let spaced = text.replace('+', " ");
-    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
 pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {

@@ -2,13 +2,14 @@
 //!
 //! Source: APISIX `docs/en/latest/plugins/key-auth.md`.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::context::{Ctx, Reply};
+use crate::context::{Ctx, Reply, decoded};
 use crate::plugin::{Authenticates, Build, Flow, Phases, Plugin, Spec};
 use crate::resource::Invalid;
 
@@ -115,11 +116,11 @@ impl Plugin for KeyAuth {
 }
 
 impl KeyAuth {
-    fn query_key(&self, ctx: &Ctx) -> Option<String> {
+    fn query_key<'c>(&self, ctx: &'c Ctx) -> Option<Cow<'c, str>> {
         let pairs = ctx.query()?.split('&');
         let raw =
             pairs.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == self.query)?.1;
-        Some(decoded(raw))
+        Some(decoded(raw.as_bytes()))
     }
 
     fn without_key<'a>(&'a self, ctx: &'a mut Ctx, message: &str) -> Flow<'a> {
@@ -153,10 +154,4 @@ impl KeyAuth {
             ctx.retain_arguments(|argument| argument.split('=').next() != Some(&self.query));
         }
     }
-}
-
-/// Decodes a query argument: `%41` and `+` as nginx's `decode_args` does.
-fn decoded(raw: &str) -> String {
-    let spaced = raw.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
