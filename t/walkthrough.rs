@@ -36,6 +36,8 @@ async fn configure(gateway: &Gateway, bao: &Bao, token: &str, origin: &Origin) {
     gateway
         .put("/routes/quickstart-client-ip", json!({ "uri": "/ip", "upstream": upstream(origin) }))
         .await;
+    // The certificate may be served a moment before the route is.
+    gateway.served("/ip").await;
 }
 
 async fn handshake(gateway: &Gateway, ca: &Authority) -> Option<Vec<u8>> {
