@@ -11,8 +11,11 @@ mod cache;
 mod reference;
 mod vault;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use async_trait::async_trait;
 
 pub use self::cache::{Lookup, Secrets, Settings, Status};
 pub use self::reference::{Reference, ReferenceError};
@@ -20,6 +23,24 @@ pub use self::reference::{Reference, ReferenceError};
 /// A secret's value. Prints as `(hidden)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
+
+/// Where secrets are kept: one of these a `secrets` object, asked off the request road only.
+#[async_trait]
+pub(crate) trait Manager: Send + Sync {
+    /// Reads everything that stands at `path`.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none that can be used.
+    async fn read(&self, path: &str) -> Result<Fields, SecretError>;
+}
+
+/// What stands at one path of a manager.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    /// The whole text, where the manager keeps text rather than fields.
+    pub(crate) whole: Option<Secret>,
+    pub(crate) named: BTreeMap<String, Secret>,
+}
 
 /// Why a secret could not be read. Names the place; never a token or a value.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,6 +53,8 @@ pub enum SecretError {
     NoVariable(String),
     #[error("{place} holds no field {field}")]
     NoField { place: String, field: String },
+    #[error("{0} holds fields; expected one of them to be named")]
+    NoWhole(String),
     #[error("{url}: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("{url} answered {status}: {reason}")]
@@ -58,6 +81,18 @@ impl fmt::Debug for Secret {
     }
 }
 
+// === impl Fields ===
+
+impl Fields {
+    /// The value of `field`, or the whole text where no field is named.
+    pub(crate) fn get(&self, field: Option<&str>) -> Option<&Secret> {
+        match field {
+            None => self.whole.as_ref(),
+            Some(field) => self.named.get(field),
+        }
+    }
+}
+
 // === impl SecretError ===
 
 impl SecretError {
@@ -70,7 +105,8 @@ impl SecretError {
             Self::NoManager(_)
             | Self::Unsupported(_)
             | Self::NoVariable(_)
-            | Self::NoField { .. } => false,
+            | Self::NoField { .. }
+            | Self::NoWhole(_) => false,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::resource::secret::Vault;
+use sluice::resource;
 use sluice::secret::{Lookup, Reference, SecretError, Secrets, Settings};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -52,7 +52,7 @@ impl Node {
     }
 
     fn manage(&self, vault: Value) {
-        let vault: Vault = serde_json::from_value(vault).unwrap();
+        let vault = resource::Secret::Vault(serde_json::from_value(vault).unwrap());
         self.secrets.set_manager("vault/1", &vault);
     }
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::vault::{Fields, Vault};
-use super::{Reference, Secret, SecretError};
-use crate::resource::secret::Vault as WrittenVault;
+use super::vault::Vault;
+use super::{Fields, Manager, Reference, Secret, SecretError};
+use crate::resource;
 
 /// The first retry after a manager did not answer, or was not able to; doubled up to the negative
 /// TTL.
@@ -67,7 +67,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    managers: HashMap<Arc<str>, Arc<Vault>>,
+    managers: HashMap<Arc<str>, Arc<dyn Manager>>,
     entries: HashMap<Source, Entry>,
 }
 
@@ -111,10 +111,14 @@ impl Secrets {
     }
 
     /// Adds or replaces the manager `id` (`vault/quickstart`) and reads what refers to it again.
-    pub fn set_manager(&self, id: &str, written: &WrittenVault) {
+    pub fn set_manager(&self, id: &str, written: &resource::Secret) {
         let id: Arc<str> = id.into();
+        let manager = manager(written);
         let mut state = self.0.lock();
-        state.managers.insert(id.clone(), Arc::new(Vault::new(written)));
+        match manager {
+            Some(manager) => state.managers.insert(id.clone(), manager),
+            None => state.managers.remove(&id),
+        };
         self.0.restart(&mut state, &id);
     }
 
@@ -140,7 +144,7 @@ impl Secrets {
                     return Lookup::Pending;
                 };
                 entry.users.insert(reference.clone());
-                entry.lookup(&source, field)
+                entry.lookup(&source, field.as_deref())
             }
         }
     }
@@ -208,12 +212,12 @@ impl Inner {
 
     /// Starts the task of `source`, or notes that it has no manager.
     fn start(self: &Arc<Self>, state: &mut State, source: &Source) {
-        let vault = state.managers.get(&source.manager).cloned();
+        let manager = state.managers.get(&source.manager).cloned();
         let Some(entry) = state.entries.get_mut(source) else {
             return;
         };
         entry.stop();
-        match vault {
+        match manager {
             None => {
                 entry.pending = false;
                 let manager = source.manager.to_string();
@@ -222,19 +226,19 @@ impl Inner {
                     _ => SecretError::NoManager(manager),
                 });
             }
-            Some(vault) => {
+            Some(manager) => {
                 entry.pending = entry.fields.is_none();
-                let keep = self.clone().keep(source.clone(), vault);
+                let keep = self.clone().keep(source.clone(), manager);
                 entry.task = Some(self.runtime.spawn(keep));
             }
         }
     }
 
     /// Reads a path, and again whenever it is due, until it is stopped.
-    async fn keep(self: Arc<Self>, source: Source, vault: Arc<Vault>) {
+    async fn keep(self: Arc<Self>, source: Source, manager: Arc<dyn Manager>) {
         let mut retry = FIRST_RETRY;
         loop {
-            let read = vault.read(&source.path).await;
+            let read = manager.read(&source.path).await;
             (self.on_fetch)(&source.manager, if read.is_ok() { "ok" } else { "error" });
             let pause = match &read {
                 // A field that is asked for may be on its way, as after a refusal.
@@ -264,7 +268,7 @@ impl Inner {
         let state = self.lock();
         let mut users = state.entries.get(source).into_iter().flat_map(|entry| &entry.users);
         users.any(|user| match user {
-            Reference::Managed { field, .. } => !fields.contains_key(&**field),
+            Reference::Managed { field, .. } => fields.get(field.as_deref()).is_none(),
             Reference::Env { .. } => false,
         })
     }
@@ -285,7 +289,7 @@ impl Inner {
                 let users = entry.users.iter();
                 let changed = users.filter(|user| match user {
                     Reference::Managed { field, .. } => {
-                        let of = |fields: Option<&Fields>| fields?.get(&**field).cloned();
+                        let of = |fields: Option<&Fields>| fields?.get(field.as_deref()).cloned();
                         first || had_failed && old.is_none() || of(old.as_deref()) != of(new)
                     }
                     Reference::Env { .. } => false,
@@ -319,14 +323,16 @@ impl Inner {
 // === impl Entry ===
 
 impl Entry {
-    fn lookup(&self, source: &Source, field: &str) -> Lookup {
+    fn lookup(&self, source: &Source, field: Option<&str>) -> Lookup {
         if let Some(fields) = &self.fields {
-            return match fields.get(field) {
-                Some(value) => Lookup::Ready(Secret::new(value.as_str())),
-                None => Lookup::Failed(SecretError::NoField {
-                    place: format!("{}/{}", source.manager, source.path),
-                    field: field.to_owned(),
-                }),
+            let place = || format!("{}/{}", source.manager, source.path);
+            return match (fields.get(field), field) {
+                (Some(value), _) => Lookup::Ready(value.clone()),
+                (None, None) => Lookup::Failed(SecretError::NoWhole(place())),
+                (None, Some(field)) => {
+                    let field = field.to_owned();
+                    Lookup::Failed(SecretError::NoField { place: place(), field })
+                }
             };
         }
         match &self.error {
@@ -339,6 +345,14 @@ impl Entry {
         if let Some(task) = self.task.take() {
             task.abort();
         }
+    }
+}
+
+/// The manager that `written` describes, where this version has one.
+fn manager(written: &resource::Secret) -> Option<Arc<dyn Manager>> {
+    match written {
+        resource::Secret::Vault(vault) => Some(Arc::new(Vault::new(vault))),
+        resource::Secret::Aws(_) | resource::Secret::Gcp(_) => None,
     }
 }
 

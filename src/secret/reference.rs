@@ -17,7 +17,8 @@ pub enum Reference {
         manager: Arc<str>,
         /// Below the manager's prefix: `ssl`.
         path: Arc<str>,
-        field: Arc<str>,
+        /// `None` where the manager's whole text is meant (`aws`, `gcp`).
+        field: Option<Arc<str>>,
     },
 }
 
@@ -61,16 +62,22 @@ impl Reference {
 fn managed(rest: &str) -> Result<Reference, ReferenceError> {
     let (manager, rest) = rest.split_once('/').ok_or(ReferenceError::NoManager)?;
     let (id, rest) = rest.split_once('/').ok_or(ReferenceError::NoId)?;
-    let (path, field) = rest.rsplit_once('/').ok_or(ReferenceError::NoPath)?;
+    // Those that keep text rather than fields need none to be named.
+    let keeps_text = matches!(manager, "aws" | "gcp");
+    let (path, field) = match rest.rsplit_once('/') {
+        Some((path, field)) => (path, Some(field)),
+        None if keeps_text => (rest, None),
+        None => return Err(ReferenceError::NoPath),
+    };
     match () {
         () if manager.is_empty() => Err(ReferenceError::NoManager),
         () if id.is_empty() => Err(ReferenceError::NoId),
         () if path.is_empty() => Err(ReferenceError::NoPath),
-        () if field.is_empty() => Err(ReferenceError::NoField),
+        () if field == Some("") => Err(ReferenceError::NoField),
         () => Ok(Reference::Managed {
             manager: format!("{manager}/{id}").into(),
             path: path.into(),
-            field: field.into(),
+            field: field.map(Arc::from),
         }),
     }
 }
@@ -91,7 +98,10 @@ impl fmt::Display for Reference {
         match self {
             Self::Env { name, key: None } => write!(f, "{ENV}{name}"),
             Self::Env { name, key: Some(key) } => write!(f, "{ENV}{name}/{key}"),
-            Self::Managed { manager, path, field } => write!(f, "{SECRET}{manager}/{path}/{field}"),
+            Self::Managed { manager, path, field: None } => write!(f, "{SECRET}{manager}/{path}"),
+            Self::Managed { manager, path, field: Some(field) } => {
+                write!(f, "{SECRET}{manager}/{path}/{field}")
+            }
         }
     }
 }
@@ -109,6 +119,7 @@ mod tests {
         for text in [
             "$secret://vault/quickstart-secret-id/ssl/certificate",
             "$secret://vault/1/a/b/c/key",
+            "$secret://aws/1/name",
             "$env://NAME",
             "$env://NAME/key",
         ] {

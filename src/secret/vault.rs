@@ -2,20 +2,17 @@
 //!
 //! Source: Vault's API docs, `secret/kv/kv-v1` and `kv-v2`; APISIX `secret/vault.lua`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reqwest::header::HeaderValue;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::cache::{Lookup, env};
-use super::{Reference, SecretError};
+use super::{Fields, Manager, Reference, Secret, SecretError};
 use crate::resource::secret::Vault as Written;
-
-/// The fields that stand at one path.
-pub(super) type Fields = BTreeMap<String, String>;
 
 /// A Vault, ready to be asked.
 pub(super) struct Vault {
@@ -55,39 +52,6 @@ impl Vault {
         }
     }
 
-    /// Reads everything that stands at `path` below the prefix.
-    ///
-    /// # Errors
-    /// [`SecretError::Unreachable`] when the server gave no answer, [`SecretError::Refused`] with
-    /// the server's own words when it did, [`SecretError::NoVariable`] when the token is in a
-    /// variable that is not set.
-    pub(super) async fn read(&self, path: &str) -> Result<Fields, SecretError> {
-        let mut known = self.mount.lock().await;
-        let mount = match &*known {
-            Some(mount) => mount.clone(),
-            None => match self.find_mount().await? {
-                Some(mount) => known.insert(mount).clone(),
-                // The token may not ask: whichever place answers is right. Nothing is kept of a
-                // search that found nothing, since a policy may be mended.
-                None => {
-                    let (mount, fields) = self.search(path).await?;
-                    *known = Some(mount);
-                    return Ok(fields);
-                }
-            },
-        };
-        // Reads of other paths go on at the same time.
-        drop(known);
-        let read = self.read_from(&mount, path).await;
-        if let Err(SecretError::Refused { reason, .. }) = &read
-            && reason.contains("versioned")
-        {
-            // The engine was upgraded to version 2 since.
-            *self.mount.lock().await = None;
-        }
-        read
-    }
-
     async fn read_from(&self, mount: &Mount, path: &str) -> Result<Fields, SecretError> {
         let url = self.url(mount, path);
         let body = self.get(&url).await?;
@@ -108,10 +72,11 @@ impl Vault {
             });
         };
         let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+            Value::String(text) => Secret::new(text.as_str()),
+            other => Secret::new(other.to_string()),
         };
-        Ok(fields.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+        let named = fields.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        Ok(Fields { whole: None, named })
     }
 
     /// Reads `path` as version 1, then as version 2 with every beginning of the prefix as mount.
@@ -203,6 +168,42 @@ impl Vault {
                 (words, _) => words.join("; "),
             },
         })
+    }
+}
+
+#[async_trait]
+impl Manager for Vault {
+    /// Reads everything that stands at `path` below the prefix.
+    ///
+    /// # Errors
+    /// [`SecretError::Unreachable`] when the server gave no answer, [`SecretError::Refused`] with
+    /// the server's own words when it did, [`SecretError::NoVariable`] when the token is in a
+    /// variable that is not set.
+    async fn read(&self, path: &str) -> Result<Fields, SecretError> {
+        let mut known = self.mount.lock().await;
+        let mount = match &*known {
+            Some(mount) => mount.clone(),
+            None => match self.find_mount().await? {
+                Some(mount) => known.insert(mount).clone(),
+                // The token may not ask: whichever place answers is right. Nothing is kept of a
+                // search that found nothing, since a policy may be mended.
+                None => {
+                    let (mount, fields) = self.search(path).await?;
+                    *known = Some(mount);
+                    return Ok(fields);
+                }
+            },
+        };
+        // Reads of other paths go on at the same time.
+        drop(known);
+        let read = self.read_from(&mount, path).await;
+        if let Err(SecretError::Refused { reason, .. }) = &read
+            && reason.contains("versioned")
+        {
+            // The engine was upgraded to version 2 since.
+            *self.mount.lock().await = None;
+        }
+        read
     }
 }
 

@@ -14,7 +14,7 @@ use super::parts::{Parts, SslPart, Workshop};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::{self, Chain};
-use crate::resource::{self, Invalid, Keyring, Kind, Resource, Secret};
+use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::router::Router;
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
@@ -417,9 +417,7 @@ impl Compiler {
         match resource {
             // A dry compile asks nobody.
             Resource::Secret(_) if self.dry => {}
-            Resource::Secret(Secret::Vault(vault)) => self.secrets.set_manager(id, vault),
-            // References to them say that they cannot be read.
-            Resource::Secret(Secret::Aws(_) | Secret::Gcp(_)) => {}
+            Resource::Secret(secret) => self.secrets.set_manager(id, secret),
             Resource::Proto(proto) => {
                 proto.compile().map_err(|invalid| vec![invalid])?;
                 say_not_acted_on(&source);
