@@ -281,7 +281,12 @@ impl Ctx {
 
     /// The exchange's own id: 32 hexadecimal digits, the same whenever it is asked for.
     pub fn request_id(&self) -> &str {
-        self.request_id.get_or_init(|| format!("{:032x}", fastrand::u128(..)).into())
+        self.request_id.get_or_init(|| {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let random = fastrand::u128(..).to_le_bytes();
+            let pairs = random.map(|byte| [byte >> 4, byte & 15]);
+            pairs.as_flattened().iter().map(|digit| char::from(DIGITS[*digit as usize])).collect()
+        })
     }
 
     /// The time from the first byte of the request until now.

@@ -5,6 +5,7 @@ mod time;
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Version, header};
@@ -111,23 +112,23 @@ impl Variables for Ctx {
     fn append(&self, name: &Variable, out: &mut String) -> bool {
         use Variable as V;
         match name {
-            V::RequestLength => put(self.bytes_received, out),
+            V::RequestLength => number(self.bytes_received, out),
             V::RequestTime => seconds(self.elapsed(), out),
             V::ServerAddr => put(self.client.local.ip().to_canonical(), out),
-            V::ServerPort => put(self.client.local.port(), out),
+            V::ServerPort => number(self.client.local.port(), out),
             V::RemoteAddr if self.remote == self.client.peer => {
                 out.push_str(&self.client.peer_ip);
                 true
             }
             V::RemoteAddr => put(self.remote_ip().to_canonical(), out),
-            V::RemotePort => put(self.remote.port(), out),
+            V::RemotePort => number(self.remote.port(), out),
             V::PeerAddr => {
                 out.push_str(&self.client.peer_ip);
                 true
             }
-            V::PeerPort => put(self.client.peer.port(), out),
-            V::Connection => put(self.client.serial, out),
-            V::ConnectionRequests => put(self.client.requests.get(), out),
+            V::PeerPort => number(self.client.peer.port(), out),
+            V::Connection => number(self.client.serial, out),
+            V::ConnectionRequests => number(self.client.requests.get(), out),
             V::ConnectionTime => {
                 seconds(clock::now().saturating_duration_since(self.client.since), out)
             }
@@ -135,18 +136,18 @@ impl Variables for Ctx {
                 out.push_str(self.response.status.as_str());
                 true
             }
-            V::BodyBytesSent => put(self.body_bytes_sent, out),
-            V::BytesSent => put(self.bytes_sent(), out),
-            V::UpstreamAddr => self.each_attempt(out, |attempt, out| put(attempt.addr, out)),
+            V::BodyBytesSent => number(self.body_bytes_sent, out),
+            V::BytesSent => number(self.bytes_sent(), out),
+            V::UpstreamAddr => self.each_attempt(out, |attempt, out| address(attempt, out)),
             V::UpstreamStatus => self.each_attempt(out, |attempt, out| {
-                attempt.status.is_some_and(|status| put(status, out))
+                attempt.status.is_some_and(|status| number(status, out))
             }),
             V::UpstreamResponseTime => self.each_time(out, |attempt| attempt.response),
             V::UpstreamResponseLength => self.each_length(out),
             V::UpstreamConnectTime => self.each_time(out, |attempt| attempt.connect),
             V::UpstreamHeaderTime => self.each_time(out, |attempt| attempt.header),
             V::BalancerPort => {
-                self.attempts.last().is_some_and(|attempt| put(attempt.addr.port(), out))
+                self.attempts.last().is_some_and(|attempt| number(attempt.addr.port(), out))
             }
             V::Tls(name) => self.client.tls.as_ref().is_some_and(|tls| tls.append(*name, out)),
             V::TimeLocal => this_second_local(out),
@@ -182,7 +183,7 @@ impl Ctx {
                 out.push_str(", ");
             }
             let is_answer = index == last && self.response.from_upstream;
-            put(if is_answer { self.body_bytes_sent } else { 0 }, out);
+            number(if is_answer { self.body_bytes_sent } else { 0 }, out);
         }
         !self.attempts.is_empty()
     }
@@ -207,6 +208,24 @@ fn put(value: impl Display, out: &mut String) -> bool {
     write!(out, "{value}").is_ok()
 }
 
+/// Writes a whole number: there are many in a line of the access log, and formatting is slow.
+fn number(value: impl itoa::Integer, out: &mut String) -> bool {
+    out.push_str(itoa::Buffer::new().format(value));
+    true
+}
+
+/// Writes the address of a try; `node` is its IP already.
+fn address(attempt: &Attempt, out: &mut String) -> bool {
+    match attempt.addr {
+        SocketAddr::V4(addr) => {
+            out.push_str(&attempt.node);
+            out.push(':');
+            number(addr.port(), out)
+        }
+        addr @ SocketAddr::V6(_) => put(addr, out),
+    }
+}
+
 /// As the request line has it.
 fn protocol(version: Version) -> &'static str {
     match version {
@@ -221,10 +240,18 @@ fn filled(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
+fn digit(value: u32) -> char {
+    char::from_digit(value, 10).unwrap_or('0')
+}
+
 /// Seconds with three decimals.
 fn seconds(duration: Duration, out: &mut String) -> bool {
-    let millis = (duration.as_micros() + 500) / 1000;
-    put(format_args!("{}.{:03}", millis / 1000, millis % 1000), out)
+    let millis = (u64::from(duration.subsec_micros()) + 500) / 1000;
+    number(duration.as_secs() + millis / 1000, out);
+    let millis = (millis % 1000) as u32;
+    out.push('.');
+    out.extend([millis / 100, millis / 10 % 10, millis % 10].map(digit));
+    true
 }
 
 #[cfg(test)]

@@ -196,6 +196,11 @@ impl Escape {
             Self::None => out.push_str(value),
             Self::Default => {
                 let is_escaped = |byte: u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..);
+                // Most values have nothing to escape. Asked without a way out, which the compiler
+                // makes a few instructions for many bytes.
+                if !value.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
+                    return out.push_str(value);
+                }
                 let mut from = 0;
                 for (at, byte) in value.bytes().enumerate().filter(|(_, byte)| is_escaped(*byte)) {
                     // What is between is ASCII; an empty stretch may stand within a character.

@@ -164,13 +164,15 @@ fn tell_upstream_status(exchange: &mut Exchange) {
 /// Puts `set` in the place of what `headers` has under the same names.
 fn extend(headers: &mut HeaderMap, set: HeaderMap) {
     let mut name = None;
-    for (next, value) in set {
+    let mut set = set.into_iter().peekable();
+    while let Some((next, value)) = set.next() {
+        // A further value has no name: it has that of the one before.
+        let goes_on = matches!(set.peek(), Some((None, _)));
         match next {
             Some(next) => {
-                headers.insert(next.clone(), value);
-                name = Some(next);
+                name = goes_on.then(|| next.clone());
+                headers.insert(next, value);
             }
-            // A further value of the name before.
             None => {
                 if let Some(name) = &name {
                     headers.append(name.clone(), value);

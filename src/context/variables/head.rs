@@ -10,7 +10,10 @@ use crate::context::urlencoded::{decoded, is_coded};
 
 pub(super) fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
     let mut values = headers.get_all(name).iter();
-    let first = String::from_utf8_lossy(values.next()?.as_bytes());
+    let first = values.next()?.as_bytes();
+    // Far faster than the lossy reading where nothing is lost.
+    let first =
+        std::str::from_utf8(first).map_or_else(|_| String::from_utf8_lossy(first), Cow::Borrowed);
     // nginx joins repeated fields with a comma in `$http_name`.
     Some(values.fold(first, |all, one| {
         Cow::Owned(format!("{all}, {}", String::from_utf8_lossy(one.as_bytes())))

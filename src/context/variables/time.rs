@@ -1,7 +1,9 @@
 //! The time of day, written once a second and worker.
 
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::clock;
 
 /// Appends `time_local`.
 pub(super) fn this_second_local(out: &mut String) -> bool {
@@ -13,8 +15,8 @@ pub(super) fn this_second_iso(out: &mut String) -> bool {
     this_second(&ISO, time_iso8601, out)
 }
 
-/// A second since 1970 and how it is written.
-type Second = RefCell<(u64, String)>;
+/// When a second is over, and how it is written.
+type Second = RefCell<(Option<Instant>, String)>;
 
 // Written once a second and worker, not once a line.
 thread_local! {
@@ -27,11 +29,13 @@ fn this_second(
     write: fn(SystemTime) -> String,
     out: &mut String,
 ) -> bool {
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    cache.with_borrow_mut(|(at, text)| {
-        if *at != second || text.is_empty() {
-            *at = second;
+    let turn = clock::now();
+    cache.with_borrow_mut(|(until, text)| {
+        if until.is_none_or(|until| turn >= until) {
+            let now = SystemTime::now();
+            let into = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+            *until =
+                Some(Instant::now() + Duration::from_secs(1) - Duration::from_nanos(into.into()));
             *text = write(now);
         }
         out.push_str(text);

@@ -355,12 +355,18 @@ impl Headers {
         headers.insert(self.remaining.clone(), HeaderValue::from(verdict.remaining));
         // Hundredths of a second, as APISIX rounds them.
         let hundredths = verdict.reset.as_millis() / 10;
-        let (whole, part) = (hundredths / 100, hundredths % 100);
-        let reset = match part {
-            0 => format!("{whole}"),
-            part if part % 10 == 0 => format!("{whole}.{}", part / 10),
-            part => format!("{whole}.{part:02}"),
+        let (whole, part) = ((hundredths / 100) as u64, (hundredths % 100) as u32);
+        let mut reset = itoa::Buffer::new().format(whole).to_owned();
+        let tenths_and_hundredths = [part / 10, part % 10];
+        let decimals = match tenths_and_hundredths {
+            [0, 0] => &[][..],
+            [_, 0] => &tenths_and_hundredths[..1],
+            _ => &tenths_and_hundredths[..],
         };
+        if !decimals.is_empty() {
+            reset.push('.');
+            reset.extend(decimals.iter().filter_map(|digit| char::from_digit(*digit, 10)));
+        }
         if let Ok(reset) = HeaderValue::try_from(reset) {
             headers.insert(self.reset.clone(), reset);
         }
