@@ -117,6 +117,9 @@ pub struct Request {
     pub matched_path: Option<Box<str>>,
     /// The host without its port, as sent: from the target or the `Host` header.
     pub host: Option<Box<str>>,
+    /// The first line of what could not be read as a request, as it came; nothing else of this
+    /// was sent then.
+    pub unread: Option<Box<str>>,
 }
 
 /// What the upstream will be asked, where it differs from what the client asked.

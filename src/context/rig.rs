@@ -39,6 +39,7 @@ pub(crate) fn exchange(uri: &str) -> Ctx {
             normalized_path: None,
             matched_path: None,
             host: Some("a.com".into()),
+            unread: None,
         },
         payload: Payload::default(),
         uri_params: Captured::default(),

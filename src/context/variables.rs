@@ -22,6 +22,17 @@ impl Variables for Ctx {
     fn get(&self, name: &Variable) -> Option<Cow<'_, str>> {
         use Variable as V;
         match name {
+            V::Request if let Some(line) = self.request.unread.as_deref() => borrowed(line),
+            V::RequestMethod
+            | V::Uri
+            | V::RequestUri
+            | V::RealRequestUri
+            | V::UpstreamUri
+            | V::ServerProtocol
+                if self.request.unread.is_some() =>
+            {
+                None
+            }
             V::Uri => borrowed(self.path()),
             V::RequestUri => match (&self.request.normalized_path, self.query()) {
                 (None, _) => borrowed(self.target()),

@@ -12,6 +12,9 @@ use super::framing::Framing;
 /// A head longer than this is refused.
 pub const LONGEST_BYTES: usize = 64 * 1024;
 
+/// So much of the first line of what is refused is told.
+const LONGEST_TOLD: usize = 1024;
+
 /// A request's head and what it means for the connection.
 #[derive(Debug)]
 pub struct Head {
@@ -42,7 +45,7 @@ pub enum Refused {
     UnknownVersion,
 }
 
-/// Takes a head off the front of `input`; `None` when it is not complete.
+/// Takes a head off the front of `input`; `None` when it is not complete. What is refused stays.
 ///
 /// # Errors
 /// [`Refused`]: what follows on the connection cannot be told from this request any more.
@@ -73,9 +76,22 @@ pub fn parse(input: &mut BytesMut) -> Result<Option<Head>, Refused> {
     let target = fields::range(input, request.path.unwrap_or_default().as_bytes());
     let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let bytes = input.split_to(length).freeze();
-    let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1))
-        .map_err(|_| Malformed("its target is not one"))?;
-    build(method, uri, version, &bytes, &lines).map(Some)
+    let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1));
+    let built = match uri {
+        Ok(uri) => build(method, uri, version, &bytes, &lines),
+        Err(_) => Err(Malformed("its target is not one").into()),
+    };
+    if built.is_err() {
+        *input = BytesMut::from(&*bytes);
+    }
+    built.map(Some)
+}
+
+/// The first line of what [`parse`] refused, as it came, for a log; a long one is cut.
+pub fn first_line(refused: &[u8]) -> Box<str> {
+    let told = &refused[..refused.len().min(LONGEST_TOLD)];
+    let end = memchr::memchr2(b'\r', b'\n', told).unwrap_or(told.len());
+    String::from_utf8_lossy(&told[..end]).into()
 }
 
 /// Whether the request line ends with a version of HTTP that is not spoken here.

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite as _;
 
@@ -26,7 +26,7 @@ use super::connection::{Downstream, End};
 use super::exchange::{Broken, Incoming};
 use super::roster::Slot;
 use super::upgrade::Tunnel;
-use super::{Worker, pipeline, respond};
+use super::{Worker, pipeline};
 use crate::clock;
 use crate::http1::framing::{Framing, Next, Piece, READ_BYTES};
 use crate::http1::output::Output;
@@ -118,7 +118,7 @@ pub(super) async fn serve(
         // Boxed apart: an idle connection keeps no room for an exchange.
         let after = match head {
             Ok(head) => Box::pin(exchange(worker, &downstream, &wire, head)).await?,
-            Err(refused) => Box::pin(refuse(&wire, refused)).await?,
+            Err(refused) => Box::pin(refuse(worker, &downstream, &wire, refused)).await?,
         };
         match after {
             After::Next => {}
@@ -161,7 +161,12 @@ async fn exchange(
 }
 
 /// Answers what is no request, after which nothing on the connection can be told apart.
-async fn refuse(wire: &Wire, refused: Refused) -> Result<After, End> {
+async fn refuse(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    wire: &Wire,
+    refused: Refused,
+) -> Result<After, End> {
     tracing::debug!(reason = %refused, "a request was refused");
     let status = match refused {
         Refused::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -170,24 +175,10 @@ async fn refuse(wire: &Wire, refused: Refused) -> Result<After, End> {
         Refused::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refused::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     };
-    let page = respond::page(status);
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, respond::PAGE_TYPE);
-    headers.insert(header::SERVER, wire.worker.settings.server.clone());
-    let told = response::Told {
-        length: Length::Known(page.len() as u64),
-        closing: Closing::Told,
-        date: &wire.worker.date.get(),
-    };
-    {
-        let mut state = wire.state.borrow_mut();
-        response::write(status, &headers, &told, state.output.lines());
-        state.output.data(page);
-        // Whatever it is, it is not read any more.
-        state.incoming = Framing::UntilClose;
-    }
-    poll_fn(|cx| wire.poll_flush(cx)).await?;
-    Ok(After::Close)
+    let line = request::first_line(&wire.state.borrow().input);
+    let response = pipeline::refuse(worker.clone(), downstream.clone(), line, status);
+    let asked = Asked { is_head: false, version: Version::HTTP_11, stays: false };
+    wire.respond(response, asked).await
 }
 
 /// Ends the connection so that the client gets everything that was sent to it.

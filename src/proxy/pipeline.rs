@@ -90,6 +90,19 @@ fn is_of_another_name(exchange: &Exchange) -> bool {
     exchange.held.snapshot.is_bound_to_its_name(host) && !is_its_name()
 }
 
+/// Answers what could not be read as a request with `status`; `line` is the first line of it.
+pub(super) fn refuse(
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+    line: Box<str>,
+    status: StatusCode,
+) -> Response<Body> {
+    let (parts, ()) = http::Request::new(()).into_parts();
+    let mut exchange = begin(worker, downstream, parts, Incoming::None);
+    exchange.ctx.request.unread = Some(line);
+    respond::refuse(exchange, status)
+}
+
 /// Reads the head into a context.
 fn begin(
     worker: Rc<Worker>,

@@ -111,6 +111,7 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
             normalized_path: read.path,
             matched_path: read.matched,
             host,
+            unread: None,
         },
         forwarded,
         refused,

@@ -118,6 +118,30 @@ async fn a_client_that_leaves_before_its_answer_is_logged_so() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_is_logged_by_its_first_line() {
+    let (gateway, _origin) = one_origin().await;
+    for (bytes, status) in [
+        ("GET /a\u{e9}\"b c HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /length HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+        ("GET /version HTTP/3.7\r\nHost: a\r\n\r\n", 505),
+    ] {
+        let answer = raw::send(gateway.ports().http, bytes).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    for line in [
+        "\"GET /a\\xC3\\xA9\\x22b c HTTP/1.1\" 400 ",
+        "\"GET /length HTTP/1.1\" 400 ",
+        "\"GET /version HTTP/3.7\" 505 ",
+    ] {
+        eventually("the refusal is logged", || async {
+            let log = std::fs::read_to_string(gateway.dir().join("logs/access.log"));
+            log.unwrap_or_default().contains(line)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn half_a_head_is_not_waited_for_for_ever() {
     let origin = Origin::start().await;
     let gateway = Gateway::builder()

@@ -19,6 +19,7 @@ fn request(method: Method, target: &str, content_type: &str) -> Request {
         normalized_path: None,
         matched_path: None,
         host: None,
+        unread: None,
     }
 }
 
