@@ -20,12 +20,15 @@ use crate::resource::secret::Vault as WrittenVault;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// How long values are good (`apisix.lru.secret`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// A value is read again before it is this old.
     pub ttl: Duration,
     /// A refusal is asked about again after this.
     pub neg_ttl: Duration,
+    /// What managers are verified by that name no authorities of their own, PEM; the system's when
+    /// absent.
+    pub ca: Option<String>,
 }
 
 /// What is known of a reference now.
@@ -114,7 +117,7 @@ impl Secrets {
     pub fn set_manager(&self, id: &str, written: &WrittenVault) {
         let id: Arc<str> = id.into();
         let mut state = self.0.lock();
-        state.managers.insert(id.clone(), Arc::new(Vault::new(written)));
+        state.managers.insert(id.clone(), Arc::new(Vault::new(written, self.0.settings.ca.as_deref())));
         self.0.restart(&mut state, &id);
     }
 

@@ -1,0 +1,4 @@
+use super::*;
+
+#[test]
+fn a_placeholder_is_replaced() {}
