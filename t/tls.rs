@@ -1,5 +1,9 @@
 //! ssl objects, handshakes and swaps, with real TLS clients.
 
+mod ciphers;
+mod staple;
+mod tickets;
+
 use std::process::Command;
 
 use serde_json::{Value, json};

@@ -252,7 +252,8 @@ pub fn without_effect(config: &Config) -> BTreeMap<&'static str, String> {
     let mut found = BTreeMap::new();
     let unknown = Ciphers::new(&config.apisix.ssl.ssl_ciphers).unknown;
     if !unknown.is_empty() {
-        let reason = format!("skipped, since this build does not have them: {}", unknown.join(", "));
+        let reason =
+            format!("skipped, since this build does not have them: {}", unknown.join(", "));
         found.insert("apisix.ssl.ssl_ciphers", reason);
     }
     found

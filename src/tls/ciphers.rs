@@ -65,7 +65,15 @@ const TLS12: [(CipherSuite, &str, &[&str]); 6] = {
 
 /// The groups that every suite of [`TLS12`] is in.
 const ALL: [&str; 9] = [
-    "ALL", "DEFAULT", "COMPLEMENTOFDEFAULT", "HIGH", "ECDHE", "EECDH", "kECDHE", "kEECDH", "TLSv1.2",
+    "ALL",
+    "DEFAULT",
+    "COMPLEMENTOFDEFAULT",
+    "HIGH",
+    "ECDHE",
+    "EECDH",
+    "kECDHE",
+    "kEECDH",
+    "TLSv1.2",
 ];
 
 // === impl Ciphers ===

@@ -104,18 +104,20 @@ struct Signed<'a> {
 /// It names none.
 pub fn responder(leaf: &[u8]) -> Result<String, OcspError> {
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| OcspError::Certificate)?;
-    let access = leaf.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityInfoAccess(access) => Some(access),
-        _ => None,
-    });
-    let mut addresses = access.flat_map(|access| &access.accessdescs).filter_map(|description| {
-        match &description.access_location {
+    let access =
+        leaf.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityInfoAccess(access) => Some(access),
+            _ => None,
+        });
+    let mut addresses =
+        access.flat_map(|access| &access.accessdescs).filter_map(|description| match &description
+            .access_location
+        {
             GeneralName::URI(uri) if description.access_method.to_id_string() == RESPONDER => {
                 Some((*uri).to_owned())
             }
             _ => None,
-        }
-    });
+        });
     addresses.next().ok_or(OcspError::NoResponder)
 }
 
@@ -155,12 +157,15 @@ impl Question {
     /// The request, DER. By SHA-1, which every responder knows: nothing rests on its strength here.
     pub fn request(&self) -> Vec<u8> {
         let sha1 = |bytes: &[u8]| digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
-        let id = wrap(SEQUENCE, &[
-            &wrap(SEQUENCE, &[&wrap(OID, &[SHA1]), &wrap(NULL, &[])]),
-            &wrap(OCTET_STRING, &[sha1(&self.name).as_ref()]),
-            &wrap(OCTET_STRING, &[sha1(&self.key).as_ref()]),
-            &wrap(INTEGER, &[&self.serial]),
-        ]);
+        let id = wrap(
+            SEQUENCE,
+            &[
+                &wrap(SEQUENCE, &[&wrap(OID, &[SHA1]), &wrap(NULL, &[])]),
+                &wrap(OCTET_STRING, &[sha1(&self.name).as_ref()]),
+                &wrap(OCTET_STRING, &[sha1(&self.key).as_ref()]),
+                &wrap(INTEGER, &[&self.serial]),
+            ],
+        );
         // OCSPRequest, tbsRequest, requestList, Request.
         (0..4).fold(id, |inner, _| wrap(SEQUENCE, &[&inner]))
     }
@@ -258,8 +263,7 @@ impl Question {
         }
         let mut rest = Der(certificates);
         std::iter::from_fn(|| rest.whole(SEQUENCE)).any(|certificate| {
-            self.has_delegated(certificate, now)
-                .is_some_and(|spki| signed.is_by(&spki))
+            self.has_delegated(certificate, now).is_some_and(|spki| signed.is_by(&spki))
         })
     }
 

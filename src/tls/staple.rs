@@ -267,8 +267,7 @@ impl Asking {
         let leaf = chain.next().ok_or(OcspError::Certificate)?;
         let url = ocsp::responder(leaf)?;
         let question = Question::new(leaf, chain.next().ok_or(OcspError::NoIssuer)?)?;
-        let unreachable =
-            |reason: String| StapleError::Unreachable { url: url.clone(), reason };
+        let unreachable = |reason: String| StapleError::Unreachable { url: url.clone(), reason };
         let client = client.as_ref().map_err(|error| unreachable(error.clone()))?;
         let request = client.post(&url).header("content-type", "application/ocsp-request");
         let answer = request.body(question.request()).send().await;
