@@ -3,6 +3,7 @@
 mod ciphers;
 mod staple;
 mod tickets;
+mod trusted;
 
 use std::process::Command;
 

@@ -213,3 +213,117 @@ impl TicketKeys {
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+
+    const NOON: u64 = 1_800_000_000;
+    const HALF_A_DAY: u64 = ROTATION.as_secs();
+
+    struct Nodes {
+        store: Arc<Embedded>,
+        _dir: tempfile::TempDir,
+    }
+
+    // === impl Nodes ===
+
+    impl Nodes {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Self { store: Embedded::open(&dir.path().join("config.redb")).unwrap(), _dir: dir }
+        }
+
+        /// A node that has just started, with the keyring `keyring`.
+        fn node(&self, keyring: &[&str], now: u64) -> TicketKeys {
+            let tickets = Tickets::new(KeySet::fresh(now).unwrap());
+            let keyring = Keyring::new(keyring.iter().copied()).unwrap();
+            TicketKeys::new(Some(self.store.clone()), keyring, tickets)
+        }
+
+        async fn stored(&self) -> Option<Stored> {
+            let entry = self.store.get(&key()).await.unwrap()?;
+            serde_json::from_slice(&entry.value).ok()
+        }
+    }
+
+    const OURS: &[&str] = &["qeddd145sfvddff3"];
+    const THEIRS: &[&str] = &["0123456789abcdef"];
+
+    fn bytes(node: &TicketKeys) -> Vec<u8> {
+        node.tickets.keys().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn nodes_take_over_what_is_stored_and_one_renews_it() {
+        let nodes = Nodes::new();
+        let (mut one, mut two) = (nodes.node(OURS, NOON), nodes.node(OURS, NOON + 1));
+        assert_ne!(bytes(&one), bytes(&two));
+        one.look(NOON + 2).await.unwrap();
+        two.look(NOON + 2).await.unwrap();
+        let first = bytes(&one);
+        assert_eq!(first, bytes(&two));
+        assert!(!nodes.stored().await.unwrap().keys.contains(&STANDARD.encode(&first)));
+
+        two.look(NOON + HALF_A_DAY).await.unwrap();
+        one.look(NOON + HALF_A_DAY).await.unwrap();
+        assert_eq!(bytes(&one), bytes(&two));
+        assert!(bytes(&one).ends_with(&first) && bytes(&one).len() == 2 * first.len());
+    }
+
+    #[tokio::test]
+    async fn taking_them_away_makes_all_tickets_worthless() {
+        let nodes = Nodes::new();
+        let mut one = nodes.node(OURS, NOON);
+        one.look(NOON).await.unwrap();
+        let first = bytes(&one);
+        nodes.store.delete(&key(), Expect::Any).await.unwrap();
+        one.look(NOON + 5).await.unwrap();
+        assert_eq!(bytes(&one).len(), first.len());
+        assert_ne!(bytes(&one), first);
+    }
+
+    #[tokio::test]
+    async fn nodes_with_other_keyrings_leave_each_other_in_peace() {
+        let nodes = Nodes::new();
+        let (mut one, mut two) = (nodes.node(OURS, NOON), nodes.node(THEIRS, NOON));
+        one.look(NOON).await.unwrap();
+        let own = bytes(&two);
+        two.look(NOON + 5).await.unwrap();
+        assert_eq!(bytes(&two), own);
+        assert_eq!(nodes.stored().await.unwrap().made, NOON);
+        // Nobody renews them: the keyring was changed, or those nodes are gone.
+        two.look(NOON + HALF_A_DAY).await.unwrap();
+        assert_eq!(nodes.stored().await.unwrap().made, NOON + HALF_A_DAY);
+        assert!(bytes(&two).ends_with(&own));
+    }
+
+    #[tokio::test]
+    async fn without_a_keyring_or_a_store_the_keys_are_a_nodes_own_and_still_change() {
+        let nodes = Nodes::new();
+        let mut bare = nodes.node(&[], NOON);
+        let keyring = Keyring::new(OURS.iter().copied()).unwrap();
+        let tickets = Tickets::new(KeySet::fresh(NOON).unwrap());
+        let mut alone = TicketKeys::new(None, keyring, tickets);
+        for node in [&mut bare, &mut alone] {
+            let own = bytes(node);
+            node.look(NOON).await.unwrap();
+            assert_eq!(bytes(node), own);
+            node.look(NOON + HALF_A_DAY).await.unwrap();
+            assert!(bytes(node).ends_with(&own) && bytes(node).len() > own.len());
+        }
+        assert!(nodes.stored().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_that_is_stored_is_taken_for_keys_that_is_none() {
+        let nodes = Nodes::new();
+        let mut one = nodes.node(OURS, NOON);
+        nodes.store.put(&key(), "nonsense".into(), Expect::Any, None).await.unwrap();
+        let own = bytes(&one);
+        one.look(NOON).await.unwrap();
+        assert_eq!(bytes(&one), own);
+        assert_eq!(nodes.stored().await.unwrap().made, NOON, "it is replaced");
+    }
+}

@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::certificate::Certificate;
@@ -31,6 +31,9 @@ const LARGEST: usize = 64 * 1024;
 /// When a failure is tried again for the first time; doubles from there to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// How many responders are asked at the same time.
+const AT_ONCE: usize = 16;
 
 /// The least time between two answers that are good.
 const LEAST: Duration = Duration::from_secs(5);
@@ -62,7 +65,13 @@ struct Inner {
     runtime: Handle,
     client: Result<reqwest::Client, String>,
     known: Mutex<HashMap<(String, Stapling), Weak<Staple>>>,
+    asking: Arc<Semaphore>,
+    /// How many have not been asked for yet.
+    awaited: watch::Sender<usize>,
 }
+
+/// One that has not been asked for yet, until it is dropped.
+struct Awaited(watch::Sender<usize>);
 
 /// The staple of one certificate.
 #[derive(Debug)]
@@ -110,6 +119,8 @@ struct Asking {
     stapling: Stapling,
     staple: Weak<Staple>,
     again: Arc<Notify>,
+    /// Shared by all, so that a node with many certificates does not ask for all of them at once.
+    turns: Arc<Semaphore>,
 }
 
 // === impl Shown ===
@@ -162,7 +173,20 @@ impl Staples {
             .redirect(reqwest::redirect::Policy::limited(3))
             .build();
         let client = client.map_err(|error| error.to_string());
-        Self(Arc::new(Inner { runtime, client, known: Mutex::default() }))
+        Self(Arc::new(Inner {
+            runtime,
+            client,
+            known: Mutex::default(),
+            asking: Arc::new(Semaphore::new(AT_ONCE)),
+            awaited: watch::Sender::new(0),
+        }))
+    }
+
+    /// Waits, for `limit` at most, until each has been asked for once: a node that starts shows its
+    /// certificates with their staples from the first handshake on.
+    pub async fn settle(&self, limit: Duration) {
+        let mut awaited = self.0.awaited.subscribe();
+        let _ = tokio::time::timeout(limit, awaited.wait_for(|awaited| *awaited == 0)).await;
     }
 
     /// The staple of a certificate: the one there is, or a new one that is being fetched.
@@ -191,11 +215,28 @@ impl Staples {
             stapling,
             staple: Arc::downgrade(&staple),
             again,
+            turns: self.0.asking.clone(),
         };
-        let task = self.0.runtime.spawn(asking.run(self.0.client.clone()));
+        let first = Awaited::new(&self.0.awaited);
+        let task = self.0.runtime.spawn(asking.run(self.0.client.clone(), first));
         *lock(&staple.task) = Some(task.abort_handle());
         known.insert(place, Arc::downgrade(&staple));
         staple
+    }
+}
+
+// === impl Awaited ===
+
+impl Awaited {
+    fn new(awaited: &watch::Sender<usize>) -> Self {
+        awaited.send_modify(|awaited| *awaited += 1);
+        Self(awaited.clone())
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.send_modify(|awaited| *awaited -= 1);
     }
 }
 
@@ -218,10 +259,15 @@ impl std::fmt::Debug for Staples {
 // === impl Asking ===
 
 impl Asking {
-    async fn run(self, client: Result<reqwest::Client, String>) {
+    async fn run(self, client: Result<reqwest::Client, String>, first: Awaited) {
+        let mut first = Some(first);
         let mut retry = FIRST_RETRY;
         loop {
-            let outcome = self.fetch(&client).await;
+            let outcome = {
+                // Closed it is never.
+                let _turn = self.turns.acquire().await;
+                self.fetch(&client).await
+            };
             let Some(staple) = self.staple.upgrade() else {
                 return;
             };
@@ -239,6 +285,7 @@ impl Asking {
                     pause
                 }
             };
+            first.take();
             // Nodes that started together are not to ask together for ever.
             pause = pause.mul_f64(0.9 + 0.1 * fastrand::f64());
             let end = lock(&staple.status).until;

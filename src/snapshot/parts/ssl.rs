@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Workshop, Wrong};
 use crate::resource::{self, Invalid, Said};
 use crate::tls::staple::Stapling;
-use crate::tls::{Served, ServerSpec, TlsError};
+use crate::tls::{Served, ServerSpec, Terms, TlsError};
 
 /// A compiled ssl object.
 pub(in crate::snapshot) enum SslPart {
@@ -52,6 +52,8 @@ impl Workshop<'_, '_> {
             let value = format!("{count} expressions");
             return Err(vec![Invalid::new("/client/skip_mtls_uri_regex", value, expected)]);
         }
+        // Whoever only asks starts no fetching.
+        let unstapled = Terms { staples: None, ..self.settings.terms.clone() };
         let protocols = &written.ssl_protocols;
         let spec = ServerSpec {
             ssl: id.clone(),
@@ -59,8 +61,8 @@ impl Workshop<'_, '_> {
             protocols: if protocols.is_empty() { &self.settings.protocols } else { protocols },
             client_ca: client_ca.as_deref(),
             http2: self.settings.http2,
-            stapling: stapling.filter(|_| !self.dry),
-            terms: &self.settings.terms,
+            stapling,
+            terms: if self.dry { &unstapled } else { &self.settings.terms },
         };
         let served = Served::new(&spec).map_err(|error| vec![tls_problem(&error)])?;
         let names = written.all_snis().cloned().collect();
