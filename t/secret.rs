@@ -38,13 +38,10 @@ impl Node {
     fn by(settings: Settings) -> Self {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = reads.clone();
-        let (secrets, changed) = Secrets::new(
-            settings,
-            tokio::runtime::Handle::current(),
-            move |_, _| {
+        let (secrets, changed) =
+            Secrets::new(settings, tokio::runtime::Handle::current(), move |_, _| {
                 count.fetch_add(1, Ordering::SeqCst);
-            },
-        );
+            });
         Self { secrets, changed, reads }
     }
 

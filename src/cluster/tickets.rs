@@ -173,6 +173,8 @@ impl TicketKeys {
                 self.take(&set, now);
             }
             Ok(Written::Conflict { .. }) => {}
+            // A node that may only read: others renew what is there.
+            Err(StoreError::Unauthenticated { .. }) if old.is_some() => {}
             Err(error) => self.note(&error),
         }
     }

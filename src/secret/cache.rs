@@ -117,7 +117,9 @@ impl Secrets {
     pub fn set_manager(&self, id: &str, written: &WrittenVault) {
         let id: Arc<str> = id.into();
         let mut state = self.0.lock();
-        state.managers.insert(id.clone(), Arc::new(Vault::new(written, self.0.settings.ca.as_deref())));
+        state
+            .managers
+            .insert(id.clone(), Arc::new(Vault::new(written, self.0.settings.ca.as_deref())));
         self.0.restart(&mut state, &id);
     }
 

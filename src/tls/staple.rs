@@ -192,7 +192,11 @@ impl Staples {
     /// The staple of a certificate: the one there is, or a new one that is being fetched.
     fn of(&self, ssl: &Arc<str>, certificate: &Certificate, stapling: Stapling) -> Arc<Staple> {
         let mut known = lock(&self.0.known);
-        known.retain(|_, staple| staple.strong_count() > 0);
+        // Those that are gone go out now and then: looking at all each time would make a load of
+        // many certificates cost their square.
+        if known.len().is_power_of_two() {
+            known.retain(|_, staple| staple.strong_count() > 0);
+        }
         let place = (certificate.fingerprint.clone(), stapling);
         if let Some(staple) = known.get(&place).and_then(Weak::upgrade) {
             // Whoever writes the ssl object again may have mended what was missing.
