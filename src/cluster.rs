@@ -1,9 +1,12 @@
-//! The cluster: which nodes live, and which revision each has given to its workers.
+//! The cluster: which nodes live, which revision each has given to its workers, and the keys of
+//! session tickets that they share.
 //!
 //! A node of a shared store reports beside the config, where no watch comes across it: a report
 //! moves no node's config. The first news after a quiet time are reported at once, those of a busy
 //! time together; a node that says nothing any more is forgotten when its lease is over. A node
 //! with a store of its own has nobody to report to.
+
+pub mod tickets;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -35,9 +35,9 @@
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics, lua |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
-//! | `cluster` | which nodes live and what each has applied | store |
+//! | `cluster` | which nodes live and what each has applied; the ticket keys that they share | store, resource, tls |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
-//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, plugin, snapshot, proxy, cluster, serve |
+//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, tls, plugin, snapshot, proxy, cluster, serve |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod chain;
 pub mod observability;
 pub mod registry;
+pub mod security;
 pub mod serverless;
 pub mod traffic;
 pub mod transform;
@@ -141,6 +142,8 @@ pub struct Shared {
 // === impl Phases ===
 
 impl Phases {
+    /// For a plugin that has nothing to do on a request.
+    pub const NONE: Self = Self(0);
     pub const REWRITE: Self = Self(1 << Phase::Rewrite as u8);
     pub const ACCESS: Self = Self(1 << Phase::Access as u8);
     pub const BEFORE_PROXY: Self = Self(1 << Phase::BeforeProxy as u8);

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use self::pid_file::PidFile;
 use self::services::Services;
-pub use self::settings::not_there_yet;
+pub use self::settings::without_effect;
 use self::signals::Signal;
 use self::workers::{Work, Workers};
 use crate::config::{Config, Loaded, LogTarget, Role};
@@ -94,10 +94,12 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         let metrics = metrics.clone();
         let count = move |manager: &str, result: &str| metrics.secret_fetch(manager, result);
         let handle = tokio::runtime::Handle::current();
-        Secrets::new(settings::secrets(&config), handle, count)
+        Secrets::new(settings::secrets(&config)?, handle, count)
     };
+    let terms = settings::terms(&config, tokio::runtime::Handle::current())?;
+    let tickets = terms.tickets.clone();
     let compiler = Shared::new(Compiler::new(
-        settings::compiler(&config),
+        settings::compiler(&config, terms)?,
         settings::keyring(&config)?,
         secrets.clone(),
         dns.clone(),
@@ -139,6 +141,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         secrets,
         store,
         metrics: metrics.clone(),
+        tickets: tickets.filter(|_| config.deployment.role != Role::ControlPlane),
         ready: is_serving.clone(),
         applied: is_applied,
         stopped: stopped.clone(),
@@ -229,11 +232,19 @@ fn stop_of(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send +
 /// # Errors
 /// The keyring or the DNS resolver cannot be used.
 pub fn dry_compiler(config: &Config, handle: tokio::runtime::Handle) -> anyhow::Result<Compiler> {
-    let (secrets, _) = Secrets::new(settings::secrets(config), handle, |_, _| {});
+    let terms = settings::terms(config, handle.clone())?;
+    let (secrets, _) = Secrets::new(settings::secrets(config)?, handle, |_, _| {});
     let dns = Dns::new(settings::dns(config))?;
-    let compiler =
-        Compiler::new(settings::compiler(config), settings::keyring(config)?, secrets, dns);
-    Ok(compiler.dry())
+    let settings = settings::compiler(config, terms)?;
+    Ok(Compiler::new(settings, settings::keyring(config)?, secrets, dns).dry())
+}
+
+/// Whether what the rooms need can be made of `config`: files are read, nothing is started.
+///
+/// # Errors
+/// What cannot, named by its key.
+pub fn check_settings(config: &Config) -> anyhow::Result<()> {
+    settings::check(config)
 }
 
 // Named here so that the compiler's settings and the cache's cannot be mixed up.

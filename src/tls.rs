@@ -6,17 +6,21 @@
 
 pub mod accept;
 pub mod certificate;
+pub mod ciphers;
 pub mod client;
+pub mod ocsp;
 pub mod server;
 pub mod sni;
+pub mod staple;
 pub mod stream;
+pub mod tickets;
 
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 
 pub use self::certificate::Certificate;
-pub use self::server::{Served, ServerSpec};
+pub use self::server::{Served, ServerSpec, Terms};
 pub use self::sni::SniMap;
 
 /// The one crypto library of the process.

@@ -162,18 +162,21 @@ fn warns_of_unknown_keys_and_goes_on() {
 }
 
 #[test]
-fn warns_of_what_is_not_there_yet() {
-    let done = Home::with(
-        "apisix: {ssl: {ssl_session_tickets: true}}\n\
-         deployment: {role_traditional: {config_provider: embedded}}",
-    )
-    .run(&["test"]);
+fn warns_of_ciphers_that_it_does_not_have_and_refuses_to_be_left_without() {
+    let with = |ciphers: &str| {
+        let config = format!(
+            "apisix: {{ssl: {{ssl_ciphers: {ciphers}}}}}\n\
+             deployment: {{role_traditional: {{config_provider: embedded}}}}"
+        );
+        Home::with(&config).run(&["test"])
+    };
+    let done = with("ECDHE-RSA-AES128-GCM-SHA256:RC4-MD5:AES128-SHA");
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(
-        done.err.contains("conf/config.yaml: warning: apisix.ssl.ssl_session_tickets: "),
-        "{}",
-        done.err
-    );
+    let told = "conf/config.yaml: warning: apisix.ssl.ssl_ciphers: skipped";
+    assert!(done.err.contains(told) && done.err.contains("RC4-MD5, AES128-SHA"), "{}", done.err);
+    let done = with("RC4-MD5");
+    assert_ne!(done.code, 0, "{done:?}");
+    assert!(done.err.contains("apisix.ssl.ssl_ciphers is \"RC4-MD5\", expected"), "{}", done.err);
 }
 
 #[test]

@@ -32,15 +32,16 @@ impl Node {
     }
 
     fn lasting(ttl: Duration, neg_ttl: Duration) -> Self {
+        Self::by(Settings { ttl, neg_ttl, ca: None })
+    }
+
+    fn by(settings: Settings) -> Self {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = reads.clone();
-        let (secrets, changed) = Secrets::new(
-            Settings { ttl, neg_ttl },
-            tokio::runtime::Handle::current(),
-            move |_, _| {
+        let (secrets, changed) =
+            Secrets::new(settings, tokio::runtime::Handle::current(), move |_, _| {
                 count.fetch_add(1, Ordering::SeqCst);
-            },
-        );
+            });
         Self { secrets, changed, reads }
     }
 

@@ -1,5 +1,10 @@
 //! ssl objects, handshakes and swaps, with real TLS clients.
 
+mod ciphers;
+mod staple;
+mod tickets;
+mod trusted;
+
 use std::process::Command;
 
 use serde_json::{Value, json};

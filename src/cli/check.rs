@@ -22,9 +22,11 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         warn(path, &warning.to_string())?;
     }
-    for (key, reason) in runtime::not_there_yet(&loaded.config) {
+    for (key, reason) in runtime::without_effect(&loaded.config) {
         warn(path, &format!("{key}: {reason}"))?;
     }
+    runtime::check_settings(&loaded.config)
+        .map_err(|error| refused(path, &[format!("{}: {error:#}", path.display())]))?;
     say(&format!("{}: ok", path.display()))?;
     match loaded.config.resource_file() {
         Some(resources) => check_resources(&loaded.config, &resources),

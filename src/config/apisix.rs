@@ -126,7 +126,7 @@ pub struct Ssl {
     pub listen: Vec<Listen>,
     /// Versions offered to clients; an `ssls` object may narrow them.
     pub ssl_protocols: Vec<TlsVersion>,
-    /// OpenSSL names of the TLS 1.2 cipher suites; those that this build lacks are to be skipped.
+    /// OpenSSL names of the TLS 1.2 cipher suites; those that this build lacks are skipped.
     pub ssl_ciphers: Vec<String>,
     pub ssl_session_tickets: bool,
     /// CA certificates that upstreams, Vault and etcd are checked against; `None` means those of

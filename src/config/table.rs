@@ -70,9 +70,9 @@ pub(super) const ROWS: &[Row] = &[
     optional("apisix.ssl.listen[].enable_http2", Kind::Bool, "true", "Overrules apisix.enable_http2 for this listener."),
     key("apisix.ssl.listen[].enable_http3", Kind::Bool, "false", "HTTP/3, which this version does not serve yet."),
     key("apisix.ssl.ssl_protocols", Kind::List(&Kind::TlsVersion, Form::Split(' ')), "TLSv1.2 TLSv1.3", "Versions of TLS offered to clients."),
-    key("apisix.ssl.ssl_ciphers", Kind::List(&Kind::Text, Form::Split(':')), "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384", "Cipher suites of TLS 1.2, by their OpenSSL names. Those without forward secrecy by elliptic curves do not exist here and are skipped."),
-    key("apisix.ssl.ssl_session_tickets", Kind::Bool, "false", "Lets clients resume by ticket, which weakens forward secrecy."),
-    key("apisix.ssl.ssl_trusted_certificate", Kind::Path, "system", "File with the CA certificates (PEM) that etcd and other servers are checked against; system takes those of the machine."),
+    key("apisix.ssl.ssl_ciphers", Kind::List(&Kind::Text, Form::Split(':')), "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384", "Cipher suites of TLS 1.2 by their OpenSSL names, the preferred first; groups such as HIGH and !aNULL are read too. The suites of TLS 1.3 are always offered. Suites other than ECDHE with AES-GCM or ChaCha20 do not exist here: they are skipped with a warning, but for the two DHE ones of this default."),
+    key("apisix.ssl.ssl_session_tickets", Kind::Bool, "false", "Lets clients resume by ticket, which weakens forward secrecy. The keys change every 12 hours; nodes share them through the store, sealed by data_encryption.keyring. Without a keyring, or with config from files, each node has its own."),
+    key("apisix.ssl.ssl_trusted_certificate", Kind::Path, "system", "File with the CA certificates (PEM) that nodes (where tls.verify says so), etcd and Vault are checked against, unless they name their own; system takes those of the machine."),
     optional("apisix.ssl.fallback_sni", Kind::Text, "www.example.com", "The SNI assumed for clients that send none."),
 
     key("apisix.enable_control", Kind::Bool, "true", "Serves the control API."),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Answer, Control};
 use crate::resource::{Invalid, Kind};
 use crate::secret::Status;
+use crate::tls::staple;
 
 /// Stored for other gateways and for the tools; this version does nothing by them.
 const NOT_ACTED_ON: [Kind; 3] = [Kind::StreamRoute, Kind::Proto, Kind::CostDecoration];
@@ -67,7 +68,7 @@ impl Control {
     pub(super) fn certificates(&self) -> Value {
         let compiler = self.parts.compiler.lock();
         let told = compiler.served().flat_map(|(id, snis, served)| {
-            served.certificates.iter().map(move |certificate| {
+            served.certificates.iter().zip(&*served.shown).map(move |(certificate, shown)| {
                 json!({
                     "ssl": id,
                     "snis": snis,
@@ -76,11 +77,25 @@ impl Control {
                     "not_before": certificate.not_before,
                     "not_after": certificate.not_after,
                     "sha256": certificate.fingerprint,
+                    "must_staple": shown.must_staple,
+                    "staple": shown.status().map(|status| staple(&status)),
+                    "warning": unstapled(shown),
                 })
             })
         });
         told.collect()
     }
+}
+
+fn staple(status: &staple::Status) -> Value {
+    json!({ "until": status.until, "last_error": status.error })
+}
+
+/// What clients that go by it will think of a certificate that has no staple.
+fn unstapled(shown: &staple::Shown) -> Option<&'static str> {
+    let is_stapled = shown.status().is_some_and(|status| status.until.is_some());
+    (shown.must_staple && !is_stapled)
+        .then_some("must-staple, and nothing is stapled: clients may refuse it")
 }
 
 fn reason(invalid: &Invalid) -> Value {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::auth::key_auth::KeyAuth;
 use super::observability::prometheus::Prometheus;
+use super::security::ocsp_stapling::OcspStapling;
 use super::serverless::{PostFunction, PreFunction};
 use super::traffic::limit_count::LimitCount;
 use super::transform::proxy_rewrite::ProxyRewrite;
@@ -24,6 +25,7 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         Entry::of::<ProxyRewrite>(),
         Entry::of::<LimitCount>().with_metadata::<super::traffic::limit_count::Metadata>(),
         Entry::of::<Prometheus>(),
+        Entry::of::<OcspStapling>(),
         Entry::of::<PostFunction>(),
     ]
 });

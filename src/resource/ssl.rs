@@ -72,6 +72,23 @@ pub struct Ssl {
     #[serde(default)]
     #[schemars(schema_with = "protocols_schema")]
     pub ssl_protocols: Vec<String>,
+    /// How the state of the certificates is stapled to them; only with the plugin `ocsp-stapling`.
+    pub ocsp_stapling: Option<OcspStapling>,
+}
+
+/// How OCSP answers are stapled to the certificates of an ssl object.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+pub struct OcspStapling {
+    /// Whether they are.
+    #[serde(default)]
+    pub enabled: bool,
+    /// Whether answers are stapled unchecked, whatever they say.
+    #[serde(default)]
+    pub skip_verify: bool,
+    /// The longest time between two questions to the responder, in seconds.
+    #[serde(default = "cache_ttl")]
+    #[schemars(range(min = 60))]
+    pub cache_ttl: u64,
 }
 
 /// What client certificates are verified by.
@@ -95,6 +112,10 @@ fn server() -> String {
 
 const fn depth() -> u32 {
     1
+}
+
+const fn cache_ttl() -> u64 {
+    3600
 }
 
 /// How references are told from text that is too short to be PEM.

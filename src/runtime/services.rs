@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{VERSION, generated, settings, stop_of, stores};
 use crate::admin::{self, Admin};
+use crate::cluster::tickets::TicketKeys;
 use crate::cluster::{Cluster, Node};
 use crate::config::{AdminRole, Config, Provider};
 use crate::control::{self, Control};
@@ -18,6 +19,7 @@ use crate::serve::Endpoint;
 use crate::snapshot::Published;
 use crate::snapshot::publish::{Shared, refresh_gauges};
 use crate::store::ConfigStore;
+use crate::tls::tickets::Tickets;
 use crate::{proxy, resource};
 
 /// Listeners of the services that the config turns on.
@@ -37,6 +39,8 @@ pub(super) struct Parts {
     pub(super) secrets: Secrets,
     pub(super) store: Arc<dyn ConfigStore>,
     pub(super) metrics: Arc<Metrics>,
+    /// The session tickets, where there are any.
+    pub(super) tickets: Option<Arc<Tickets>>,
     pub(super) ready: watch::Receiver<bool>,
     pub(super) applied: watch::Receiver<i64>,
     pub(super) stopped: watch::Receiver<bool>,
@@ -86,12 +90,13 @@ impl Services {
             secrets,
             store,
             metrics,
+            tickets,
             ready,
             applied,
             stopped,
         } = parts;
-        for (key, reason) in settings::not_there_yet(&config) {
-            tracing::warn!(key, "config: not there yet: {reason}");
+        for (key, reason) in settings::without_effect(&config) {
+            tracing::warn!(key, "config: {reason}");
         }
         let node_id = generated::node_id(&config)?;
         let me = Node {
@@ -103,6 +108,12 @@ impl Services {
         };
         let is_shared = config.deployment.provider == Provider::Etcd;
         let cluster = Cluster::new(store.clone(), me, applied, is_shared);
+        if let Some(tickets) = tickets {
+            let keeps = is_shared || config.deployment.provider == Provider::Embedded;
+            let keeping = keeps.then(|| store.clone());
+            let keys = TicketKeys::new(keeping, settings::keyring(&config)?, tickets);
+            tokio::spawn(keys.keep(stop_of(&stopped)));
+        }
         tokio::spawn(cluster.clone().report(stop_of(&stopped)));
         if let Some(endpoint) = self.admin {
             let admin = Admin::new(
@@ -194,6 +205,8 @@ fn admin_tls(config: &Config) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         protocols: &protocols,
         client_ca: ca.as_deref(),
         http2: false,
+        stapling: None,
+        terms: &crate::tls::Terms::default(),
     })
     .context("deployment.admin.admin_api_mtls")?;
     Ok(served.config)

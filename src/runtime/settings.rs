@@ -1,8 +1,10 @@
 //! From the config to what each room needs of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use http::{HeaderName, HeaderValue};
 
 use super::{SecretSettings, VERSION};
@@ -10,6 +12,11 @@ use crate::config::{self, Config, Escape, HttpRouter, LogFormat, LogLevel, LogTa
 use crate::context::Limits;
 use crate::proxy::{AccessLine, PathRules, RealIp, Trust};
 use crate::resource::Keyring;
+use crate::tls::Terms;
+use crate::tls::certificate::authorities;
+use crate::tls::ciphers::Ciphers;
+use crate::tls::staple::Staples;
+use crate::tls::tickets::{KeySet, Tickets};
 use crate::upstream::{Keepalive, dns};
 use crate::{expr, log, lua, metrics, proxy, router, snapshot};
 
@@ -93,9 +100,53 @@ pub(super) fn dns(config: &Config) -> dns::Settings {
     }
 }
 
-pub(super) fn secrets(config: &Config) -> SecretSettings {
+pub(super) fn secrets(config: &Config) -> anyhow::Result<SecretSettings> {
     let lru = &config.apisix.lru.secret;
-    SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl }
+    Ok(SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl, ca: trusted(config)? })
+}
+
+/// The authorities that servers are verified by instead of the system's, PEM.
+fn trusted(config: &Config) -> anyhow::Result<Option<String>> {
+    let Some(path) = &config.apisix.ssl.ssl_trusted_certificate else {
+        return Ok(None);
+    };
+    let pem = std::fs::read_to_string(path);
+    let named = || format!("apisix.ssl.ssl_trusted_certificate: {}", path.display());
+    Ok(Some(pem.with_context(named)?))
+}
+
+/// The cipher suites that clients are offered.
+///
+/// # Errors
+/// TLS 1.2 is to be offered, and none of its suites is left.
+fn ciphers(config: &Config) -> anyhow::Result<Ciphers> {
+    let ssl = &config.apisix.ssl;
+    let ciphers = Ciphers::new(&ssl.ssl_ciphers);
+    let is_asked = ssl.enable && ssl.ssl_protocols.contains(&TlsVersion::Tls12);
+    if is_asked && !ciphers.has_tls12 {
+        anyhow::bail!(
+            "apisix.ssl.ssl_ciphers is {:?}, expected at least one TLS 1.2 cipher suite that this \
+             build has, such as ECDHE-ECDSA-AES128-GCM-SHA256 and ECDHE-RSA-AES128-GCM-SHA256",
+            ssl.ssl_ciphers.join(":")
+        );
+    }
+    Ok(ciphers)
+}
+
+/// By what every ssl object is served; staples are fetched on `runtime`.
+///
+/// # Errors
+/// There is no cipher suite to offer, or no randomness for keys.
+pub(super) fn terms(config: &Config, runtime: tokio::runtime::Handle) -> anyhow::Result<Terms> {
+    let tickets = config.apisix.ssl.ssl_session_tickets;
+    Ok(Terms {
+        provider: ciphers(config)?.provider,
+        tickets: match tickets {
+            true => Some(Tickets::new(KeySet::fresh(crate::cluster::tickets::now())?)),
+            false => None,
+        },
+        staples: Some(Staples::new(runtime)),
+    })
 }
 
 pub(super) fn keyring(config: &Config) -> anyhow::Result<Keyring> {
@@ -103,10 +154,20 @@ pub(super) fn keyring(config: &Config) -> anyhow::Result<Keyring> {
     Ok(Keyring::new(keys)?)
 }
 
-pub(super) fn compiler(config: &Config) -> snapshot::compile::Settings {
+/// What is the same for every compile, serving by `terms`.
+///
+/// # Errors
+/// The authorities that nodes are verified by cannot be read.
+pub(super) fn compiler(
+    config: &Config,
+    terms: Terms,
+) -> anyhow::Result<snapshot::compile::Settings> {
     let keepalive = &config.nginx_config.http.upstream;
     let ssl = &config.apisix.ssl;
-    snapshot::compile::Settings {
+    let trusted = trusted(config)?.map(|pem| authorities(&pem).map(Arc::new)).transpose();
+    Ok(snapshot::compile::Settings {
+        terms,
+        trusted: trusted.context("apisix.ssl.ssl_trusted_certificate")?,
         keepalive: Keepalive {
             size: keepalive.keepalive,
             idle: keepalive.keepalive_timeout,
@@ -133,7 +194,7 @@ pub(super) fn compiler(config: &Config) -> snapshot::compile::Settings {
             timeout: config.sluice.lua.timeout,
             memory_bytes: usize::try_from(config.sluice.lua.memory).unwrap_or(usize::MAX),
         },
-    }
+    })
 }
 
 /// The plugins that may be used, in no particular order.
@@ -186,11 +247,24 @@ pub(super) fn proxy(config: &Config) -> proxy::Settings {
     settings
 }
 
-/// What this version reads and has no use for yet, by key.
-pub fn not_there_yet(config: &Config) -> BTreeMap<&'static str, &'static str> {
+/// What this version reads and has no use for, by key.
+pub fn without_effect(config: &Config) -> BTreeMap<&'static str, String> {
     let mut found = BTreeMap::new();
-    if config.apisix.ssl.ssl_session_tickets {
-        found.insert("apisix.ssl.ssl_session_tickets", "no session tickets are given out");
+    let unknown = Ciphers::new(&config.apisix.ssl.ssl_ciphers).unknown;
+    if !unknown.is_empty() {
+        let reason =
+            format!("skipped, since this build does not have them: {}", unknown.join(", "));
+        found.insert("apisix.ssl.ssl_ciphers", reason);
     }
     found
+}
+
+/// Whether ciphers, keyring and authorities can be made of `config`.
+///
+/// # Errors
+/// What cannot.
+pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    ciphers(config)?;
+    keyring(config)?;
+    compiler(config, Terms::default()).map(drop)
 }

@@ -20,12 +20,15 @@ use crate::resource;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// How long values are good (`apisix.lru.secret`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// A value is read again before it is this old.
     pub ttl: Duration,
     /// A refusal is asked about again after this.
     pub neg_ttl: Duration,
+    /// What managers are verified by that name no authorities of their own, PEM; the system's when
+    /// absent.
+    pub ca: Option<String>,
 }
 
 /// What is known of a reference now.
@@ -113,7 +116,7 @@ impl Secrets {
     /// Adds or replaces the manager `id` (`vault/quickstart`) and reads what refers to it again.
     pub fn set_manager(&self, id: &str, written: &resource::Secret) {
         let id: Arc<str> = id.into();
-        let manager = manager(written);
+        let manager = manager(written, self.0.settings.ca.as_deref());
         let mut state = self.0.lock();
         match manager {
             Some(manager) => state.managers.insert(id.clone(), manager),
@@ -348,10 +351,11 @@ impl Entry {
     }
 }
 
-/// The manager that `written` describes, where this version has one.
-fn manager(written: &resource::Secret) -> Option<Arc<dyn Manager>> {
+/// The manager that `written` describes, where this version has one; its server is verified by `ca`
+/// (PEM) where it names no authorities.
+fn manager(written: &resource::Secret, ca: Option<&str>) -> Option<Arc<dyn Manager>> {
     match written {
-        resource::Secret::Vault(vault) => Some(Arc::new(Vault::new(vault))),
+        resource::Secret::Vault(vault) => Some(Arc::new(Vault::new(vault, ca))),
         resource::Secret::Aws(_) | resource::Secret::Gcp(_) => None,
     }
 }

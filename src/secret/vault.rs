@@ -40,9 +40,10 @@ enum Mount {
 // === impl Vault ===
 
 impl Vault {
-    pub(super) fn new(written: &Written) -> Self {
+    /// What `written` says, verified by `ca` (PEM) where that names no authorities.
+    pub(super) fn new(written: &Written, ca: Option<&str>) -> Self {
         Self {
-            client: client(written),
+            client: client(written, ca),
             uri: written.uri.trim_end_matches('/').to_owned(),
             prefix: written.prefix.trim_matches('/').to_owned(),
             token: token(written.token.expose()),
@@ -225,14 +226,14 @@ fn token(written: &str) -> Result<HeaderValue, SecretError> {
     Ok(value)
 }
 
-fn client(written: &Written) -> Result<Client, String> {
+fn client(written: &Written, ca: Option<&str>) -> Result<Client, String> {
     let timeout = Duration::try_from_secs_f64(written.timeout).unwrap_or(Duration::from_secs(5));
     let mut builder = Client::builder()
         .timeout(timeout)
         .connect_timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
         .tls_danger_accept_invalid_certs(!written.ssl_verify);
-    if let Some(ca) = &written.ca {
+    if let Some(ca) = written.ca.as_deref().or(ca) {
         let authorities = reqwest::Certificate::from_pem_bundle(ca.as_bytes())
             .map_err(|error| format!("ca: {error}"))?;
         builder = builder.tls_certs_only(authorities);

@@ -19,6 +19,7 @@ use crate::router::Router;
 use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
+use crate::tls::staple::Staples;
 use crate::upstream::Upstream;
 use crate::upstream::dns::Dns;
 
@@ -108,6 +109,11 @@ impl Compiler {
     /// What resolves the names of nodes.
     pub fn dns(&self) -> Arc<Dns> {
         self.dns.clone()
+    }
+
+    /// What fetches staples, if anything does.
+    pub fn staples(&self) -> Option<Staples> {
+        self.settings.terms.staples.clone()
     }
 
     /// The same compiler, but for finding out what would be rejected: secrets are not fetched.

@@ -9,7 +9,7 @@ mod ssl;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 
 pub(super) use self::consumer::taken;
 pub(super) use self::ssl::SslPart;
@@ -21,7 +21,7 @@ use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::{Build, Shared};
 use crate::resource::{self, Invalid};
 use crate::router::{self, Matcher};
-use crate::tls::Served;
+use crate::tls::{Served, Terms};
 use crate::upstream::{Keepalive, Upstream};
 
 /// What is the same for every compile.
@@ -33,6 +33,11 @@ pub struct Settings {
     pub protocols: Vec<String>,
     /// Whether HTTP/2 is offered over TLS (`apisix.enable_http2`).
     pub http2: bool,
+    /// Ciphers, session tickets and staples of every ssl object.
+    pub terms: Terms,
+    /// What nodes are verified by, where not by the system's authorities
+    /// (`apisix.ssl.ssl_trusted_certificate`).
+    pub trusted: Option<Arc<RootCertStore>>,
     /// Names whose certificate is served to clients that name no server.
     pub fallback_sni: Option<String>,
     /// Whether plugin fields that are declared so are encrypted at rest.
@@ -177,8 +182,9 @@ impl Workshop<'_, '_> {
     }
 
     fn client_config(&self, written: &resource::Upstream) -> Result<Arc<ClientConfig>, Invalid> {
+        let trusted = self.settings.trusted.as_ref();
         let Some(tls) = &written.tls else {
-            return crate::tls::client::config(false, None)
+            return crate::tls::client::config(false, trusted, None)
                 .map_err(|error| Invalid::new("/tls", "the TLS settings", error.to_string()));
         };
         let certificate = match (&tls.client_cert_id, &tls.client_cert, &tls.client_key) {
@@ -196,7 +202,7 @@ impl Workshop<'_, '_> {
             (None, Some(cert), Some(key)) => Some((cert.as_str(), key.expose())),
             _ => None,
         };
-        crate::tls::client::config(tls.verify, certificate)
+        crate::tls::client::config(tls.verify, trusted, certificate)
             .map_err(|error| Invalid::new("/tls", "the client certificate", error.to_string()))
     }
 

@@ -13,7 +13,7 @@ use crate::resource::Kind;
 use crate::secret::{Reference, Secrets};
 use crate::store::{Change, ConfigStore, Event};
 
-/// How long the first snapshot may wait for secrets and names.
+/// How long the first snapshot may wait for secrets, names and staples.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How often metric series of routes that are gone are dropped.
@@ -122,8 +122,8 @@ impl Road {
         }
     }
 
-    /// Waits for secrets and names, so that a node that starts serves its certificates from the
-    /// first connection on and finds its nodes with the first request.
+    /// Waits for secrets, names and staples, so that a node that starts serves its certificates from
+    /// the first connection on and finds its nodes with the first request.
     async fn settle(&mut self) {
         let end = Instant::now() + SETTLE;
         loop {
@@ -135,6 +135,10 @@ impl Road {
         }
         let dns = self.compiler.lock().dns();
         dns.settle(end.saturating_duration_since(Instant::now())).await;
+        let staples = self.compiler.lock().staples();
+        if let Some(staples) = staples {
+            staples.settle(end.saturating_duration_since(Instant::now())).await;
+        }
     }
 
     fn refresh(&mut self, first: Reference) {

@@ -47,8 +47,8 @@ pub(crate) struct Parts {
 
 /// A compiler that follows nothing.
 pub(crate) fn compiler(keyring: Keyring) -> Parts {
-    let settings =
-        secret::Settings { ttl: Duration::from_secs(60), neg_ttl: Duration::from_secs(60) };
+    let minute = Duration::from_secs(60);
+    let settings = secret::Settings { ttl: minute, neg_ttl: minute, ca: None };
     let runtime = tokio::runtime::Handle::current();
     let (secrets, changed) = Secrets::new(settings, runtime, |_, _| {});
     let dns = Dns::new(dns::Settings {
@@ -59,6 +59,8 @@ pub(crate) fn compiler(keyring: Keyring) -> Parts {
         keepalive: Keepalive { size: 1, idle: Duration::from_secs(1), requests: 1 },
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
         http2: true,
+        terms: crate::tls::Terms::default(),
+        trusted: None,
         fallback_sni: None,
         encrypt_fields: true,
         plugins: None,

@@ -12,18 +12,20 @@ use super::{TlsError, provider};
 #[derive(Debug)]
 struct Unverified;
 
-/// The configuration for a node: whether it is verified, and the certificate shown to it, PEM.
+/// The configuration for a node: whether it is verified, by which authorities where not by the
+/// system's, and the certificate shown to it, PEM.
 ///
 /// # Errors
 /// What is wrong with the certificate or its key.
 pub fn config(
     verify: bool,
+    trusted: Option<&Arc<RootCertStore>>,
     certificate: Option<(&str, &str)>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = if verify {
-        builder.with_root_certificates(system_roots())
+        builder.with_root_certificates(trusted.cloned().unwrap_or_else(system_roots))
     } else {
         builder.dangerous().with_custom_certificate_verifier(unverified())
     };
@@ -48,15 +50,15 @@ pub fn unverified() -> Arc<dyn ServerCertVerifier> {
 }
 
 /// The certificate authorities of the system, read once.
-fn system_roots() -> RootCertStore {
-    static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
             tracing::warn!(%error, "a system certificate authority could not be read");
         }
         roots.add_parsable_certificates(found.certs);
-        roots
+        Arc::new(roots)
     });
     ROOTS.clone()
 }

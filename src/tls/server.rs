@@ -11,7 +11,20 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use super::certificate::{Certificate, authorities};
+use super::staple::{Shown, Staples, Stapling};
+use super::tickets::{Binding, Tickets};
 use super::{TlsError, provider};
+
+/// What is the same for everything that a node serves.
+#[derive(Clone)]
+pub struct Terms {
+    /// The crypto library with the cipher suites that are offered, in order of preference.
+    pub provider: Arc<CryptoProvider>,
+    /// Set where clients may resume by ticket.
+    pub tickets: Option<Arc<Tickets>>,
+    /// What fetches staples; without it nothing is stapled.
+    pub staples: Option<Staples>,
+}
 
 /// What to serve.
 pub struct ServerSpec<'a> {
@@ -25,6 +38,9 @@ pub struct ServerSpec<'a> {
     pub client_ca: Option<&'a str>,
     /// Whether `h2` is offered beside `http/1.1`.
     pub http2: bool,
+    /// Whether and how the state of the certificates is stapled to them.
+    pub stapling: Option<Stapling>,
+    pub terms: &'a Terms,
 }
 
 /// What is served for the names of one ssl object.
@@ -32,13 +48,23 @@ pub struct Served {
     pub ssl: Arc<str>,
     pub config: Arc<ServerConfig>,
     pub certificates: Vec<Certificate>,
+    /// The same certificates with what is stapled to them.
+    pub shown: Arc<[Shown]>,
     /// Whether clients must show a certificate.
     pub verifies_clients: bool,
 }
 
 /// Chooses among several certificates by what the client can verify.
 #[derive(Debug)]
-struct ByAbility(Vec<Arc<CertifiedKey>>);
+struct ByAbility(Arc<[Shown]>);
+
+// === impl Terms ===
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { provider: provider(), tickets: None, staples: None }
+    }
+}
 
 // === impl Served ===
 
@@ -57,29 +83,49 @@ impl Served {
                     .map_err(|error| TlsError::Pair { index, error: Box::new(error) })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let keys = certificates.iter().map(|certificate| certificate.key.clone());
-        let provider = provider();
+        let shown: Arc<[Shown]> = certificates
+            .iter()
+            .map(|certificate| Shown::new(&spec.ssl, certificate, spec.stapling, spec.terms))
+            .collect();
+        let provider = spec.terms.provider.clone();
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions(spec.protocols)?)?;
         let builder = match spec.client_ca {
             None => builder.with_no_client_auth(),
             Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider)?),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys.collect())));
+        let mut config = builder.with_cert_resolver(Arc::new(ByAbility(shown.clone())));
         if spec.http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
         config.alpn_protocols.push(b"http/1.1".to_vec());
-        // Resumption would need state that is locked or shared; it has its own issue.
+        // As `ssl_prefer_server_ciphers on`, which APISIX sets.
+        config.ignore_client_order = true;
+        // Sessions that are remembered here would be locked, and of one node only.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        match &spec.terms.tickets {
+            Some(tickets) => config.ticketer = tickets.bound(binding(spec.client_ca)),
+            None => config.send_tls13_tickets = 0,
+        }
         Ok(Self {
             ssl: spec.ssl.clone(),
             config: Arc::new(config),
             certificates,
+            shown,
             verifies_clients: spec.client_ca.is_some(),
         })
     }
+}
+
+/// What tickets are bound to: who has resumed is not verified again, so only a client that was
+/// verified as it would be now may resume.
+fn binding(client_ca: Option<&str>) -> Binding {
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    digest.update(&[u8::from(client_ca.is_some())]);
+    digest.update(client_ca.unwrap_or_default().as_bytes());
+    let mut binding = Binding::default();
+    binding.copy_from_slice(digest.finish().as_ref());
+    binding
 }
 
 fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
@@ -114,8 +160,8 @@ fn client_verifier(
 
 impl ResolvesServerCert for ByAbility {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let [only] = self.0.as_slice() {
-            return Some(only.clone());
+        if let [only] = &*self.0 {
+            return Some(only.now());
         }
         let fits = |wanted: fn(SignatureScheme) -> bool| {
             let offered: Vec<_> = hello
@@ -124,7 +170,7 @@ impl ResolvesServerCert for ByAbility {
                 .copied()
                 .filter(|scheme| wanted(*scheme))
                 .collect();
-            self.0.iter().find(|key| key.key.choose_scheme(&offered).is_some()).cloned()
+            self.0.iter().find(|shown| shown.can_sign(&offered)).map(Shown::now)
         };
         // ECDSA costs the server a fraction of what RSA does.
         fits(is_ecdsa).or_else(|| fits(|_| true))

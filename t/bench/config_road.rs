@@ -105,7 +105,11 @@ pub fn measure(routes: usize) -> Result<Value> {
     let config = Config::new(routes)?;
     let entries = config.entries()?;
     let (secrets, _changed) = Secrets::new(
-        SecretSettings { ttl: Duration::from_secs(300), neg_ttl: Duration::from_secs(60) },
+        SecretSettings {
+            ttl: Duration::from_secs(300),
+            neg_ttl: Duration::from_secs(60),
+            ca: None,
+        },
         tokio::runtime::Handle::current(),
         |_, _| {},
     );
@@ -115,6 +119,8 @@ pub fn measure(routes: usize) -> Result<Value> {
         keepalive: Keepalive { size: 320, idle: Duration::from_secs(60), requests: 1000 },
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
         http2: true,
+        terms: sluice::tls::Terms::default(),
+        trusted: None,
         fallback_sni: None,
         router: sluice::router::Kind::HostUri,
         plugins: None,

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::load::handshakes::Sessions;
 use crate::load::{Load, h2load, handshakes, wrk};
 use crate::peers::{Peer, Ports};
 use crate::process::Process;
@@ -14,16 +15,20 @@ use crate::table::{Report, Table};
 enum Traffic {
     Get { path: &'static str, tls: bool },
     Post { bytes: usize },
-    Handshakes,
+    Handshakes(Sessions),
     Http2,
 }
 
-const WORKS: [(&str, &str, Traffic); 6] = [
+/// The work that is done by peers that give out session tickets.
+pub const RESUMED: &str = "W5r";
+
+const WORKS: [(&str, &str, Traffic); 7] = [
     ("W1", "HTTP/1.1, 1 KiB, 64 connections", Traffic::Get { path: "/1k", tls: false }),
     ("W2", "100 KiB responses", Traffic::Get { path: "/100k", tls: false }),
     ("W3", "POST of 10 KiB", Traffic::Post { bytes: 10 << 10 }),
     ("W4", "W1 over TLS 1.3", Traffic::Get { path: "/1k", tls: true }),
-    ("W5", "full TLS handshakes, one request each", Traffic::Handshakes),
+    ("W5", "full TLS handshakes, one request each", Traffic::Handshakes(Sessions::Forgotten)),
+    (RESUMED, "W5 with every session resumed", Traffic::Handshakes(Sessions::Resumed)),
     ("W6", "HTTP/2 over TLS, 32 streams on each of 4 connections", Traffic::Http2),
 ];
 
@@ -79,7 +84,7 @@ impl Traffic {
                 );
                 wrk::run(site, &format!("http://127.0.0.1:{http}/post"), &script)
             }
-            Self::Handshakes => handshakes::run(site, https, "/1k").await,
+            Self::Handshakes(sessions) => handshakes::run(site, https, "/1k", sessions).await,
             Self::Http2 => h2load::run(site, https, "/1k"),
         }
     }

@@ -9,6 +9,7 @@
 //! | W3 | the same with POSTs of 10 KiB | |
 //! | W4 | W1 over TLS 1.3, ECDSA P-256 | |
 //! | W5 | full TLS handshakes, a connection for each request, no resumption | |
+//! | W5r | the same, each connection resuming the session before by a ticket | |
 //! | W6 | HTTP/2 over TLS, 32 streams on each of 4 connections | |
 //! | W7 | 10,000 idle keep-alive connections | memory |
 //! | W8 | half the rate that saturates, with and without a route changing every 10 ms | latency |
@@ -31,7 +32,7 @@
 //!
 //! *Fair*: the same origin (nginx, one worker, on the other core with the load), the same
 //! certificate, kept connections on both sides with no limit of requests, no access log (W9 apart),
-//! no TLS session kept. The configs stand in `peers/`. nginx runs as one process, without a master.
+//! no TLS session kept (W5r apart, for which all are started again with tickets). The configs stand in `peers/`. nginx runs as one process, without a master.
 //! Memory is resident memory with shared pages in proportion; what the kernel holds is not in it.
 //!
 //! Sluice is this build's binary, or the one that `SLUICE_BIN` names. `-- gate` counts
@@ -61,6 +62,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::load::handshakes::Sessions;
 use self::site::Site;
 use self::table::{Report, say};
 
@@ -132,9 +134,14 @@ async fn run(works: &[String], site: &Site, report: &mut Report) -> Result<()> {
         ensure!(names.contains(&work.as_str()), "{work} is no work: expected {}", names.join(", "));
     }
     let wanted = |name: &str| works.is_empty() || works.iter().any(|work| work == name);
-    if forward::names().any(wanted) {
-        let peers = peers::start_all(site).await;
-        forward::run(site, &peers, wanted, report).await?;
+    let plain = |name: &str| wanted(name) && name != forward::RESUMED;
+    if forward::names().any(plain) {
+        let peers = peers::start_all(site, Sessions::Forgotten).await;
+        forward::run(site, &peers, plain, report).await?;
+    }
+    if wanted(forward::RESUMED) {
+        let peers = peers::start_all(site, Sessions::Resumed).await;
+        forward::run(site, &peers, |name| name == forward::RESUMED, report).await?;
     }
     if wanted("W7") {
         memory::run(site, report).await?;

@@ -5,6 +5,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use crate::load::client::Client;
+use crate::load::handshakes::Sessions;
 use crate::peers::{ALL, Kind};
 use crate::site::Site;
 use crate::table::{Report, Table, say};
@@ -45,7 +46,7 @@ pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
 }
 
 async fn weigh(kind: Kind, site: &Site) -> Result<Option<[u64; 2]>> {
-    let Some(peer) = kind.start(site).await? else {
+    let Some(peer) = kind.start(site, Sessions::Forgotten).await? else {
         return Ok(None);
     };
     let idle = peer.process.memory()?;

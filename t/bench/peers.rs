@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::load::handshakes::Sessions;
 use crate::process::{Process, free_port};
 use crate::site::{Site, wait_for};
 use crate::table::say;
@@ -53,10 +54,10 @@ impl Kind {
     }
 
     /// Starts the proxy and waits until it serves; `None` when it is not installed.
-    pub async fn start(self, site: &Site) -> Result<Option<Peer>> {
+    pub async fn start(self, site: &Site, sessions: Sessions) -> Result<Option<Peer>> {
         let folder = site.folder(self.name())?;
         let ports = Ports::free()?;
-        let Some(command) = self.command(site, &folder, ports)? else {
+        let Some(command) = self.command(site, &folder, ports, sessions)? else {
             return Ok(None);
         };
         let process = Process::start(self.name(), command, &folder.join("output.log"))?;
@@ -65,21 +66,28 @@ impl Kind {
         Ok(Some(peer))
     }
 
-    fn command(self, site: &Site, folder: &Path, ports: Ports) -> Result<Option<Command>> {
+    fn command(
+        self,
+        site: &Site,
+        folder: &Path,
+        ports: Ports,
+        sessions: Sessions,
+    ) -> Result<Option<Command>> {
         match self {
-            Self::Nginx => nginx::command(site, folder, ports),
-            Self::Haproxy => haproxy::command(site, folder, ports),
-            Self::Envoy => envoy::command(site, folder, ports),
-            Self::Sluice => sluice::plain(site, folder, ports).map(Some),
+            Self::Nginx => nginx::command(site, folder, ports, sessions),
+            Self::Haproxy => haproxy::command(site, folder, ports, sessions),
+            Self::Envoy => envoy::command(site, folder, ports, sessions),
+            Self::Sluice => sluice::plain(site, folder, ports, sessions).map(Some),
         }
     }
 }
 
-/// Starts every proxy that is there. One that does not start is told and left out.
-pub async fn start_all(site: &Site) -> Vec<Peer> {
+/// Starts every proxy that is there, all with session tickets or all without. One that does not
+/// start is told and left out.
+pub async fn start_all(site: &Site, sessions: Sessions) -> Vec<Peer> {
     let mut peers = Vec::new();
     for kind in ALL {
-        match kind.start(site).await {
+        match kind.start(site, sessions).await {
             Ok(Some(peer)) => peers.push(peer),
             Ok(None) => say(&format!("{} is not installed: left out\n", kind.name())),
             Err(error) => say(&format!("{} left out: {error:#}\n", kind.name())),

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::forward::w1;
+use crate::load::handshakes::Sessions;
 use crate::load::{Load, wrk};
 use crate::peers::sluice::{Node, resources, upstream};
 use crate::peers::{Kind, Ports};
@@ -19,7 +20,7 @@ const API_KEY: &str = "key-of-the-bench";
 
 /// Measures both nodes side by side.
 pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
-    let plain = Kind::Sluice.start(site).await?.context("sluice")?;
+    let plain = Kind::Sluice.start(site, Sessions::Forgotten).await?.context("sluice")?;
     let full = Node::standalone(Ports::free()?, everything(site))?.access_log();
     // Without a key the answer is 401, so readiness is another route's business.
     let full = full.start(site, Some("/ready")).await?;

@@ -35,12 +35,36 @@ impl Authority {
         self.sign(names, &KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap())
     }
 
+    /// The root's private key, PEM.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// As [`Self::issue`], with `change` to what is signed.
+    pub fn issue_as(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
+        self.sign_as(names, &KeyPair::generate().unwrap(), change)
+    }
+
     fn sign(&self, names: &[&str], key: &KeyPair) -> (String, String) {
+        self.sign_as(names, key, |_| {})
+    }
+
+    fn sign_as(
+        &self,
+        names: &[&str],
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let all = names.iter().chain(&["127.0.0.1"]).map(ToString::to_string);
         let mut params = CertificateParams::new(all.collect::<Vec<_>>()).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, names[0]);
+        change(&mut params);
         let cert = params.signed_by(key, &self.issuer).unwrap();
         (cert.pem(), key.serialize_pem())
     }

@@ -15,6 +15,7 @@ async fn lists_plugins_in_order_of_execution() {
         "proxy-rewrite",
         "limit-count",
         "prometheus",
+        "ocsp-stapling",
         "serverless-post-function"
     ]);
     assert_eq!(names, expected);

@@ -1,10 +1,12 @@
 //! Ssl objects, compiled: certificates for clients, and for nodes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Workshop, Wrong};
 use crate::resource::{self, Invalid, Said};
-use crate::tls::{Served, ServerSpec, TlsError};
+use crate::tls::staple::Stapling;
+use crate::tls::{Served, ServerSpec, Terms, TlsError};
 
 /// A compiled ssl object.
 pub(in crate::snapshot) enum SslPart {
@@ -24,6 +26,7 @@ impl Workshop<'_, '_> {
         id: &Arc<str>,
         written: &resource::Ssl,
     ) -> Result<SslPart, Wrong> {
+        let stapling = self.stapling(written)?;
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
@@ -49,6 +52,8 @@ impl Workshop<'_, '_> {
             let value = format!("{count} expressions");
             return Err(vec![Invalid::new("/client/skip_mtls_uri_regex", value, expected)]);
         }
+        // Whoever only asks starts no fetching.
+        let unstapled = Terms { staples: None, ..self.settings.terms.clone() };
         let protocols = &written.ssl_protocols;
         let spec = ServerSpec {
             ssl: id.clone(),
@@ -56,10 +61,31 @@ impl Workshop<'_, '_> {
             protocols: if protocols.is_empty() { &self.settings.protocols } else { protocols },
             client_ca: client_ca.as_deref(),
             http2: self.settings.http2,
+            stapling,
+            terms: if self.dry { &unstapled } else { &self.settings.terms },
         };
         let served = Served::new(&spec).map_err(|error| vec![tls_problem(&error)])?;
         let names = written.all_snis().cloned().collect();
         Ok(SslPart::Server(names, Arc::new(served)))
+    }
+
+    /// The field is the plugin's: without it, it is as unknown as any other.
+    ///
+    /// Source: APISIX `apisix/plugins/ocsp-stapling.lua`.
+    fn stapling(&self, written: &resource::Ssl) -> Result<Option<Stapling>, Wrong> {
+        let Some(stapling) = &written.ocsp_stapling else {
+            return Ok(None);
+        };
+        let name = "ocsp-stapling";
+        if self.settings.plugins.as_ref().is_some_and(|on| on.iter().all(|on| on != name)) {
+            let expected = format!("no such property unless the plugin {name} is in `plugins`");
+            let invalid = Invalid::new("/ocsp_stapling", "an object", expected);
+            return Err(vec![invalid.saying(Said::Surplus("ocsp_stapling".to_owned()))]);
+        }
+        Ok(stapling.enabled.then_some(Stapling {
+            skip_verify: stapling.skip_verify,
+            cache_ttl: Duration::from_secs(stapling.cache_ttl),
+        }))
     }
 }
 

@@ -8,11 +8,17 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Ports;
+use crate::load::handshakes::Sessions;
 use crate::process::{self, Seat, find};
 use crate::site::Site;
 
 /// One worker thread, no request ids, no admin port.
-pub(super) fn command(site: &Site, folder: &Path, ports: Ports) -> Result<Option<Command>> {
+pub(super) fn command(
+    site: &Site,
+    folder: &Path,
+    ports: Ports,
+    sessions: Sessions,
+) -> Result<Option<Command>> {
     let Some(envoy) = find("envoy") else {
         return Ok(None);
     };
@@ -20,7 +26,7 @@ pub(super) fn command(site: &Site, folder: &Path, ports: Ports) -> Result<Option
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            "disable_stateless_session_resumption": true,
+            "disable_stateless_session_resumption": sessions == Sessions::Forgotten,
             "disable_stateful_session_resumption": true,
             "common_tls_context": {
                 "alpn_protocols": ["h2", "http/1.1"],

@@ -7,11 +7,17 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::Ports;
+use crate::load::handshakes::Sessions;
 use crate::process::{self, Seat, find};
 use crate::site::Site;
 
 /// One thread; connections to the origin are shared between clients and kept.
-pub(super) fn command(site: &Site, folder: &Path, ports: Ports) -> Result<Option<Command>> {
+pub(super) fn command(
+    site: &Site,
+    folder: &Path,
+    ports: Ports,
+    sessions: Sessions,
+) -> Result<Option<Command>> {
     let Some(haproxy) = find("haproxy") else {
         return Ok(None);
     };
@@ -23,7 +29,7 @@ pub(super) fn command(site: &Site, folder: &Path, ports: Ports) -> Result<Option
   maxconn 12000
   no strict-limits
   tune.ssl.cachesize 0
-  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
+  ssl-default-bind-options ssl-min-ver TLSv1.3{tickets}
 
 defaults
   mode http
@@ -42,6 +48,7 @@ backend origin
   server origin 127.0.0.1:{origin} pool-max-conn 256
 ",
         dir = folder.display(),
+        tickets = if sessions == Sessions::Resumed { "" } else { " no-tls-tickets" },
         origin = site.origin,
         http = ports.http,
         https = ports.https,

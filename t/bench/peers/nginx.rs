@@ -7,12 +7,18 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::Ports;
+use crate::load::handshakes::Sessions;
 use crate::process::{self, Seat, find};
 use crate::site::{Site, temporary_paths};
 
 /// One process, which is the worker. Upstream connections are kept; buffers hold the largest body
 /// of the bench, so that nothing goes to disk.
-pub(super) fn command(site: &Site, folder: &Path, ports: Ports) -> Result<Option<Command>> {
+pub(super) fn command(
+    site: &Site,
+    folder: &Path,
+    ports: Ports,
+    sessions: Sessions,
+) -> Result<Option<Command>> {
     let Some(nginx) = find("nginx") else {
         return Ok(None);
     };
@@ -45,7 +51,7 @@ http {{
     ssl_certificate_key {dir}/key.pem;
     ssl_protocols TLSv1.3;
     ssl_session_cache off;
-    ssl_session_tickets off;
+    ssl_session_tickets {tickets};
     location / {{
       proxy_pass http://origin;
       proxy_http_version 1.1;
@@ -56,6 +62,7 @@ http {{
 }}
 ",
         dir = folder.display(),
+        tickets = if sessions == Sessions::Resumed { "on" } else { "off" },
         temporary = temporary_paths(folder),
         origin = site.origin,
         http = ports.http,

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Kind, Peer, Ports};
+use crate::load::handshakes::Sessions;
 use crate::process::{self, Process, Seat, free_port};
 use crate::site::{HOST, Site, wait_for};
 
@@ -146,8 +147,15 @@ pub fn upstream(site: &Site) -> Value {
     json!({ "type": "roundrobin", "nodes": { (format!("127.0.0.1:{}", site.origin)): 1 } })
 }
 
-pub(super) fn plain(site: &Site, folder: &Path, ports: Ports) -> Result<Command> {
-    Node::standalone(ports, resources(site))?.command(folder, on_its_core)
+pub(super) fn plain(
+    site: &Site,
+    folder: &Path,
+    ports: Ports,
+    sessions: Sessions,
+) -> Result<Command> {
+    let mut node = Node::standalone(ports, resources(site))?;
+    node.config["apisix"]["ssl"]["ssl_session_tickets"] = json!(sessions == Sessions::Resumed);
+    node.command(folder, on_its_core)
 }
 
 fn on_its_core(program: &Path) -> Command {

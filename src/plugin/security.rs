@@ -1,0 +1,3 @@
+//! Plugins that protect.
+
+pub mod ocsp_stapling;
