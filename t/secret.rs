@@ -35,7 +35,7 @@ impl Node {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = reads.clone();
         let (secrets, changed) = Secrets::new(
-            Settings { ttl, neg_ttl },
+            Settings { ttl, neg_ttl, trusted: None },
             tokio::runtime::Handle::current(),
             move |_, _| {
                 count.fetch_add(1, Ordering::SeqCst);

@@ -95,7 +95,8 @@ pub(super) fn dns(config: &Config) -> dns::Settings {
 
 pub(super) fn secrets(config: &Config) -> SecretSettings {
     let lru = &config.apisix.lru.secret;
-    SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl }
+    let trusted = config.apisix.ssl.ssl_trusted_certificate.clone();
+    SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl, trusted }
 }
 
 pub(super) fn keyring(config: &Config) -> anyhow::Result<Keyring> {

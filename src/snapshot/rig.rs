@@ -47,8 +47,11 @@ pub(crate) struct Parts {
 
 /// A compiler that follows nothing.
 pub(crate) fn compiler(keyring: Keyring) -> Parts {
-    let settings =
-        secret::Settings { ttl: Duration::from_secs(60), neg_ttl: Duration::from_secs(60) };
+    let settings = secret::Settings {
+        ttl: Duration::from_secs(60),
+        neg_ttl: Duration::from_secs(60),
+        trusted: None,
+    };
     let runtime = tokio::runtime::Handle::current();
     let (secrets, changed) = Secrets::new(settings, runtime, |_, _| {});
     let dns = Dns::new(dns::Settings {

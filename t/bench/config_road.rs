@@ -105,7 +105,11 @@ pub fn measure(routes: usize) -> Result<Value> {
     let config = Config::new(routes)?;
     let entries = config.entries()?;
     let (secrets, _changed) = Secrets::new(
-        SecretSettings { ttl: Duration::from_secs(300), neg_ttl: Duration::from_secs(60) },
+        SecretSettings {
+            ttl: Duration::from_secs(300),
+            neg_ttl: Duration::from_secs(60),
+            trusted: None,
+        },
         tokio::runtime::Handle::current(),
         |_, _| {},
     );
