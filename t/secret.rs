@@ -37,17 +37,18 @@ impl Node {
     }
 
     fn lasting(ttl: Duration, neg_ttl: Duration) -> Self {
+        Self::by(Settings { ttl, neg_ttl, trusted: None })
+    }
+
+    fn by(settings: Settings) -> Self {
         let reads = Arc::new(AtomicUsize::new(0));
         let failures = Arc::new(AtomicUsize::new(0));
         let (count, failed) = (reads.clone(), failures.clone());
-        let (secrets, changed) = Secrets::new(
-            Settings { ttl, neg_ttl, trusted: None },
-            tokio::runtime::Handle::current(),
-            move |_, result| {
+        let (secrets, changed) =
+            Secrets::new(settings, tokio::runtime::Handle::current(), move |_, result| {
                 count.fetch_add(1, Ordering::SeqCst);
                 failed.fetch_add(usize::from(result != "ok"), Ordering::SeqCst);
-            },
-        );
+            });
         Self { secrets, changed, reads, failures }
     }
 

@@ -181,6 +181,8 @@ impl Server {
             .redirect(reqwest::redirect::Policy::none())
             .tls_danger_accept_invalid_certs(!self.is_verified);
         let (field, pem) = match &self.authorities {
+            // Where nothing is verified, a file that is missing is in nobody's way.
+            _ if !self.is_verified || !self.uri.starts_with("https:") => ("", None),
             Authorities::System => ("", None),
             Authorities::Given(pem) => ("ca", Some(pem.clone())),
             Authorities::File(path) => ("ca_file", Some(file(path).await?)),
@@ -234,7 +236,6 @@ fn reason(status: StatusCode, body: &Value, location: Option<&HeaderValue>) -> S
     let metadata = &body["data"]["metadata"];
     let (version, deleted) = (&metadata["version"], metadata["deletion_time"].as_str());
     match (words.as_slice(), status, deleted) {
-        // The first word is enough where the server repeats itself in each.
         (words @ [_, ..], ..) => words.join("; "),
         _ if metadata["destroyed"] == true => format!("version {version} was destroyed"),
         (_, _, Some(deleted)) if !deleted.is_empty() => {

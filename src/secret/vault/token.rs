@@ -17,9 +17,10 @@ use crate::secret::SecretError;
 /// The pause after a token was replaced because it was refused, before that may happen again.
 /// Doubled each time, since what is refused may be the policy and not the token.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A renewal that found nobody is tried again after this.
+/// A renewal that found nobody is tried again after this; a login that failed, after twice this
+/// and ever longer.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// The tokens of one manager, one at a time.
@@ -48,6 +49,8 @@ struct Attempts {
     is_kept: bool,
     /// The last login that failed.
     failed: Option<(Instant, SecretError)>,
+    /// Logins that have failed since one went well.
+    failures: u32,
     /// When a refused token was last replaced, and the pause after that.
     replaced: Option<(Instant, Duration)>,
 }
@@ -110,7 +113,7 @@ impl Tokens {
         let pause = match attempts.replaced {
             Some((at, pause)) if at.elapsed() < pause => return Ok(None),
             // It went well for so long that this is another story.
-            Some((at, pause)) if at.elapsed() > pause * 8 => FIRST_PAUSE,
+            Some((at, _)) if at.elapsed() > LONGEST_PAUSE * 8 => FIRST_PAUSE,
             Some((_, pause)) => (pause * 2).min(LONGEST_PAUSE),
             None => FIRST_PAUSE,
         };
@@ -149,8 +152,12 @@ impl Tokens {
             return Err(error.clone());
         }
         match self.login.log_in(&self.server).await {
-            Ok(granted) => Ok(self.hold(attempts, granted)),
+            Ok(granted) => {
+                attempts.failures = 0;
+                Ok(self.hold(attempts, granted))
+            }
             Err(error) => {
+                attempts.failures = attempts.failures.saturating_add(1);
                 attempts.failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -230,8 +237,11 @@ impl Tokens {
         match self.log_in(&mut attempts, began).await {
             Ok(_) => Some(Duration::ZERO),
             Err(error) => {
-                tracing::warn!(%error, "logging in to a secret manager again has failed");
-                Some(RETRY)
+                // Once is enough: what is read meanwhile fails with the same words.
+                if attempts.failures == 1 {
+                    tracing::warn!(%error, "logging in to a secret manager again has failed");
+                }
+                Some((RETRY * (1 << attempts.failures.min(5))).min(LONGEST_PAUSE))
             }
         }
     }
