@@ -94,7 +94,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         let metrics = metrics.clone();
         let count = move |manager: &str, result: &str| metrics.secret_fetch(manager, result);
         let handle = tokio::runtime::Handle::current();
-        Secrets::new(settings::secrets(&config)?, handle, count)
+        Secrets::new(settings::secrets(&config), handle, count)
     };
     let terms = settings::terms(&config, tokio::runtime::Handle::current())?;
     let tickets = terms.tickets.clone();
@@ -233,7 +233,7 @@ fn stop_of(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send +
 /// The keyring or the DNS resolver cannot be used.
 pub fn dry_compiler(config: &Config, handle: tokio::runtime::Handle) -> anyhow::Result<Compiler> {
     let terms = settings::terms(config, handle.clone())?;
-    let (secrets, _) = Secrets::new(settings::secrets(config)?, handle, |_, _| {});
+    let (secrets, _) = Secrets::new(settings::secrets(config), handle, |_, _| {});
     let dns = Dns::new(settings::dns(config))?;
     let settings = settings::compiler(config, terms)?;
     Ok(Compiler::new(settings, settings::keyring(config)?, secrets, dns).dry())

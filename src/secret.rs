@@ -9,7 +9,7 @@
 
 mod cache;
 mod reference;
-mod vault;
+pub(crate) mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +32,19 @@ pub(crate) trait Manager: Send + Sync {
     /// # Errors
     /// Why there is no answer, or none that can be used.
     async fn read(&self, path: &str) -> Result<Fields, SecretError>;
+
+    /// Reads what `version` of a path held, where the manager keeps versions.
+    ///
+    /// # Errors
+    /// As [`Manager::read`], and that there are no versions, or no such one.
+    async fn read_version(&self, path: &str, version: u32) -> Result<Fields, SecretError> {
+        Err(SecretError::Unversioned { place: path.to_owned(), version })
+    }
+
+    /// The manager as the Vault that it is, for what only a Vault does.
+    fn into_vault(self: Arc<Self>) -> Option<Arc<vault::Vault>> {
+        None
+    }
 }
 
 /// What stands at one path of a manager.
@@ -55,6 +68,13 @@ pub enum SecretError {
     NoField { place: String, field: String },
     #[error("{0} holds fields; expected one of them to be named")]
     NoWhole(String),
+    #[error("{path}: {reason}")]
+    NoFile { path: String, reason: String },
+    /// A field of the manager that cannot be used as it is.
+    #[error("{field} of the secret manager: {reason}")]
+    Unusable { field: String, reason: String },
+    #[error("{place}: it has no versions (KV version 1?), expected no ?version={version}")]
+    Unversioned { place: String, version: u32 },
     #[error("{url}: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("{url} answered {status}: {reason}")]
@@ -97,14 +117,16 @@ impl Fields {
 
 impl SecretError {
     /// Whether the manager may answer better soon, without anybody changing anything: it is away,
-    /// sealed, not the active node, or busy.
+    /// sealed, not the active node, or busy, or a file is not written yet.
     pub(crate) const fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            Self::Unreachable { .. } | Self::NoFile { .. } => true,
+            Self::Refused { status, .. } => matches!(*status, 307 | 308 | 429) || *status >= 500,
             Self::NoManager(_)
             | Self::Unsupported(_)
             | Self::NoVariable(_)
+            | Self::Unusable { .. }
+            | Self::Unversioned { .. }
             | Self::NoField { .. }
             | Self::NoWhole(_) => false,
         }

@@ -1,9 +1,13 @@
 //! Secrets against real OpenBao, which speaks Vault's protocol.
 
 mod cache;
+mod failure;
+mod login;
 mod mount;
 mod refused;
+mod stand_in;
 mod tls;
+mod version;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +25,7 @@ struct Node {
     secrets: Secrets,
     changed: UnboundedReceiver<Reference>,
     reads: Arc<AtomicUsize>,
+    failures: Arc<AtomicUsize>,
 }
 
 // === impl Node ===
@@ -32,17 +37,19 @@ impl Node {
     }
 
     fn lasting(ttl: Duration, neg_ttl: Duration) -> Self {
-        Self::by(Settings { ttl, neg_ttl, ca: None })
+        Self::by(Settings { ttl, neg_ttl, trusted: None })
     }
 
     fn by(settings: Settings) -> Self {
         let reads = Arc::new(AtomicUsize::new(0));
-        let count = reads.clone();
+        let failures = Arc::new(AtomicUsize::new(0));
+        let (count, failed) = (reads.clone(), failures.clone());
         let (secrets, changed) =
-            Secrets::new(settings, tokio::runtime::Handle::current(), move |_, _| {
+            Secrets::new(settings, tokio::runtime::Handle::current(), move |_, result| {
                 count.fetch_add(1, Ordering::SeqCst);
+                failed.fetch_add(usize::from(result != "ok"), Ordering::SeqCst);
             });
-        Self { secrets, changed, reads }
+        Self { secrets, changed, reads, failures }
     }
 
     /// With the manager `vault/1`.
@@ -96,6 +103,11 @@ impl Node {
     /// Waits until so many reads were made.
     async fn reads(&self, count: usize) {
         eventually("the path is read", async || self.reads.load(Ordering::SeqCst) >= count).await;
+    }
+
+    /// Reads that have failed.
+    fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
     }
 
     async fn next_changed(&mut self) -> String {

@@ -7,8 +7,18 @@ use serde_json::Value;
 use super::{Invalid, Said};
 
 /// Fields whose values are never shown in an error, wherever they stand.
-const HIDDEN: [&str; 8] =
-    ["key", "keys", "token", "password", "secret", "client_key", "cert", "certs"];
+const HIDDEN: [&str; 10] = [
+    "key",
+    "keys",
+    "token",
+    "password",
+    "secret",
+    "secret_id",
+    "jwt",
+    "client_key",
+    "cert",
+    "certs",
+];
 
 /// Values are cut to this many characters in errors.
 const SHOWN: usize = 80;

@@ -2,6 +2,9 @@
 //!
 //! Source: APISIX `docs/en/latest/admin-api.md#secret`, `docs/en/latest/terminology/secret.md`.
 
+mod login;
+
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
@@ -11,6 +14,8 @@ use serde_json::Value;
 use super::hidden::Hidden;
 use super::schema::{self, Validator};
 use super::{Invalid, typed};
+
+pub use self::login::{Agent, AppRole, Auth, Cert, Jwt, Kubernetes, Token};
 
 /// A secret manager, by the first part of its id.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +27,11 @@ pub enum Secret {
 
 /// A Vault (or OpenBao) and where in it to look.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[schemars(extend(
+    "if" = {"required": ["auth"]},
+    "then" = {"$comment": "only one of token and auth", "not": {"required": ["token"]}},
+    "else" = {"required": ["token"]},
+    "allOf" = [{"$comment": "only one of ca and ca_file", "not": {"required": ["ca", "ca_file"]}}]))]
 pub struct Vault {
     /// `vault/` and the id.
     pub id: Option<String>,
@@ -30,8 +40,10 @@ pub struct Vault {
     pub uri: String,
     /// Mount and path that references stand under: `kv/apisix`.
     pub prefix: String,
-    /// Token, or an `$env://` reference to one.
-    pub token: Hidden,
+    /// Token, or an `$env://` reference to one; required unless there is `auth`.
+    pub token: Option<Hidden>,
+    /// How to log in, where it is not by `token`.
+    pub auth: Option<Auth>,
     /// Namespace of Vault Enterprise, HCP or OpenBao.
     pub namespace: Option<String>,
     /// Seconds that one answer may take.
@@ -41,9 +53,11 @@ pub struct Vault {
     /// Whether the server's certificate is verified.
     #[serde(default = "yes")]
     pub ssl_verify: bool,
-    /// Certificate authorities that the server's certificate is verified by, PEM; those of the
-    /// system when absent.
+    /// Certificate authorities that the server's certificate is verified by, PEM; those of
+    /// `apisix.ssl.ssl_trusted_certificate`, or of the system, when absent.
     pub ca: Option<String>,
+    /// File that holds them.
+    pub ca_file: Option<PathBuf>,
     /// Version of the KV engine; told apart by itself when absent.
     #[schemars(range(min = 1, max = 2))]
     pub kv_version: Option<u8>,

@@ -100,9 +100,10 @@ pub(super) fn dns(config: &Config) -> dns::Settings {
     }
 }
 
-pub(super) fn secrets(config: &Config) -> anyhow::Result<SecretSettings> {
+pub(super) fn secrets(config: &Config) -> SecretSettings {
     let lru = &config.apisix.lru.secret;
-    Ok(SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl, ca: trusted(config)? })
+    let trusted = config.apisix.ssl.ssl_trusted_certificate.clone();
+    SecretSettings { ttl: lru.ttl, neg_ttl: lru.neg_ttl, trusted }
 }
 
 /// The authorities that servers are verified by instead of the system's, PEM.

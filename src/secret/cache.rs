@@ -5,6 +5,7 @@
 //! manager at a time (single flight by construction).
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,16 +20,23 @@ use crate::resource;
 /// TTL.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// How long values are good (`apisix.lru.secret`).
+/// A version of a secret does not change; it is looked at only for being deleted, after so many
+/// times the TTL.
+const PINNED: u32 = 4;
+
+/// How long values are good (`apisix.lru.secret`), and whom managers trust.
+///
+/// `count` and `neg_count` bound APISIX's cache. What is in use is all kept here, since a value
+/// that is dropped could not be served while its manager is away; what nobody refers to any more
+/// goes at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// A value is read again before it is this old.
     pub ttl: Duration,
     /// A refusal is asked about again after this.
     pub neg_ttl: Duration,
-    /// What managers are verified by that name no authorities of their own, PEM; the system's when
-    /// absent.
-    pub ca: Option<String>,
+    /// File with the authorities of managers that name none (`apisix.ssl.ssl_trusted_certificate`).
+    pub trusted: Option<PathBuf>,
 }
 
 /// What is known of a reference now.
@@ -78,6 +86,7 @@ struct State {
 struct Source {
     manager: Arc<str>,
     path: Arc<str>,
+    version: Option<u32>,
 }
 
 #[derive(Default)]
@@ -116,7 +125,7 @@ impl Secrets {
     /// Adds or replaces the manager `id` (`vault/quickstart`) and reads what refers to it again.
     pub fn set_manager(&self, id: &str, written: &resource::Secret) {
         let id: Arc<str> = id.into();
-        let manager = manager(written, self.0.settings.ca.as_deref());
+        let manager = self.0.manager(written);
         let mut state = self.0.lock();
         match manager {
             Some(manager) => state.managers.insert(id.clone(), manager),
@@ -132,12 +141,21 @@ impl Secrets {
         self.0.restart(&mut state, id);
     }
 
+    /// The Vault that `id` (`vault/quickstart`) names, with its login; `None` where there is no
+    /// such manager or it is no Vault. Ask again each time: a changed manager is another.
+    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to ask")]
+    pub(crate) fn vault(&self, id: &str) -> Option<Arc<Vault>> {
+        let manager = self.0.lock().managers.get(id).cloned();
+        manager?.into_vault()
+    }
+
     /// What `reference` stands for. Never waits; the first lookup starts the reading.
     pub fn lookup(&self, reference: &Reference) -> Lookup {
         match reference {
             Reference::Env { name, key } => env(name, key.as_deref()),
-            Reference::Managed { manager, path, field } => {
-                let source = Source { manager: manager.clone(), path: path.clone() };
+            Reference::Managed { manager, path, field, version } => {
+                let source =
+                    Source { manager: manager.clone(), path: path.clone(), version: *version };
                 let mut state = self.0.lock();
                 if !state.entries.contains_key(&source) {
                     state.entries.insert(source.clone(), Entry::default());
@@ -155,8 +173,8 @@ impl Secrets {
     /// Says that nobody uses `reference` any more; its path is no longer read when that was the
     /// last of it.
     pub fn release(&self, reference: &Reference) {
-        if let Reference::Managed { manager, path, .. } = reference {
-            let source = Source { manager: manager.clone(), path: path.clone() };
+        if let Reference::Managed { manager, path, version, .. } = reference {
+            let source = Source { manager: manager.clone(), path: path.clone(), version: *version };
             let mut state = self.0.lock();
             if let Some(entry) = state.entries.get_mut(&source) {
                 entry.users.remove(reference);
@@ -190,12 +208,24 @@ impl Secrets {
         entries
             .map(|(source, entry)| Status {
                 manager: source.manager.clone(),
-                path: source.path.clone(),
+                path: source.place(),
                 references: entry.users.len(),
                 age: entry.read_at.map(|at| at.elapsed()),
                 error: entry.error.clone(),
             })
             .collect()
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Path and version, as a reference has them.
+    fn place(&self) -> Arc<str> {
+        match self.version {
+            None => self.path.clone(),
+            Some(version) => format!("{}?version={version}", self.path).into(),
+        }
     }
 }
 
@@ -237,29 +267,50 @@ impl Inner {
         }
     }
 
+    /// The manager that `written` describes, where this version has one.
+    fn manager(&self, written: &resource::Secret) -> Option<Arc<dyn Manager>> {
+        let trusted = self.settings.trusted.as_deref();
+        match written {
+            resource::Secret::Vault(vault) => {
+                Some(Arc::new(Vault::new(vault, trusted, self.runtime.clone())))
+            }
+            resource::Secret::Aws(_) | resource::Secret::Gcp(_) => None,
+        }
+    }
+
     /// Reads a path, and again whenever it is due, until it is stopped.
+    ///
+    /// Pauses are by the monotonic clock, which a corrected wall clock does not disturb. While the
+    /// machine sleeps it stands still; what is old then is read no later than a TTL after.
     async fn keep(self: Arc<Self>, source: Source, manager: Arc<dyn Manager>) {
+        let Settings { ttl, neg_ttl, .. } = self.settings;
+        let ttl = if source.version.is_some() { ttl * PINNED } else { ttl };
         let mut retry = FIRST_RETRY;
+        let mut is_first = true;
         loop {
-            let read = manager.read(&source.path).await;
+            let read = match source.version {
+                None => manager.read(&source.path).await,
+                Some(version) => manager.read_version(&source.path, version).await,
+            };
             (self.on_fetch)(&source.manager, if read.is_ok() { "ok" } else { "error" });
             let pause = match &read {
                 // A field that is asked for may be on its way, as after a refusal.
-                Ok(fields) if self.lacks(&source, fields) => {
-                    self.settings.neg_ttl.min(self.settings.ttl)
-                }
-                // Early enough that a rotated secret is live within the TTL, and spread so that
-                // many paths read together do not stay together.
+                Ok(fields) if self.lacks(&source, fields) => neg_ttl.min(ttl),
+                // Early enough that a rotated secret is live within the TTL. A thousand paths that
+                // were read together are spread over most of it, and stay so.
                 Ok(_) => {
                     retry = FIRST_RETRY;
-                    self.settings.ttl.mul_f64(0.7 + 0.15 * fastrand::f64())
+                    let (from, width) = if is_first { (0.25, 0.6) } else { (0.7, 0.15) };
+                    is_first = false;
+                    ttl.mul_f64(from + width * fastrand::f64())
                 }
+                // So are those that failed together: a manager that comes back is not run down.
                 Err(error) if error.is_passing() => {
-                    let pause = retry.min(self.settings.neg_ttl);
-                    retry = (retry * 2).min(self.settings.neg_ttl);
-                    pause
+                    let pause = retry.min(neg_ttl);
+                    retry = (retry * 2).min(neg_ttl);
+                    pause.mul_f64(0.75 + 0.25 * fastrand::f64())
                 }
-                Err(_) => self.settings.neg_ttl,
+                Err(_) => neg_ttl.mul_f64(0.75 + 0.25 * fastrand::f64()),
             };
             self.learn(&source, read);
             tokio::time::sleep(pause).await;
@@ -303,7 +354,7 @@ impl Inner {
                 if entry.error.is_none() {
                     let stale = entry.fields.is_some();
                     tracing::warn!(
-                        manager = %source.manager, path = %source.path, %error, serving_stale = stale,
+                        manager = %source.manager, path = %source.place(), %error, serving_stale = stale,
                         "a secret could not be read"
                     );
                 }
@@ -328,7 +379,7 @@ impl Inner {
 impl Entry {
     fn lookup(&self, source: &Source, field: Option<&str>) -> Lookup {
         if let Some(fields) = &self.fields {
-            let place = || format!("{}/{}", source.manager, source.path);
+            let place = || format!("{}/{}", source.manager, source.place());
             return match (fields.get(field), field) {
                 (Some(value), _) => Lookup::Ready(value.clone()),
                 (None, None) => Lookup::Failed(SecretError::NoWhole(place())),
@@ -348,15 +399,6 @@ impl Entry {
         if let Some(task) = self.task.take() {
             task.abort();
         }
-    }
-}
-
-/// The manager that `written` describes, where this version has one; its server is verified by `ca`
-/// (PEM) where it names no authorities.
-fn manager(written: &resource::Secret, ca: Option<&str>) -> Option<Arc<dyn Manager>> {
-    match written {
-        resource::Secret::Vault(vault) => Some(Arc::new(Vault::new(vault, ca))),
-        resource::Secret::Aws(_) | resource::Secret::Gcp(_) => None,
     }
 }
 

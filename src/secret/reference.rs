@@ -1,4 +1,5 @@
-//! The grammar of references: `$secret://vault/{id}/{path}/{field}` and `$env://{name}[/{key}]`.
+//! The grammar of references: `$secret://vault/{id}/{path}/{field}[?version={n}]` and
+//! `$env://{name}[/{key}]`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub enum Reference {
         path: Arc<str>,
         /// `None` where the manager's whole text is meant (`aws`, `gcp`).
         field: Option<Arc<str>>,
+        /// The version that is meant, whatever comes after it; `None` for the newest.
+        version: Option<u32>,
     },
 }
 
@@ -33,6 +36,10 @@ pub enum ReferenceError {
     NoPath,
     #[error("no field; expected $secret://manager/id/path/field")]
     NoField,
+    #[error("?{0}; expected ?version= and a number from 1 on, or no `?` in the name of a field")]
+    BadQuery(String),
+    #[error("?version= for {0}; expected it for vault only")]
+    NoVersions(String),
     #[error("no name; expected $env://name or $env://name/key")]
     NoName,
 }
@@ -64,6 +71,17 @@ fn managed(rest: &str) -> Result<Reference, ReferenceError> {
     let (id, rest) = rest.split_once('/').ok_or(ReferenceError::NoId)?;
     // Those that keep text rather than fields need none to be named.
     let keeps_text = matches!(manager, "aws" | "gcp");
+    let (rest, version) = match rest.rfind('/') {
+        // A `?` before the last part is a character of the path.
+        Some(slash) => match rest[slash..].split_once('?') {
+            Some((field, query)) if !keeps_text => {
+                (&rest[..slash + field.len()], Some(version(query)?))
+            }
+            Some(_) => return Err(ReferenceError::NoVersions(manager.to_owned())),
+            None => (rest, None),
+        },
+        None => (rest, None),
+    };
     let (path, field) = match rest.rsplit_once('/') {
         Some((path, field)) => (path, Some(field)),
         None if keeps_text => (rest, None),
@@ -78,7 +96,17 @@ fn managed(rest: &str) -> Result<Reference, ReferenceError> {
             manager: format!("{manager}/{id}").into(),
             path: path.into(),
             field: field.map(Arc::from),
+            version,
         }),
+    }
+}
+
+/// The number of `version=3`.
+fn version(query: &str) -> Result<u32, ReferenceError> {
+    let number = query.strip_prefix("version=").filter(|text| !text.starts_with('+'));
+    match number.map(str::parse) {
+        Some(Ok(number)) if number > 0 => Ok(number),
+        _ => Err(ReferenceError::BadQuery(query.to_owned())),
     }
 }
 
@@ -98,9 +126,12 @@ impl fmt::Display for Reference {
         match self {
             Self::Env { name, key: None } => write!(f, "{ENV}{name}"),
             Self::Env { name, key: Some(key) } => write!(f, "{ENV}{name}/{key}"),
-            Self::Managed { manager, path, field: None } => write!(f, "{SECRET}{manager}/{path}"),
-            Self::Managed { manager, path, field: Some(field) } => {
-                write!(f, "{SECRET}{manager}/{path}/{field}")
+            Self::Managed { manager, path, field, version } => {
+                write!(f, "{SECRET}{manager}/{path}")?;
+                if let Some(field) = field {
+                    write!(f, "/{field}")?;
+                }
+                version.map_or(Ok(()), |version| write!(f, "?version={version}"))
             }
         }
     }
@@ -119,6 +150,8 @@ mod tests {
         for text in [
             "$secret://vault/quickstart-secret-id/ssl/certificate",
             "$secret://vault/1/a/b/c/key",
+            "$secret://vault/1/a?b/key",
+            "$secret://vault/1/a/key?version=3",
             "$secret://aws/1/name",
             "$env://NAME",
             "$env://NAME/key",
@@ -130,6 +163,21 @@ mod tests {
         for text in ["", "plain", "$", "$remote_addr", "secret://vault/1/a/b"] {
             assert_eq!(check(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn names_what_is_wrong_with_a_version() {
+        for query in ["", "version", "version=", "version=0", "version=-1", "version=+1"] {
+            let wrong = ReferenceError::BadQuery(query.to_owned());
+            assert_eq!(check(&format!("$secret://vault/1/a/b?{query}")), Some(Err(wrong)));
+        }
+        for query in ["version=1.5", "version=99999999999", "version=1&x=2", "vresion=1", "?"] {
+            let wrong = ReferenceError::BadQuery(query.to_owned());
+            assert_eq!(check(&format!("$secret://vault/1/a/b?{query}")), Some(Err(wrong)));
+        }
+        let wrong = ReferenceError::NoVersions("aws".to_owned());
+        assert_eq!(check("$secret://aws/1/a/b?version=1"), Some(Err(wrong)));
+        assert_eq!(check("$secret://vault/1/a/?version=1"), Some(Err(ReferenceError::NoField)));
     }
 
     #[test]

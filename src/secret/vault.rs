@@ -1,76 +1,212 @@
-//! Vault and OpenBao: KV version 1 and 2 by HTTP.
+//! Vault and OpenBao: KV version 1 and 2 by HTTP, and whatever else is asked with the same login.
+//!
+//! One login and at most [`READS`] questions a manager at a time, however many paths are due. A
+//! token that is refused is replaced and the question asked once more.
 //!
 //! Source: Vault's API docs, `secret/kv/kv-v1` and `kv-v2`; APISIX `secret/vault.lua`.
 
-use std::time::Duration;
+mod login;
+mod mount;
+mod server;
+mod token;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
+use reqwest::Method;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
-use super::cache::{Lookup, env};
-use super::{Fields, Manager, Reference, Secret, SecretError};
+use self::login::Login;
+use self::mount::{Mount, candidates, encode};
+use self::server::Server;
+use self::token::{Token, Tokens};
+use super::{Fields, Manager, Secret, SecretError};
 use crate::resource::secret::Vault as Written;
 
+/// Reads of one manager at a time: enough to read a thousand paths in a second, and few enough
+/// not to be what a Vault that has just come back falls over.
+const READS: usize = 16;
+
 /// A Vault, ready to be asked.
-pub(super) struct Vault {
-    client: Result<Client, String>,
-    /// Address without a slash at its end.
-    uri: String,
+pub(crate) struct Vault {
+    server: Arc<Server>,
+    tokens: Arc<Tokens>,
     prefix: String,
-    /// Marked as sensitive, or why there is none.
-    token: Result<HeaderValue, SecretError>,
-    namespace: Option<String>,
     version: Option<u8>,
     /// Found out with the first read that succeeds.
     mount: Mutex<Option<Mount>>,
-}
-
-/// Where secrets are in the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Mount {
-    /// KV version 1: the path is the path.
-    Plain,
-    /// KV version 2: `data/` stands after the mount.
-    Versioned { mount: String },
+    permits: Semaphore,
 }
 
 // === impl Vault ===
 
 impl Vault {
-    /// What `written` says, verified by `ca` (PEM) where that names no authorities.
-    pub(super) fn new(written: &Written, ca: Option<&str>) -> Self {
+    /// `trusted` is the file with the authorities of a manager that names none.
+    pub(crate) fn new(
+        written: &Written,
+        trusted: Option<&Path>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        let server = Arc::new(Server::new(written, trusted));
         Self {
-            client: client(written, ca),
-            uri: written.uri.trim_end_matches('/').to_owned(),
+            tokens: Tokens::new(server.clone(), Login::new(written), runtime),
+            server,
             prefix: written.prefix.trim_matches('/').to_owned(),
-            token: token(written.token.expose()),
-            namespace: written.namespace.clone(),
             version: written.kv_version,
             mount: Mutex::default(),
+            permits: Semaphore::new(READS),
         }
     }
 
-    async fn read_from(&self, mount: &Mount, path: &str) -> Result<Fields, SecretError> {
-        let url = self.url(mount, path);
-        let body = self.get(&url).await?;
+    /// Writes `body` to `path`, as it stands below `/v1/` (`pki/issue/web`), and returns the
+    /// whole answer (`data`, `lease_id`, …); `Null` where the server answers with no content.
+    ///
+    /// The path is outside the prefix; login, namespace and time limit are those of every read.
+    /// It is written again only where the token was refused, so that nothing was written.
+    ///
+    /// # Errors
+    /// As [`Manager::read`]; the reason never holds `body`.
+    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to write")]
+    pub(crate) async fn write(&self, path: &str, body: &Value) -> Result<Value, SecretError> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// Reads what stands at `path` below `/v1/`, outside the prefix (`pki/cert/{serial}`), and
+    /// returns the whole answer.
+    ///
+    /// # Errors
+    /// As [`Manager::read`].
+    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to look")]
+    pub(crate) async fn look(&self, path: &str) -> Result<Value, SecretError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, SecretError> {
+        let url = self.server.url(&encode(path.trim_start_matches('/')));
+        let token = self.tokens.get().await?;
+        let answer = self.server.ask(method.clone(), &url, Some(&token.value), body).await;
+        let answer = match self.another(&token, is_denied(&answer)).await? {
+            Some(token) => self.server.ask(method, &url, Some(&token.value), body).await,
+            None => answer,
+        };
+        self.explain(answer)
+    }
+
+    /// Another token, when `refused` was and there is one.
+    async fn another(
+        &self,
+        refused: &Token,
+        is_denied: bool,
+    ) -> Result<Option<Arc<Token>>, SecretError> {
+        if is_denied { self.tokens.replace(refused).await } else { Ok(None) }
+    }
+
+    /// Says what to do about a token that is refused for good.
+    fn explain<T>(&self, answer: Result<T, SecretError>) -> Result<T, SecretError> {
+        answer.map_err(|error| match error {
+            SecretError::Refused { url, status: 403, reason } => {
+                let reason = format!("{reason} ({})", self.tokens.hint());
+                SecretError::Refused { url, status: 403, reason }
+            }
+            error => error,
+        })
+    }
+
+    /// The whole way of a read: a token, a place, and both once more when the token is refused.
+    async fn fetch(&self, path: &str, version: Option<u32>) -> Result<Fields, SecretError> {
+        let began = Instant::now();
+        let _permit = self.permits.acquire().await;
+        if let Some(error) = self.server.away_since(began) {
+            return Err(error);
+        }
+        let token = self.tokens.get().await?;
+        let read = self.find(&token.value, path, version, began).await;
+        let read = match self.another(&token, is_denied(&read)).await? {
+            Some(token) => self.find(&token.value, path, version, began).await,
+            None => read,
+        };
+        self.explain(read)
+    }
+
+    async fn find(
+        &self,
+        token: &HeaderValue,
+        path: &str,
+        version: Option<u32>,
+        began: Instant,
+    ) -> Result<Fields, SecretError> {
+        let mut known = self.mount.lock().await;
+        let mount = match &*known {
+            Some(mount) => mount.clone(),
+            None => {
+                if let Some(error) = self.server.away_since(began) {
+                    return Err(error);
+                }
+                match self.find_mount(token).await? {
+                    Some(mount) => known.insert(mount).clone(),
+                    // The token may not ask: whichever place answers is right. Nothing is kept of
+                    // a search that found nothing, since a policy may be mended.
+                    None => {
+                        let (mount, fields) = self.search(token, path, version).await?;
+                        *known = Some(mount);
+                        return Ok(fields);
+                    }
+                }
+            }
+        };
+        // Reads of other paths go on at the same time.
+        drop(known);
+        let read = self.read_from(token, &mount, path, version).await;
+        if let Err(SecretError::Refused { reason, .. }) = &read
+            && reason.contains("versioned")
+        {
+            // The engine was upgraded to version 2 since.
+            *self.mount.lock().await = None;
+        }
+        read
+    }
+
+    async fn read_from(
+        &self,
+        token: &HeaderValue,
+        mount: &Mount,
+        path: &str,
+        version: Option<u32>,
+    ) -> Result<Fields, SecretError> {
+        let mut url = self.server.url(&mount.address(&self.prefix, path));
+        if let Some(version) = version {
+            if !mount.keeps_versions() {
+                return Err(SecretError::Unversioned { place: url, version });
+            }
+            url = format!("{url}?version={version}");
+        }
+        let body = self.server.ask(Method::GET, &url, Some(token), None).await?;
         let data = match mount {
-            Mount::Plain => &body["data"],
+            Mount::Plain | Mount::Spelt => &body["data"],
             Mount::Versioned { .. } => &body["data"]["data"],
         };
-        // A version 2 path written out by hand (`kv/data/apisix`) reads as version 1 and nests.
+        // A path that is taken as it stands may be one of version 2, written out.
         let data = match data.get("data") {
             Some(inner) if inner.is_object() && data.get("metadata").is_some() => inner,
-            _ => data,
+            _ => match (mount, version) {
+                (Mount::Spelt, Some(version)) => {
+                    return Err(SecretError::Unversioned { place: url, version });
+                }
+                _ => data,
+            },
         };
         let Some(fields) = data.as_object() else {
-            return Err(SecretError::Refused {
-                url,
-                status: 200,
-                reason: "there is no data in it (deleted?)".to_owned(),
-            });
+            let reason = "there is no data in it: expected fields at `data`".to_owned();
+            return Err(SecretError::Refused { url, status: 200, reason });
         };
         let text = |value: &Value| match value {
             Value::String(text) => Secret::new(text.as_str()),
@@ -80,15 +216,16 @@ impl Vault {
         Ok(Fields { whole: None, named })
     }
 
-    /// Reads `path` as version 1, then as version 2 with every beginning of the prefix as mount.
-    async fn search(&self, path: &str) -> Result<(Mount, Fields), SecretError> {
-        let ends = self.prefix.match_indices('/').map(|(at, _)| at);
-        let mounts = ends
-            .chain([self.prefix.len()])
-            .map(|end| Mount::Versioned { mount: self.prefix[..end].to_owned() });
+    /// Reads `path` as it stands there, then as version 2 with every beginning of the prefix as mount.
+    async fn search(
+        &self,
+        token: &HeaderValue,
+        path: &str,
+        version: Option<u32>,
+    ) -> Result<(Mount, Fields), SecretError> {
         let mut failure = None;
-        for mount in [Mount::Plain].into_iter().chain(mounts) {
-            match self.read_from(&mount, path).await {
+        for mount in [Mount::Spelt].into_iter().chain(candidates(&self.prefix)) {
+            match self.read_from(token, &mount, path, version).await {
                 Ok(fields) => return Ok((mount, fields)),
                 Err(passing) if passing.is_passing() => return Err(passing),
                 // What the wrong place says ("versioned") helps nobody; the first right one does.
@@ -100,75 +237,28 @@ impl Vault {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| SecretError::NoManager(self.uri.clone())))
-    }
-
-    fn url(&self, mount: &Mount, path: &str) -> String {
-        let (uri, prefix) = (&self.uri, &self.prefix);
-        match mount {
-            Mount::Plain => format!("{uri}/v1/{prefix}/{path}"),
-            Mount::Versioned { mount } => {
-                let whole = format!("{prefix}/{path}");
-                let rest = whole.strip_prefix(mount.as_str()).unwrap_or(&whole);
-                format!("{uri}/v1/{mount}/data/{}", rest.trim_start_matches('/'))
-            }
-        }
+        Err(failure.unwrap_or_else(|| SecretError::NoManager(self.server.url(""))))
     }
 
     /// Finds out which KV version serves the prefix, and where it is mounted; `None` when the
     /// token may not ask and the version is not configured.
-    async fn find_mount(&self) -> Result<Option<Mount>, SecretError> {
-        let first = self.prefix.split('/').next().unwrap_or_default();
-        let versioned =
-            |mount: &str| Mount::Versioned { mount: mount.trim_matches('/').to_owned() };
+    async fn find_mount(&self, token: &HeaderValue) -> Result<Option<Mount>, SecretError> {
         if self.version == Some(1) {
             return Ok(Some(Mount::Plain));
         }
-        let about = format!("{}/v1/sys/internal/ui/mounts/{}", self.uri, self.prefix);
-        match self.get(&about).await {
+        let first = self.prefix.split('/').next().unwrap_or_default();
+        let about = self.server.url(&format!("sys/internal/ui/mounts/{}", encode(&self.prefix)));
+        match self.server.ask(Method::GET, &about, Some(token), None).await {
             Ok(body) if self.version.is_some() || body["data"]["options"]["version"] == "2" => {
                 let mount = body["data"]["path"].as_str().unwrap_or(first);
-                // A prefix that says `data` itself is read as it is.
-                let rest = self.prefix.strip_prefix(mount.trim_matches('/')).unwrap_or_default();
-                if rest.trim_start_matches('/').split('/').next() == Some("data") {
-                    return Ok(Some(Mount::Plain));
-                }
-                Ok(Some(versioned(mount)))
+                Ok(Some(Mount::beside(&self.prefix, mount)))
             }
             Ok(_) => Ok(Some(Mount::Plain)),
-            Err(passing) if passing.is_passing() => Err(passing),
-            Err(missing @ SecretError::NoVariable(_)) => Err(missing),
-            Err(_) => Ok(self.version.map(|_| versioned(first))),
+            Err(SecretError::Refused { status, .. }) if status < 429 && status != 307 => {
+                Ok(self.version.map(|_| Mount::versioned(first)))
+            }
+            Err(error) => Err(error),
         }
-    }
-
-    async fn get(&self, url: &str) -> Result<Value, SecretError> {
-        let unreachable = |reason: String| SecretError::Unreachable { url: url.to_owned(), reason };
-        let client = self.client.as_ref().map_err(|reason| unreachable(reason.clone()))?;
-        let token = self.token.clone()?;
-        let mut request = client.get(url).header("X-Vault-Token", token);
-        if let Some(namespace) = &self.namespace {
-            request = request.header("X-Vault-Namespace", namespace);
-        }
-        let response = request.send().await.map_err(|error| unreachable(link(&error)))?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(|error| unreachable(link(&error)))?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status == StatusCode::OK {
-            return Ok(body);
-        }
-        let words = ["errors", "warnings"].map(|list| body[list].as_array().cloned());
-        let words = words.into_iter().flatten().flatten();
-        let words: Vec<_> = words.filter_map(|word| word.as_str().map(str::to_owned)).collect();
-        Err(SecretError::Refused {
-            url: url.to_owned(),
-            status: status.as_u16(),
-            reason: match (words.as_slice(), status) {
-                ([], StatusCode::NOT_FOUND) => "nothing stands there".to_owned(),
-                ([], _) => "it gives no reason".to_owned(),
-                (words, _) => words.join("; "),
-            },
-        })
     }
 }
 
@@ -178,81 +268,20 @@ impl Manager for Vault {
     ///
     /// # Errors
     /// [`SecretError::Unreachable`] when the server gave no answer, [`SecretError::Refused`] with
-    /// the server's own words when it did, [`SecretError::NoVariable`] when the token is in a
-    /// variable that is not set.
+    /// the server's own words when it did, and what a value, variable or file of the login lacks.
     async fn read(&self, path: &str) -> Result<Fields, SecretError> {
-        let mut known = self.mount.lock().await;
-        let mount = match &*known {
-            Some(mount) => mount.clone(),
-            None => match self.find_mount().await? {
-                Some(mount) => known.insert(mount).clone(),
-                // The token may not ask: whichever place answers is right. Nothing is kept of a
-                // search that found nothing, since a policy may be mended.
-                None => {
-                    let (mount, fields) = self.search(path).await?;
-                    *known = Some(mount);
-                    return Ok(fields);
-                }
-            },
-        };
-        // Reads of other paths go on at the same time.
-        drop(known);
-        let read = self.read_from(&mount, path).await;
-        if let Err(SecretError::Refused { reason, .. }) = &read
-            && reason.contains("versioned")
-        {
-            // The engine was upgraded to version 2 since.
-            *self.mount.lock().await = None;
-        }
-        read
+        self.fetch(path, None).await
+    }
+
+    async fn read_version(&self, path: &str, version: u32) -> Result<Fields, SecretError> {
+        self.fetch(path, Some(version)).await
+    }
+
+    fn into_vault(self: Arc<Self>) -> Option<Arc<Vault>> {
+        Some(self)
     }
 }
 
-/// The token itself, or what the environment variable holds that it refers to.
-fn token(written: &str) -> Result<HeaderValue, SecretError> {
-    let found = match Reference::parse(written) {
-        Some(Ok(Reference::Env { name, key })) => match env(&name, key.as_deref()) {
-            Lookup::Ready(secret) => secret.expose().trim().to_owned(),
-            Lookup::Failed(error) => return Err(error),
-            Lookup::Pending => return Err(SecretError::NoVariable(name.to_string())),
-        },
-        _ => written.to_owned(),
-    };
-    let mut value = HeaderValue::from_str(&found).map_err(|_| SecretError::Unreachable {
-        url: "token".to_owned(),
-        reason: "expected visible ASCII characters, there are others".to_owned(),
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn client(written: &Written, ca: Option<&str>) -> Result<Client, String> {
-    let timeout = Duration::try_from_secs_f64(written.timeout).unwrap_or(Duration::from_secs(5));
-    let mut builder = Client::builder()
-        .timeout(timeout)
-        .connect_timeout(timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .tls_danger_accept_invalid_certs(!written.ssl_verify);
-    if let Some(ca) = written.ca.as_deref().or(ca) {
-        let authorities = reqwest::Certificate::from_pem_bundle(ca.as_bytes())
-            .map_err(|error| format!("ca: {error}"))?;
-        builder = builder.tls_certs_only(authorities);
-    }
-    builder.build().map_err(|error| link(&error))
-}
-
-/// The failing link in plain words: the innermost cause, with a hint where one helps.
-fn link(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "timed out".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let text = cause.to_string();
-    if text.to_lowercase().contains("certificate") {
-        return format!("{text} (set `ca` or `ssl_verify` of this secret manager)");
-    }
-    text
+const fn is_denied<T>(answer: &Result<T, SecretError>) -> bool {
+    matches!(answer, Err(SecretError::Refused { status: 403, .. }))
 }

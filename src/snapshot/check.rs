@@ -197,6 +197,10 @@ impl Compiler {
             "/secret_access_key",
             "/session_token",
             "/auth_config/private_key",
+            "/auth/token",
+            "/auth/secret_id",
+            "/auth/jwt",
+            "/auth/key",
         ] {
             if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
                 let is_reference = slot.as_str().and_then(Reference::parse).is_some();

@@ -48,7 +48,7 @@ pub(crate) struct Parts {
 /// A compiler that follows nothing.
 pub(crate) fn compiler(keyring: Keyring) -> Parts {
     let minute = Duration::from_secs(60);
-    let settings = secret::Settings { ttl: minute, neg_ttl: minute, ca: None };
+    let settings = secret::Settings { ttl: minute, neg_ttl: minute, trusted: None };
     let runtime = tokio::runtime::Handle::current();
     let (secrets, changed) = Secrets::new(settings, runtime, |_, _| {});
     let dns = Dns::new(dns::Settings {

@@ -108,7 +108,7 @@ pub fn measure(routes: usize) -> Result<Value> {
         SecretSettings {
             ttl: Duration::from_secs(300),
             neg_ttl: Duration::from_secs(60),
-            ca: None,
+            trusted: None,
         },
         tokio::runtime::Handle::current(),
         |_, _| {},

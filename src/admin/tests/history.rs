@@ -65,6 +65,22 @@ async fn checks_a_version_as_any_other_write() {
 }
 
 #[tokio::test]
+async fn hides_what_a_secret_manager_logs_in_with() {
+    let rig = Rig::new().await;
+    for (field, auth) in [
+        ("secret_id", json!({"method": "approle", "role_id": "r", "secret_id": "planted"})),
+        ("jwt", json!({"method": "jwt", "jwt": "planted"})),
+        ("key", json!({"method": "cert", "cert": "c", "key": "planted"})),
+        ("token", json!({"method": "token", "token": "planted"})),
+    ] {
+        let vault = json!({"uri": "https://vault:8200", "prefix": "kv", "auth": auth});
+        rig.put(&format!("secrets/vault/{field}"), vault).await.expect(201);
+        let list = versions(&rig, &format!("secrets/vault/{field}")).await;
+        assert_eq!(list[0]["value"]["auth"][field], "(hidden)", "{list:?}");
+    }
+}
+
+#[tokio::test]
 async fn keeps_secrets_encrypted_and_hides_them() {
     let rig = Rig::new().await;
     let jack = json!({"username": "jack", "plugins": {"key-auth": {"key": "planted"}}});
