@@ -176,8 +176,7 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
         let answer = gateway.put(&format!("/consumers/{name}"), consumer(name, key)).await;
         written.add(format!("PUT {name}"), answer);
     }
-    let basic = json!({ "basic-auth": { "username": "john", "password": INLINE } });
-    gateway.put("/consumers/john", json!({ "username": "john", "plugins": basic })).await;
+    gateway.put("/consumers/john", consumer("john", INLINE)).await;
     let ssl = json!({ "snis": ["a.test"], "cert": "$secret://vault/good/ssl/cert",
                       "key": "$secret://vault/good/ssl/key" });
     written.add("PUT ssls/1", gateway.put("/ssls/1", ssl).await);
@@ -228,13 +227,11 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
         ("/ssls/3", json!({ "sni": "c.test", "cert": cert, "key": inline_key })),
         (
             "/consumers/x",
-            json!({ "username": "x", "plugins": { "basic-auth": {
-            "username": [1], "password": MISPLACED } } }),
+            json!({ "username": "x", "plugins": { "key-auth": { "key": [MISPLACED] } } }),
         ),
         (
             "/consumers/x",
-            json!({ "username": "x", "plugins": { "basic-auth": {
-            "username": "x", "password": [MISPLACED] } } }),
+            json!({ "username": "x", "plugins": { "key-auth": { "key": { "a": MISPLACED } } } }),
         ),
     ] {
         let (_, answer) = gateway.admin("PUT", path, Some(body)).await;

@@ -161,8 +161,8 @@ async fn a_viewer_is_shown_no_secret() {
     let aws = json!({"access_key_id": "$env://ID", "secret_access_key": "planted-key",
         "session_token": "$env://TOKEN"});
     rig.put("secrets/aws/1", aws).await.expect(201);
-    let basic = json!({"basic-auth": {"username": "jack", "password": "planted-password"}});
-    rig.put("consumers/jack", json!({"username": "jack", "plugins": basic})).await.expect(201);
+    let plugins = json!({"key-auth": {"key": "planted-password"}});
+    rig.put("consumers/jack", json!({"username": "jack", "plugins": plugins})).await.expect(201);
     for (path, shown) in [
         ("/secrets", "vault/1"),
         ("/secrets/vault/1", "http://127.0.0.1:1"),
