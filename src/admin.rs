@@ -264,7 +264,7 @@ impl Admin {
                     return Err(not_supported(&place, method));
                 }
                 match method {
-                    "GET" => self.get(&place, args).await,
+                    "GET" => self.get(&place, call).await,
                     "PUT" => self.put(&place, call, body).await,
                     "POST" => self.post(&place, call, body).await,
                     "DELETE" => self.delete(&place, call).await,

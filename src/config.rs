@@ -83,6 +83,8 @@ pub struct Sluice {
     pub log: Log,
     pub history: History,
     pub lua: Lua,
+    /// Whether the kernel may write the process's memory, secrets with it, to a file when it dies.
+    pub core_dumps: bool,
     /// Most series a node keeps over all its metrics; what would go beyond is counted and dropped.
     pub max_series: usize,
 }

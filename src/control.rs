@@ -1,7 +1,9 @@
-//! The control API: what this node serves, what it refused and why. Reads only.
+//! The control API: what this node serves, what it refused and why. Reads only, but for a pull of
+//! secrets.
 //!
 //! [`explain`] tells what becomes of a request, [`resources`] of what is stored, [`node`] of the
-//! node itself: its state, rejections, secrets and certificates, never a secret's value. Status
+//! node itself: its state, rejections and certificates, [`secrets`] of what is read from secret
+//! managers, never a value. Status
 //! and readiness have a port of their own, for load balancers.
 //!
 //! Source: APISIX `docs/en/latest/control-api.md`, `control/v1.lua`, `status`.
@@ -9,6 +11,7 @@
 mod explain;
 mod node;
 mod resources;
+mod secrets;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -66,7 +69,15 @@ impl Control {
     pub async fn serve(self: Arc<Self>, endpoint: Endpoint, stop: impl Future) {
         let answer = move |request, _: SocketAddr| {
             let control = self.clone();
-            async move { respond(&request, control.answer(request.uri()).await) }
+            async move {
+                let answer = if is_pull(&request) {
+                    let query = request.uri().query().unwrap_or_default();
+                    control.refresh_secrets(request.headers(), query).await
+                } else {
+                    control.answer(request.uri()).await
+                };
+                respond(&request, answer)
+            }
         };
         endpoint.run(answer, stop).await;
     }
@@ -90,6 +101,10 @@ impl Control {
             "nodes" => self.nodes().await,
             "rejected" => (StatusCode::OK, self.rejected()),
             "secrets" => (StatusCode::OK, self.secrets()),
+            "secrets/refresh" => {
+                let said = "expected POST: secrets are pulled";
+                (StatusCode::METHOD_NOT_ALLOWED, json!({ "error_msg": said }))
+            }
             "certificates" => (StatusCode::OK, self.certificates()),
             "schema" => (StatusCode::OK, resources::schemas()),
             // There are no active health checks in this version.
@@ -117,9 +132,14 @@ fn not_found() -> Answer {
     (StatusCode::NOT_FOUND, json!({ "error_msg": "not found" }))
 }
 
+/// Whether secrets are to be pulled: all that is not reading here.
+fn is_pull<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST && request.uri().path() == secrets::REFRESH
+}
+
 fn respond<B>(request: &Request<B>, (status, body): Answer) -> Response<Full<Bytes>> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let (status, body) = if reads {
+    let (status, body) = if reads || is_pull(request) {
         (status, body)
     } else {
         let said = "expected GET: this API only reads";

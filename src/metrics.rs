@@ -31,6 +31,7 @@ use self::connections::Workers;
 use self::gauges::Gauges;
 use self::series::Series;
 
+pub use self::gauges::SecretGauges;
 pub use self::sample::{RouteLabels, Sample};
 pub use self::server::{serve, tick};
 pub use self::worker::{Connection, Worker};
@@ -213,6 +214,12 @@ impl Metrics {
     pub fn secret_fetch(&self, manager: &str, result: &str) {
         let key = (manager.into(), result.into());
         *lock(&self.gauges).secret_fetches.entry(key).or_default() += 1;
+    }
+
+    /// `sluice_secret_references{manager,state}`, `sluice_secret_oldest_age_seconds{manager}` and
+    /// `sluice_secret_consecutive_failures{manager}`: the secrets in use, by manager.
+    pub fn set_secrets(&self, secrets: BTreeMap<String, SecretGauges>) {
+        lock(&self.gauges).secrets = secrets;
     }
 
     /// How often [`tick()`] ticks: often enough for the shortest expiry.

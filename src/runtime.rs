@@ -58,6 +58,9 @@ pub fn start(loaded: Loaded) -> anyhow::Result<()> {
     for warning in &warnings {
         tracing::warn!(key = warning.path, "config: {}", warning.reason);
     }
+    if !config.sluice.core_dumps {
+        settings::forbid_core_dumps();
+    }
     settings::raise_descriptors(config.nginx_config.worker_rlimit_nofile);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)

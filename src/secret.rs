@@ -7,9 +7,12 @@
 //!
 //! Source: APISIX `docs/en/latest/terminology/secret.md`.
 
+mod aws;
 mod cache;
+mod gcp;
 mod reference;
 pub(crate) mod vault;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,12 +20,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::cache::{Lookup, Secrets, Settings, Status};
+use zeroize::Zeroizing;
+
+pub use self::cache::{Lookup, Outcome, Secrets, Settings, State, Status};
 pub use self::reference::{Reference, ReferenceError};
 
-/// A secret's value. Prints as `(hidden)`.
+/// A secret's value. Prints as `(hidden)`; overwritten when the last clone goes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 /// Where secrets are kept: one of these a `secrets` object, asked off the request road only.
 #[async_trait]
@@ -60,12 +65,12 @@ pub(crate) struct Fields {
 pub enum SecretError {
     #[error("no secret manager {0} is configured")]
     NoManager(String),
-    #[error("{0}: this version cannot read from AWS and Google Cloud yet, only from Vault")]
-    Unsupported(String),
     #[error("environment variable {0} is not set")]
     NoVariable(String),
     #[error("{place} holds no field {field}")]
     NoField { place: String, field: String },
+    #[error("{place} is no JSON object; expected one with the field {field}")]
+    NoFields { place: String, field: String },
     #[error("{0} holds fields; expected one of them to be named")]
     NoWhole(String),
     #[error("{path}: {reason}")]
@@ -79,14 +84,18 @@ pub enum SecretError {
     Unreachable { url: String, reason: String },
     #[error("{url} answered {status}: {reason}")]
     Refused { url: String, status: u16, reason: String },
+    #[error("{url} is asked too often: {reason}")]
+    Busy { url: String, reason: String },
+    #[error("the service account cannot be used: {0}")]
+    Account(String),
 }
 
 // === impl Secret ===
 
 impl Secret {
     /// Wraps a value.
-    pub fn new(value: impl Into<Arc<str>>) -> Self {
-        Self(value.into())
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(Arc::new(Zeroizing::new(value.into())))
     }
 
     /// The value itself.
@@ -120,15 +129,16 @@ impl SecretError {
     /// sealed, not the active node, or busy, or a file is not written yet.
     pub(crate) const fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoFile { .. } => true,
+            Self::Unreachable { .. } | Self::NoFile { .. } | Self::Busy { .. } => true,
             Self::Refused { status, .. } => matches!(*status, 307 | 308 | 429) || *status >= 500,
             Self::NoManager(_)
-            | Self::Unsupported(_)
             | Self::NoVariable(_)
             | Self::Unusable { .. }
             | Self::Unversioned { .. }
             | Self::NoField { .. }
-            | Self::NoWhole(_) => false,
+            | Self::NoFields { .. }
+            | Self::NoWhole(_)
+            | Self::Account(_) => false,
         }
     }
 }

@@ -1,7 +1,11 @@
-//! Secrets against real OpenBao, which speaks Vault's protocol.
+//! Secrets against real OpenBao, which speaks Vault's protocol, and stand-ins of the clouds.
 
+mod aws;
 mod cache;
 mod failure;
+mod gcp;
+mod hygiene;
+mod life;
 mod login;
 mod mount;
 mod refused;
@@ -66,6 +70,18 @@ impl Node {
 
     fn lookup(&self, path: &str) -> Lookup {
         self.secrets.lookup(&reference(path))
+    }
+
+    /// What the reference `text` gives once the first read is over.
+    async fn resolve(&self, text: &str) -> Result<String, SecretError> {
+        let reference = Reference::parse(text).unwrap().unwrap();
+        self.secrets.lookup(&reference);
+        self.secrets.settle(PATIENCE).await;
+        match self.secrets.lookup(&reference) {
+            Lookup::Ready(secret) => Ok(secret.expose().to_owned()),
+            Lookup::Failed(error) => Err(error),
+            Lookup::Pending => panic!("it is still being read"),
+        }
     }
 
     /// What `vault/1` has at `path/field` once the first read is over.

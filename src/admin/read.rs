@@ -5,10 +5,10 @@
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::answer::{Answer, Answered, full_key};
 use super::path::Place;
 use super::request::Args;
+use super::{Admin, Call, Role};
 use crate::resource::Kind;
 use crate::store::Entry;
 
@@ -26,16 +26,17 @@ struct Filter<'a> {
 
 impl Admin {
     /// The resource at `place`, or all of its kind.
-    pub(super) async fn get(&self, place: &Place, args: &Args) -> Answered {
+    pub(super) async fn get(&self, place: &Place, call: &Call<'_>) -> Answered {
         let Some(id) = &place.id else {
-            return self.list(place, args).await;
+            return self.list(place, call).await;
         };
         let key = format!("{}/{id}", place.kind.dir());
         let entry = self.store.get(&key).await?.ok_or_else(Answer::key_not_found)?;
-        Ok(Answer::json(self.shown(place.kind, &entry)))
+        Ok(Answer::json(self.shown(place.kind, &entry, call.role)))
     }
 
-    async fn list(&self, place: &Place, args: &Args) -> Answered {
+    async fn list(&self, place: &Place, call: &Call<'_>) -> Answered {
+        let args = call.args;
         let filter = Filter::of(place.kind, args)?;
         let page = page(args)?;
         let mut entries = self.store.list(&place.prefix()).await?.entries;
@@ -66,7 +67,8 @@ impl Admin {
             entries.drain(..from);
         }
         // Decoded and decrypted is only what is shown.
-        let list: Vec<Value> = entries.iter().map(|entry| self.shown(place.kind, entry)).collect();
+        let list: Vec<Value> =
+            entries.iter().map(|entry| self.shown(place.kind, entry, call.role)).collect();
         Ok(Answer::json(json!({ "list": list, "total": total })))
     }
 
@@ -76,11 +78,17 @@ impl Admin {
         Ok(self.store.get(&format!("{dir}/{id}")).await?.is_some())
     }
 
-    /// An entry as answers show it: plugins decrypted, private keys of ssl objects left out. What
-    /// is stored and is no JSON shows as null.
-    fn shown(&self, kind: Kind, entry: &Entry) -> Value {
+    /// An entry as answers show it: plugins decrypted, private keys of ssl objects left out, and
+    /// every secret hidden from who may only look. What is stored and is no JSON shows as null.
+    fn shown(&self, kind: Kind, entry: &Entry, role: Role) -> Value {
         let mut value: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
-        self.compiler.lock().open_plugins(kind, &mut value);
+        {
+            let compiler = self.compiler.lock();
+            compiler.open_plugins(kind, &mut value);
+            if role != Role::Admin {
+                compiler.hide(kind, &mut value);
+            }
+        }
         if kind == Kind::Ssl
             && let Some(fields) = value.as_object_mut()
         {

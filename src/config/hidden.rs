@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use zeroize::Zeroize as _;
 
 /// A secret of the config file: an admin key, a password, an encryption key.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -25,6 +26,12 @@ impl Hidden {
 impl From<String> for Hidden {
     fn from(text: String) -> Self {
         Self(text)
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -237,6 +237,7 @@ pub(super) const ROWS: &[Row] = &[
     section("sluice.lua", "What a call of a Lua function (filter_func, _meta.pre_function, the serverless plugins) may take of a worker."),
     key("sluice.lua.timeout", Kind::Time(1), "100ms", "How long it may run. One that runs for longer is ended and has failed; a worker serves nobody else meanwhile."),
     key("sluice.lua.memory", Kind::Size, "64m", "How much memory the Lua functions of a worker may hold together."),
+    key("sluice.core_dumps", Kind::Bool, "false", "Whether the kernel may write the memory of the process to a file when it dies. Secrets and private keys are in it. Where off, a debugger can be attached by root alone."),
     key("sluice.max_series", Kind::Int(1, u32::MAX as u64), "50000", "How many series of metrics a node keeps; what would go beyond is counted and dropped."),
 
     unused("discovery", NOT_SERVED),

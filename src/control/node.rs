@@ -1,11 +1,10 @@
-//! The node itself: state, rejections, secrets, certificates; and which others there are.
+//! The node itself: state, rejections, certificates; and which others there are.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Answer, Control};
 use crate::resource::{Invalid, Kind};
-use crate::secret::Status;
 use crate::tls::staple;
 
 /// Stored for other gateways and for the tools; this version does nothing by them.
@@ -61,10 +60,6 @@ impl Control {
         told.collect()
     }
 
-    pub(super) fn secrets(&self) -> Value {
-        self.parts.secrets.status().iter().map(secret).collect()
-    }
-
     pub(super) fn certificates(&self) -> Value {
         let compiler = self.parts.compiler.lock();
         let told = compiler.served().flat_map(|(id, snis, served)| {
@@ -104,22 +99,5 @@ fn reason(invalid: &Invalid) -> Value {
         "value": invalid.value,
         "expected": invalid.expected,
         "message": invalid.to_string(),
-    })
-}
-
-fn secret(status: &Status) -> Value {
-    let state = match (status.age, &status.error) {
-        (Some(_), None) => "ready",
-        (Some(_), Some(_)) => "stale",
-        (None, None) => "pending",
-        (None, Some(_)) => "failed",
-    };
-    json!({
-        "manager": status.manager,
-        "path": status.path,
-        "references": status.references,
-        "state": state,
-        "age_seconds": status.age.map(|age| age.as_secs()),
-        "last_error": status.error.as_ref().map(ToString::to_string),
     })
 }

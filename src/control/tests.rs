@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -203,8 +204,17 @@ async fn tells_of_secrets_and_certificates_without_keys() {
     let bench = bench(&[
         ("ssls/1", json!({ "sni": "a.com", "cert": cert, "key": key })),
         ("ssls/2", json!({ "sni": "b.com", "cert": reference, "key": reference })),
-        ("secrets/aws/1", json!({ "access_key_id": "a", "secret_access_key": "planted" })),
+        (
+            "secrets/aws/1",
+            json!({ "access_key_id": "a", "secret_access_key": "planted",
+                    "endpoint_url": "ftp://127.0.0.1" }),
+        ),
         ("routes/aws", aws),
+        (
+            "routes/env",
+            json!({ "uri": "/e", "plugins": {
+            "proxy-rewrite": { "headers": { "set": { "x": "$env://PATH" } } } } }),
+        ),
     ])
     .await;
     let (_, told) = check(&bench, "/v1/certificates").await;
@@ -214,17 +224,49 @@ async fn tells_of_secrets_and_certificates_without_keys() {
     assert!(told[0]["not_before"].as_i64() < told[0]["not_after"].as_i64());
     assert_eq!(told.as_array().unwrap().len(), 1);
     assert!(!told.to_string().contains("PRIVATE"), "{told}");
-    let (_, told) = check(&bench, "/v1/rejected").await;
-    let why = told.as_array().unwrap().iter().find(|told| told["key"] == "routes/aws").unwrap();
-    let why = why["reasons"][0]["message"].as_str().unwrap();
-    assert!(why.contains("aws/1: this version cannot read from AWS"), "{why}");
     let (_, told) = check(&bench, "/v1/secrets").await;
-    let told: Vec<&Value> =
-        told.as_array().unwrap().iter().filter(|told| told["manager"] != "aws/1").collect();
-    assert_eq!((&told[0]["manager"], &told[0]["path"]), (&json!("vault/none"), &json!("ssl")));
-    assert_eq!((&told[0]["state"], &told[0]["references"]), (&json!("failed"), &json!(1)));
-    assert_eq!(told[0]["age_seconds"], Value::Null);
-    assert!(told[0]["last_error"].as_str().unwrap().contains("vault/none"), "{told:?}");
+    let of = |manager: &str| {
+        let mut all = told.as_array().unwrap().iter();
+        all.find(|told| told["manager"] == manager).unwrap().clone()
+    };
+    let vault = of("vault/none");
+    assert_eq!((&vault["reference"], &vault["state"]), (&json!(reference), &json!("failed")));
+    assert_eq!((&vault["used_by"], &vault["age_seconds"]), (&json!(["ssls/2"]), &Value::Null));
+    assert_eq!(vault["next_refresh_seconds"], Value::Null);
+    assert!(vault["last_error"].as_str().unwrap().contains("vault/none"), "{vault}");
+    assert_eq!(of("aws/1")["used_by"], json!(["routes/aws"]));
+    assert_eq!(of("env")["state"], "ready");
+    assert!(!told.to_string().contains("planted"), "{told}");
+}
+
+#[tokio::test]
+async fn pulls_secrets_for_those_who_post_and_are_no_web_page() {
+    let reference = "$secret://vault/none/ssl/cert";
+    let bench =
+        bench(&[("ssls/2", json!({ "sni": "b.com", "cert": reference, "key": reference }))]).await;
+    let pull = async |query: &str, header: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        headers.extend(header.map(|name| {
+            (header::HeaderName::from_static(name), HeaderValue::from_static("http://a.com"))
+        }));
+        let (status, body) = bench.control.refresh_secrets(&headers, query).await;
+        (status.as_u16(), body)
+    };
+    for query in ["", "manager=vault", "manager=vault%2Fnone", &format!("reference={reference}")] {
+        let (status, told) = pull(query, None).await;
+        assert_eq!((status, &told["failed"]), (200, &json!(1)), "{query} {told}");
+        assert_eq!(told["secrets"][0]["reference"], reference);
+        assert!(told["secrets"][0]["error"].as_str().unwrap().contains("vault/none"), "{told}");
+    }
+    for (query, status) in [("manager=aws", 404), ("reference=plain", 400), ("refrence=a", 400)] {
+        assert_eq!(pull(query, None).await.0, status, "{query}");
+    }
+    for header in ["origin", "sec-fetch-site"] {
+        assert_eq!(pull("", Some(header)).await.0, 403);
+    }
+    assert_eq!(check(&bench, "/v1/secrets/refresh").await.0, 405);
+    let post = Request::post("/v1/secrets/refresh").body(()).unwrap();
+    assert_eq!(respond(&post, (StatusCode::OK, json!({}))).status(), 200);
 }
 
 #[tokio::test]

@@ -27,8 +27,21 @@ pub(super) struct Gauges {
     pub(super) certificates: BTreeMap<(String, String), i64>,
     /// By manager and result.
     pub(super) secret_fetches: BTreeMap<(String, String), u64>,
+    /// By manager.
+    pub(super) secrets: BTreeMap<String, SecretGauges>,
     apply_counts: [u64; APPLY_BOUNDS.len() + 1],
     apply_sum: Duration,
+}
+
+/// The secrets in use of one manager.
+#[derive(Debug, Clone, Default)]
+pub struct SecretGauges {
+    /// How many references are in each state.
+    pub states: BTreeMap<&'static str, usize>,
+    /// Since the last good read of the one that was read longest ago.
+    pub oldest: Option<Duration>,
+    /// The most reads that failed one after the other, of one path.
+    pub failures: u32,
 }
 
 // === impl Gauges ===
@@ -91,6 +104,30 @@ impl Gauges {
                 "Fetches from secret managers, by result",
                 self.secret_fetches.iter().map(|((manager, result), count)| {
                     counter(labels(&[("manager", manager), ("result", result)]), *count as f64)
+                }),
+            ),
+            exposition::gauges(
+                "sluice_secret_references".into(),
+                "References to secrets in use, by state",
+                self.secrets.iter().flat_map(|(manager, secrets)| {
+                    secrets.states.iter().map(move |(state, count)| {
+                        gauge(labels(&[("manager", manager), ("state", state)]), *count as f64)
+                    })
+                }),
+            ),
+            exposition::gauges(
+                "sluice_secret_oldest_age_seconds".into(),
+                "Age of the secret in use that was read longest ago",
+                self.secrets.iter().filter_map(|(manager, secrets)| {
+                    let age = secrets.oldest?.as_secs_f64();
+                    Some(gauge(labels(&[("manager", manager)]), age))
+                }),
+            ),
+            exposition::gauges(
+                "sluice_secret_consecutive_failures".into(),
+                "Most reads of a secret that failed one after the other",
+                self.secrets.iter().map(|(manager, secrets)| {
+                    gauge(labels(&[("manager", manager)]), f64::from(secrets.failures))
                 }),
             ),
         ]

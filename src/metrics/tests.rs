@@ -370,8 +370,15 @@ fn control_gauges_are_absent_until_set() {
     metrics.retain_certificates(|ssl, _| ssl == "1");
     metrics.secret_fetch("vault", "ok");
     metrics.secret_fetch("vault", "ok");
+    let states = [("ready", 3), ("stale", 1)].into_iter().collect();
+    let oldest = Some(Duration::from_secs(90));
+    let gauges = SecretGauges { states, oldest, failures: 4 };
+    metrics.set_secrets([("vault/1".to_owned(), gauges)].into_iter().collect());
     let text = metrics.encode();
     for (series, expected) in [
+        (r#"sluice_secret_references{manager="vault/1",state="stale"}"#, 1.0),
+        (r#"sluice_secret_oldest_age_seconds{manager="vault/1"}"#, 90.0),
+        (r#"sluice_secret_consecutive_failures{manager="vault/1"}"#, 4.0),
         ("gw_etcd_reachable", 1.0),
         (r#"gw_etcd_modify_indexes{key="routes"}"#, 17.0),
         ("sluice_snapshot_revision", 18.0),

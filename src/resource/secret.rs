@@ -67,21 +67,21 @@ pub struct Vault {
     pub update_time: Option<i64>,
 }
 
-/// AWS Secrets Manager. Stored and checked; this version cannot read from it yet.
+/// AWS Secrets Manager.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct Aws {
     /// `aws/` and the id.
     pub id: Option<String>,
-    /// Id of the access key.
+    /// Id of the access key, or an `$env://` reference to it.
     pub access_key_id: String,
     /// The access key, or an `$env://` reference to it.
     pub secret_access_key: Hidden,
-    /// Token of a temporary session.
+    /// Token of a temporary session, or an `$env://` reference to it.
     pub session_token: Option<Hidden>,
     /// Region of the secrets.
     #[serde(default = "region")]
     pub region: String,
-    /// Address of the service, where it is not AWS's own.
+    /// Address of the service, where it is not AWS's own; what stands behind the port is ignored.
     #[schemars(regex(pattern = r"^[^/]+://([\da-zA-Z.\-]+|\[[\da-fA-F:]+\])(:\d+)?"))]
     pub endpoint_url: Option<String>,
     /// Seconds since 1970 of the first write.
@@ -90,7 +90,7 @@ pub struct Aws {
     pub update_time: Option<i64>,
 }
 
-/// Google Cloud Secret Manager. Stored and checked; this version cannot read from it yet.
+/// Google Cloud Secret Manager.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[schemars(extend("allOf" = [{"$comment": "exactly one of auth_config and auth_file", "oneOf": [
     {"required": ["auth_config"]}, {"required": ["auth_file"]}]}]))]
@@ -99,7 +99,7 @@ pub struct Gcp {
     pub id: Option<String>,
     /// The service account, in place.
     pub auth_config: Option<GcpAccount>,
-    /// File that holds the service account.
+    /// File that holds the service account, as Google hands it out; read again for each token.
     pub auth_file: Option<String>,
     /// Whether the server's certificate is verified.
     #[serde(default = "yes")]

@@ -58,6 +58,18 @@ pub(super) fn raise_descriptors(wanted: u64) {
     }
 }
 
+/// Keeps the kernel from writing the process's memory, private keys with it, to a file when it
+/// dies. Nobody but root can attach a debugger then, or read `/proc/{pid}/mem`.
+pub(super) fn forbid_core_dumps() {
+    use nix::sys::resource::{Resource, setrlimit};
+    // Both: the limit holds for what is written to files, the flag also for a pipe of
+    // `core_pattern`, which limits do not bind.
+    let limited = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    if let Err(error) = limited.and_then(|()| nix::sys::prctl::set_dumpable(false)) {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
+}
+
 pub(super) fn metrics(config: &Config) -> metrics::Settings {
     let prometheus = &config.plugin_attr.prometheus;
     let expire = |name: &str| {

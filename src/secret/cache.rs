@@ -4,14 +4,16 @@
 //! All fields of a path come with one read, so any number of references costs one request to the
 //! manager at a time (single flight by construction).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::aws::Aws;
+use super::gcp::Gcp;
 use super::vault::Vault;
 use super::{Fields, Manager, Reference, Secret, SecretError};
 use crate::resource;
@@ -49,16 +51,45 @@ pub enum Lookup {
     Failed(SecretError),
 }
 
-/// A path in use, for the control API.
+/// How a reference stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Its value is fresh.
+    Ready,
+    /// The last good value is served, since the last read failed.
+    Stale,
+    /// It is being read for the first time.
+    Pending,
+    /// There is no value.
+    Failed,
+}
+
+/// A reference in use, for people.
 #[derive(Debug, Clone)]
 pub struct Status {
+    pub reference: Reference,
     pub manager: Arc<str>,
-    pub path: Arc<str>,
-    pub references: usize,
+    pub state: State,
     /// Since the last good read, `None` before the first.
     pub age: Option<Duration>,
-    /// What the last read failed with, if it did.
+    /// Until the next read, `None` while one is under way or where there is no manager.
+    pub next: Option<Duration>,
+    /// What the last read failed with, if it did, or what it lacked.
     pub error: Option<SecretError>,
+    /// When its value was another than before, or came.
+    pub changed: Option<SystemTime>,
+    /// How many reads have failed since the last good one.
+    pub failures: u32,
+}
+
+/// What became of a reference that was read at once.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Changed,
+    Unchanged,
+    Failed(SecretError),
+    /// The answer has not come in time; it will be taken when it comes.
+    Pending,
 }
 
 /// Every secret in use. Clones share everything.
@@ -70,14 +101,14 @@ type OnFetch = Box<dyn Fn(&str, &'static str) + Send + Sync>;
 struct Inner {
     settings: Settings,
     runtime: tokio::runtime::Handle,
-    state: Mutex<State>,
+    state: Mutex<Known>,
     changed: mpsc::UnboundedSender<Reference>,
     settled: Notify,
     on_fetch: OnFetch,
 }
 
 #[derive(Default)]
-struct State {
+struct Known {
     managers: HashMap<Arc<str>, Arc<dyn Manager>>,
     entries: HashMap<Source, Entry>,
 }
@@ -98,6 +129,16 @@ struct Entry {
     task: Option<JoinHandle<()>>,
     /// Whether the first read is still under way.
     pending: bool,
+    /// Told to read at once.
+    wake: Arc<Notify>,
+    /// How many reads have begun, and which was the last to end.
+    begun: u64,
+    ended: u64,
+    /// When the next read is due.
+    next: Option<Instant>,
+    /// When the value of each reference in use was last another than before.
+    changes: BTreeMap<Reference, SystemTime>,
+    failures: u32,
 }
 
 // === impl Secrets ===
@@ -127,10 +168,7 @@ impl Secrets {
         let id: Arc<str> = id.into();
         let manager = self.0.manager(written);
         let mut state = self.0.lock();
-        match manager {
-            Some(manager) => state.managers.insert(id.clone(), manager),
-            None => state.managers.remove(&id),
-        };
+        state.managers.insert(id.clone(), manager);
         self.0.restart(&mut state, &id);
     }
 
@@ -178,6 +216,7 @@ impl Secrets {
             let mut state = self.0.lock();
             if let Some(entry) = state.entries.get_mut(&source) {
                 entry.users.remove(reference);
+                entry.changes.remove(reference);
                 if entry.users.is_empty() {
                     entry.stop();
                     state.entries.remove(&source);
@@ -201,42 +240,81 @@ impl Secrets {
         let _ = tokio::time::timeout(limit, settled).await;
     }
 
-    /// Every path in use.
+    /// Every reference in use to what a manager holds.
     pub fn status(&self) -> Vec<Status> {
         let state = self.0.lock();
         let entries = state.entries.iter();
-        entries
-            .map(|(source, entry)| Status {
-                manager: source.manager.clone(),
-                path: source.place(),
-                references: entry.users.len(),
-                age: entry.read_at.map(|at| at.elapsed()),
-                error: entry.error.clone(),
-            })
-            .collect()
+        entries.flat_map(|(source, entry)| entry.status(source)).collect()
+    }
+
+    /// Reads at once what those references name that `wanted` picks, each path once, and waits for
+    /// the answers, at most for `limit`. Who asks meanwhile waits for the same reads.
+    pub async fn refresh(
+        &self,
+        wanted: impl Fn(&Reference) -> bool,
+        limit: Duration,
+    ) -> Vec<(Reference, Outcome)> {
+        let mut asked: Vec<(Source, u64)> = Vec::new();
+        let mut before: BTreeMap<Reference, Option<SystemTime>> = BTreeMap::new();
+        for (source, entry) in &self.0.lock().entries {
+            let picked: Vec<_> = entry.users.iter().filter(|user| wanted(user)).collect();
+            if !picked.is_empty() && entry.task.is_some() {
+                asked.push((source.clone(), entry.begun + 1));
+                entry.wake.notify_one();
+            }
+            let changed = |user: &Reference| entry.changes.get(user).copied();
+            before.extend(picked.into_iter().map(|user| (user.clone(), changed(user))));
+        }
+        let ended = async {
+            loop {
+                let notified = self.0.settled.notified();
+                if !self.0.lock().are_due(&asked) {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        let in_time = tokio::time::timeout(limit, ended).await.is_ok();
+        let state = self.0.lock();
+        let outcome = |(reference, before): (Reference, Option<SystemTime>)| {
+            let source = Source::of(&reference)?;
+            let entry = state.entries.get(&source)?;
+            let read = asked.iter().find(|(one, _)| *one == source).map_or(0, |(_, read)| *read);
+            let outcome = if !in_time && entry.ended < read {
+                Outcome::Pending
+            } else if let Some(error) = entry.error_of(&source, &reference) {
+                Outcome::Failed(error)
+            } else if entry.changes.get(&reference).copied() == before {
+                Outcome::Unchanged
+            } else {
+                Outcome::Changed
+            };
+            Some((reference, outcome))
+        };
+        before.into_iter().filter_map(outcome).collect()
     }
 }
 
-// === impl Source ===
+// === impl Known ===
 
-impl Source {
-    /// Path and version, as a reference has them.
-    fn place(&self) -> Arc<str> {
-        match self.version {
-            None => self.path.clone(),
-            Some(version) => format!("{}?version={version}", self.path).into(),
-        }
+impl Known {
+    /// Whether one of those reads, by their number, is still to end.
+    fn are_due(&self, reads: &[(Source, u64)]) -> bool {
+        reads.iter().any(|(source, read)| {
+            let entry = self.entries.get(source);
+            entry.is_some_and(|entry| entry.task.is_some() && entry.ended < *read)
+        })
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn restart(self: &Arc<Self>, state: &mut State, manager: &str) {
+    fn restart(self: &Arc<Self>, state: &mut Known, manager: &str) {
         let sources = state.entries.keys().filter(|source| *source.manager == *manager);
         for source in sources.cloned().collect::<Vec<_>>() {
             self.start(state, &source);
@@ -244,7 +322,7 @@ impl Inner {
     }
 
     /// Starts the task of `source`, or notes that it has no manager.
-    fn start(self: &Arc<Self>, state: &mut State, source: &Source) {
+    fn start(self: &Arc<Self>, state: &mut Known, source: &Source) {
         let manager = state.managers.get(&source.manager).cloned();
         let Some(entry) = state.entries.get_mut(source) else {
             return;
@@ -253,41 +331,41 @@ impl Inner {
         match manager {
             None => {
                 entry.pending = false;
-                let manager = source.manager.to_string();
-                entry.error = Some(match manager.split('/').next() {
-                    Some("aws" | "gcp") => SecretError::Unsupported(manager),
-                    _ => SecretError::NoManager(manager),
-                });
+                entry.next = None;
+                entry.error = Some(SecretError::NoManager(source.manager.to_string()));
             }
             Some(manager) => {
                 entry.pending = entry.fields.is_none();
-                let keep = self.clone().keep(source.clone(), manager);
+                let wake = entry.wake.clone();
+                let keep = self.clone().keep(source.clone(), manager, wake);
                 entry.task = Some(self.runtime.spawn(keep));
             }
         }
     }
 
-    /// The manager that `written` describes, where this version has one.
-    fn manager(&self, written: &resource::Secret) -> Option<Arc<dyn Manager>> {
-        let trusted = self.settings.trusted.as_deref();
+    /// The manager that `written` describes.
+    fn manager(&self, written: &resource::Secret) -> Arc<dyn Manager> {
         match written {
             resource::Secret::Vault(vault) => {
-                Some(Arc::new(Vault::new(vault, trusted, self.runtime.clone())))
+                let trusted = self.settings.trusted.as_deref();
+                Arc::new(Vault::new(vault, trusted, self.runtime.clone()))
             }
-            resource::Secret::Aws(_) | resource::Secret::Gcp(_) => None,
+            resource::Secret::Aws(aws) => Arc::new(Aws::new(aws)),
+            resource::Secret::Gcp(gcp) => Arc::new(Gcp::new(gcp)),
         }
     }
 
-    /// Reads a path, and again whenever it is due, until it is stopped.
+    /// Reads a path, and again whenever it is due or woken, until it is stopped.
     ///
     /// Pauses are by the monotonic clock, which a corrected wall clock does not disturb. While the
     /// machine sleeps it stands still; what is old then is read no later than a TTL after.
-    async fn keep(self: Arc<Self>, source: Source, manager: Arc<dyn Manager>) {
+    async fn keep(self: Arc<Self>, source: Source, manager: Arc<dyn Manager>, wake: Arc<Notify>) {
         let Settings { ttl, neg_ttl, .. } = self.settings;
         let ttl = if source.version.is_some() { ttl * PINNED } else { ttl };
         let mut retry = FIRST_RETRY;
         let mut is_first = true;
         loop {
+            self.begin(&source);
             let read = match source.version {
                 None => manager.read(&source.path).await,
                 Some(version) => manager.read_version(&source.path, version).await,
@@ -312,8 +390,16 @@ impl Inner {
                 }
                 Err(_) => neg_ttl.mul_f64(0.75 + 0.25 * fastrand::f64()),
             };
-            self.learn(&source, read);
-            tokio::time::sleep(pause).await;
+            self.learn(&source, read, Instant::now() + pause);
+            // Woken or due, it is read.
+            let _ = tokio::time::timeout(pause, wake.notified()).await;
+        }
+    }
+
+    fn begin(&self, source: &Source) {
+        if let Some(entry) = self.lock().entries.get_mut(source) {
+            entry.begun += 1;
+            entry.next = None;
         }
     }
 
@@ -327,12 +413,13 @@ impl Inner {
         })
     }
 
-    fn learn(&self, source: &Source, read: Result<Fields, SecretError>) {
+    fn learn(&self, source: &Source, read: Result<Fields, SecretError>, next: Instant) {
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(source) else {
             return;
         };
         let first = std::mem::take(&mut entry.pending);
+        (entry.ended, entry.next) = (entry.begun, Some(next));
         let mut told: Vec<Reference> = Vec::new();
         match read {
             Ok(fields) => {
@@ -340,15 +427,23 @@ impl Inner {
                 let new = entry.fields.as_deref();
                 let had_failed = entry.error.take().is_some();
                 entry.read_at = Some(Instant::now());
-                let users = entry.users.iter();
-                let changed = users.filter(|user| match user {
-                    Reference::Managed { field, .. } => {
-                        let of = |fields: Option<&Fields>| fields?.get(field.as_deref()).cloned();
-                        first || had_failed && old.is_none() || of(old.as_deref()) != of(new)
+                entry.failures = 0;
+                for user in &entry.users {
+                    let Reference::Managed { field, .. } = user else {
+                        continue;
+                    };
+                    let of = |fields: Option<&Fields>| fields?.get(field.as_deref()).cloned();
+                    let is_other = of(old.as_deref()) != of(new);
+                    if is_other {
+                        entry.changes.insert(user.clone(), SystemTime::now());
                     }
-                    Reference::Env { .. } => false,
-                });
-                told.extend(changed.cloned());
+                    if is_other && old.is_some() {
+                        tracing::info!(reference = %user, "a secret has changed");
+                    }
+                    if first || had_failed && old.is_none() || is_other {
+                        told.push(user.clone());
+                    }
+                }
             }
             Err(error) => {
                 if entry.error.is_none() {
@@ -361,6 +456,7 @@ impl Inner {
                 if entry.fields.is_none() && (first || entry.error.is_none()) {
                     told.extend(entry.users.iter().cloned());
                 }
+                entry.failures = entry.failures.saturating_add(1);
                 entry.error = Some(error);
             }
         }
@@ -395,9 +491,80 @@ impl Entry {
         }
     }
 
+    /// Why `reference` has no fresh value.
+    fn error_of(&self, source: &Source, reference: &Reference) -> Option<SecretError> {
+        let Reference::Managed { field, .. } = reference else {
+            return None;
+        };
+        self.error.clone().or_else(|| match self.lookup(source, field.as_deref()) {
+            Lookup::Failed(error) => Some(error),
+            Lookup::Ready(_) | Lookup::Pending => None,
+        })
+    }
+
+    fn status(&self, source: &Source) -> impl Iterator<Item = Status> {
+        self.users.iter().map(|user| {
+            let field = match user {
+                Reference::Managed { field, .. } => field.as_deref(),
+                Reference::Env { .. } => None,
+            };
+            let state = match (self.lookup(source, field), &self.error) {
+                (Lookup::Ready(_), None) => State::Ready,
+                (Lookup::Ready(_), Some(_)) => State::Stale,
+                (Lookup::Pending, _) => State::Pending,
+                (Lookup::Failed(_), _) => State::Failed,
+            };
+            Status {
+                reference: user.clone(),
+                manager: source.manager.clone(),
+                state,
+                age: self.read_at.map(|at| at.elapsed()),
+                next: self.next.map(|at| at.saturating_duration_since(Instant::now())),
+                error: self.error_of(source, user),
+                changed: self.changes.get(user).copied(),
+                failures: self.failures,
+            }
+        })
+    }
+
     fn stop(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Path and version, as a reference has them.
+    fn place(&self) -> Arc<str> {
+        match self.version {
+            None => self.path.clone(),
+            Some(version) => format!("{}?version={version}", self.path).into(),
+        }
+    }
+
+    fn of(reference: &Reference) -> Option<Self> {
+        match reference {
+            Reference::Managed { manager, path, version, .. } => {
+                Some(Self { manager: manager.clone(), path: path.clone(), version: *version })
+            }
+            Reference::Env { .. } => None,
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// As the control API and metrics name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Stale => "stale",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
         }
     }
 }

@@ -16,7 +16,8 @@ pub enum Reference {
     Managed {
         /// `vault/quickstart`.
         manager: Arc<str>,
-        /// Below the manager's prefix: `ssl`.
+        /// Below the manager's prefix: `ssl`. Of `aws` all that follows the id, since names there
+        /// may have slashes: only AWS knows where they end.
         path: Arc<str>,
         /// `None` where the manager's whole text is meant (`aws`, `gcp`).
         field: Option<Arc<str>>,
@@ -82,10 +83,20 @@ fn managed(rest: &str) -> Result<Reference, ReferenceError> {
         },
         None => (rest, None),
     };
-    let (path, field) = match rest.rsplit_once('/') {
-        Some((path, field)) => (path, Some(field)),
-        None if keeps_text => (rest, None),
-        None => return Err(ReferenceError::NoPath),
+    let (path, field) = match manager {
+        "aws" if rest.starts_with('/') => ("", None),
+        "aws" => match rest.strip_suffix('/') {
+            Some(path) => (path, Some("")),
+            None => (rest, None),
+        },
+        "gcp" => match rest.split_once('/') {
+            Some((path, field)) => (path, Some(field)),
+            None => (rest, None),
+        },
+        _ => {
+            let (path, field) = rest.rsplit_once('/').ok_or(ReferenceError::NoPath)?;
+            (path, Some(field))
+        }
     };
     match () {
         () if manager.is_empty() => Err(ReferenceError::NoManager),
@@ -153,6 +164,9 @@ mod tests {
             "$secret://vault/1/a?b/key",
             "$secret://vault/1/a/key?version=3",
             "$secret://aws/1/name",
+            "$secret://aws/1/a/name/field",
+            "$secret://gcp/1/name",
+            "$secret://gcp/1/name/field",
             "$env://NAME",
             "$env://NAME/key",
         ] {
@@ -181,6 +195,19 @@ mod tests {
     }
 
     #[test]
+    fn leaves_the_end_of_names_to_aws_and_begins_fields_of_gcp_at_once() {
+        let parts = |text: &str| match Reference::parse(text) {
+            Some(Ok(Reference::Managed { path, field, .. })) => {
+                (path.to_string(), field.map(|field| field.to_string()))
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parts("$secret://aws/1/a/b/c"), ("a/b/c".to_owned(), None));
+        assert_eq!(parts("$secret://gcp/1/a/b/c"), ("a".to_owned(), Some("b/c".to_owned())));
+        assert_eq!(parts("$secret://vault/1/a/b/c"), ("a/b".to_owned(), Some("c".to_owned())));
+    }
+
+    #[test]
     fn names_what_is_missing() {
         for (text, missing) in [
             ("$secret://", ReferenceError::NoManager),
@@ -191,6 +218,11 @@ mod tests {
             ("$secret://vault/1/a", ReferenceError::NoPath),
             ("$secret://vault/1//b", ReferenceError::NoPath),
             ("$secret://vault/1/a/", ReferenceError::NoField),
+            ("$secret://aws/1/", ReferenceError::NoPath),
+            ("$secret://aws/1//name", ReferenceError::NoPath),
+            ("$secret://aws/1/name/", ReferenceError::NoField),
+            ("$secret://gcp/1//name", ReferenceError::NoPath),
+            ("$secret://gcp/1/name/", ReferenceError::NoField),
             ("$env://", ReferenceError::NoName),
         ] {
             assert_eq!(check(text), Some(Err(missing)), "{text}");

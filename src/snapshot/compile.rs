@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::plugin::Shared;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::router::Router;
-use crate::secret::{Reference, Secrets};
+use crate::secret::{self, Reference, Secrets};
 use crate::store::Entry;
 use crate::tls::Served;
 use crate::tls::staple::Staples;
@@ -165,6 +166,18 @@ impl Compiler {
             let ends = served.certificates.iter().map(|certificate| certificate.not_after);
             ends.min().map(|end| (&**id, name, end))
         })
+    }
+
+    /// Every reference to a secret, and the resources that have it: `ssls/1`.
+    pub fn secret_users(&self) -> BTreeMap<Reference, BTreeSet<String>> {
+        let all = self.references.all();
+        all.map(|(reference, users)| (reference.clone(), users.iter().map(name).collect()))
+            .collect()
+    }
+
+    /// How every reference stands that a secret manager answers.
+    pub fn secret_status(&self) -> Vec<secret::Status> {
+        self.secrets.status()
     }
 
     /// What is served for names: ssl id, names, certificates.
@@ -441,6 +454,9 @@ impl Compiler {
                     return Ok(());
                 }
                 let part = workshop.ssl(id, ssl)?;
+                if let SslPart::Server(_, served) = &part {
+                    self.tell_replaced(id, served);
+                }
                 self.remove_ssl(id);
                 match part {
                     SslPart::Server(names, served) => {
@@ -563,6 +579,32 @@ impl Compiler {
             Kind::Credential => self.remove_credential(id),
             Kind::Route => self.remove_route(id),
         }
+    }
+
+    /// Logs what takes the place of an ssl object's certificates, if they are others.
+    fn tell_replaced(&self, id: &str, new: &Served) {
+        let Some((_, old)) = self.parts.served.get(id).filter(|_| !self.dry) else {
+            return;
+        };
+        let prints = |served: &Served| -> Vec<String> {
+            served.certificates.iter().map(|one| one.fingerprint.clone()).collect()
+        };
+        let (before, after) = (prints(old), prints(new));
+        if before == after {
+            return;
+        }
+        let names = new.certificates.iter().flat_map(|one| one.names.iter().cloned());
+        let names: BTreeSet<String> = names.collect();
+        let ends = new.certificates.iter().map(|one| one.not_after).min().unwrap_or_default();
+        let ends = UNIX_EPOCH + Duration::from_secs(u64::try_from(ends).unwrap_or_default());
+        tracing::info!(
+            ssl = id,
+            old = before.join(" "),
+            new = after.join(" "),
+            names = Vec::from_iter(names).join(" "),
+            not_after = %httpdate::fmt_http_date(ends),
+            "a certificate has changed"
+        );
     }
 
     fn remove_ssl(&mut self, id: &str) {

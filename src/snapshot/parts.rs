@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
 
 pub(super) use self::consumer::taken;
 pub(super) use self::ssl::SslPart;
@@ -54,7 +55,8 @@ pub struct Settings {
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) metadata: HashMap<Arc<str>, serde_json::Value>,
-    pub(super) clients: HashMap<Arc<str>, (String, String)>,
+    /// Certificate and key, since each upstream makes a configuration of its own of them.
+    pub(super) clients: HashMap<Arc<str>, (String, Zeroizing<String>)>,
     pub(super) served: HashMap<Arc<str>, (Vec<String>, Arc<Served>)>,
     pub(super) upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     pub(super) services: HashMap<Arc<str>, ServicePart>,

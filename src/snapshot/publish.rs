@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::Published;
 use super::compile::Compiler;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SecretGauges};
 use crate::resource::Kind;
-use crate::secret::{Reference, Secrets};
+use crate::secret::{self, Reference, Secrets};
 use crate::store::{Change, ConfigStore, Event};
 
 /// How long the first snapshot may wait for secrets, names and staples.
@@ -195,6 +195,7 @@ pub fn refresh_gauges(compiler: &Shared, metrics: &Metrics) {
             .collect();
         (rejected, certificates)
     };
+    metrics.set_secrets(secret_gauges(&compiler.lock().secret_status()));
     for (kind, count) in rejected {
         metrics.set_rejected(kind, count);
     }
@@ -204,6 +205,18 @@ pub fn refresh_gauges(compiler: &Shared, metrics: &Metrics) {
     for ((ssl, sni), end) in &certificates {
         metrics.set_certificate_expiry(ssl, sni, *end);
     }
+}
+
+/// What metrics tell of each manager's secrets.
+fn secret_gauges(all: &[secret::Status]) -> BTreeMap<String, SecretGauges> {
+    let mut told: BTreeMap<String, SecretGauges> = BTreeMap::new();
+    for status in all {
+        let gauges = told.entry(status.manager.to_string()).or_default();
+        *gauges.states.entry(status.state.name()).or_default() += 1;
+        gauges.failures = gauges.failures.max(status.failures);
+        gauges.oldest = gauges.oldest.max(status.age);
+    }
+    told
 }
 
 fn folder(key: &str) -> &str {

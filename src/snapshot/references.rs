@@ -63,6 +63,11 @@ impl<T: Clone + Eq + Ord + std::hash::Hash> Users<T> {
         self.set(user, all);
     }
 
+    /// Everything that is referred to, and by whom.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&T, &BTreeSet<Key>)> {
+        self.by_target.iter()
+    }
+
     /// Who refers to `target`.
     pub(super) fn of(&self, target: &T) -> impl Iterator<Item = &Key> {
         self.by_target.get(target).into_iter().flatten()

@@ -152,3 +152,28 @@ fn shows_no_key() {
     let shown = format!("{:?}", settings());
     assert!(shown.contains("viewer") && !shown.contains(KEY), "{shown}");
 }
+
+#[tokio::test]
+async fn a_viewer_is_shown_no_secret() {
+    let rig = Rig::new().await;
+    let vault = json!({"uri": "http://127.0.0.1:1", "prefix": "kv", "token": "planted-token"});
+    rig.put("secrets/vault/1", vault).await.expect(201);
+    let aws = json!({"access_key_id": "$env://ID", "secret_access_key": "planted-key",
+        "session_token": "$env://TOKEN"});
+    rig.put("secrets/aws/1", aws).await.expect(201);
+    let plugins = json!({"key-auth": {"key": "planted-password"}});
+    rig.put("consumers/jack", json!({"username": "jack", "plugins": plugins})).await.expect(201);
+    for (path, shown) in [
+        ("/secrets", "vault/1"),
+        ("/secrets/vault/1", "http://127.0.0.1:1"),
+        ("/secrets/aws/1", "$env://TOKEN"),
+        ("/consumers", "username"),
+        ("/consumers/jack", "username"),
+    ] {
+        let got = rig.send(bare("GET", path, Some(("X-API-KEY", VIEWER)))).await;
+        assert!(got.status == 200 && got.text.contains(shown), "{path} {}", got.text);
+        assert!(!got.text.contains("planted"), "{path} {}", got.text);
+        let got = rig.send(bare("GET", path, Some(("X-API-KEY", KEY)))).await;
+        assert!(got.text.contains("planted") || got.status != 200, "{path} {}", got.text);
+    }
+}

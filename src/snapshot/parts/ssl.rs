@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::{Workshop, Wrong};
 use crate::resource::{self, Invalid, Said};
 use crate::tls::staple::Stapling;
@@ -13,7 +15,7 @@ pub(in crate::snapshot) enum SslPart {
     /// Names and what is served for them.
     Server(Vec<String>, Arc<Served>),
     /// Certificate and key to show to upstreams.
-    Client((String, String)),
+    Client((String, Zeroizing<String>)),
     /// A dry compile cannot see behind references.
     Unresolved,
 }
@@ -32,7 +34,7 @@ impl Workshop<'_, '_> {
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
             let cert = self.resolver.text(cert, &pair_path("cert", index));
             let key = self.resolver.text(key.expose(), &pair_path("key", index));
-            resolved.extend(cert.zip(key));
+            resolved.extend(cert.zip(key.map(Zeroizing::new)));
         }
         let client_ca = written.client.as_ref();
         let client_ca = client_ca.and_then(|client| self.resolver.text(&client.ca, "/client/ca"));
@@ -40,7 +42,7 @@ impl Workshop<'_, '_> {
         if written.type_ == "client" {
             return Ok(SslPart::Client(resolved.swap_remove(0)));
         }
-        let is_reference = |text: &String| text.starts_with('$');
+        let is_reference = |text: &str| text.starts_with('$');
         if self.dry && resolved.iter().any(|(cert, key)| is_reference(cert) || is_reference(key)) {
             return Ok(SslPart::Unresolved);
         }

@@ -1,0 +1,167 @@
+//! What the managers of the clouds share: clients, reasons in plain words, clocks that differ.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use reqwest::header::{DATE, HeaderMap};
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use zeroize::Zeroize;
+
+use super::cache::{Lookup, env};
+use super::{Reference, Secret, SecretError};
+
+/// How long one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of a server's words is repeated.
+const LONGEST_REASON: usize = 300;
+
+/// From how many seconds on clocks that differ are worth a word.
+const NOTABLE_SKEW: i64 = 60;
+
+/// A client that follows nobody elsewhere: signed requests and tokens are for one server.
+pub(super) fn client(ssl_verify: bool) -> Result<Client, String> {
+    Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_danger_accept_invalid_certs(!ssl_verify)
+        .build()
+        .map_err(|error| reason(&error))
+}
+
+/// The innermost cause of an error, without the URL.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// The text itself, or what the environment variable holds that it refers to.
+///
+/// # Errors
+/// [`SecretError::NoVariable`] or [`SecretError::NoField`] where there is no such.
+pub(super) fn resolve(written: &str) -> Result<Secret, SecretError> {
+    match Reference::parse(written) {
+        Some(Ok(Reference::Env { name, key })) => match env(&name, key.as_deref()) {
+            Lookup::Ready(secret) => Ok(secret),
+            Lookup::Failed(error) => Err(error),
+            Lookup::Pending => Err(SecretError::NoVariable(name.to_string())),
+        },
+        _ => Ok(Secret::new(written)),
+    }
+}
+
+/// Sends `request` to `url`; status, headers and body of the answer.
+///
+/// # Errors
+/// [`SecretError::Unreachable`] where there is none.
+pub(super) async fn send(
+    url: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<(StatusCode, HeaderMap, Bytes), SecretError> {
+    let unreachable = |error: reqwest::Error| SecretError::Unreachable {
+        url: url.to_owned(),
+        reason: reason(&error),
+    };
+    let response = request.send().await.map_err(unreachable)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.map_err(unreachable)?;
+    Ok((status, headers, body))
+}
+
+/// Overwrites a body that nobody else holds.
+pub(super) fn wipe(body: Bytes) {
+    if let Ok(mut own) = body.try_into_mut() {
+        own.as_mut().zeroize();
+    }
+}
+
+/// The field of a JSON object as text; nothing where there is none, or null.
+pub(super) fn field(value: &Value, name: &str) -> Option<Secret> {
+    match value.get(name)? {
+        Value::Null => None,
+        Value::String(text) => Some(Secret::new(text.as_str())),
+        other => Some(Secret::new(other.to_string())),
+    }
+}
+
+/// Overwrites every text of a value.
+pub(super) fn scrub(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(scrub),
+        Value::Object(fields) => fields.values_mut().for_each(scrub),
+        _ => {}
+    }
+}
+
+/// A server's own words, fit for a log: the first line of them, cut, without what we sent it in
+/// confidence. (AWS repeats all signed headers, the session token with them, where a signature is
+/// wrong.)
+pub(super) fn words(said: &str, confidential: &[&str]) -> String {
+    let mut words = said.lines().next().unwrap_or_default().trim().to_owned();
+    for secret in confidential.iter().filter(|secret| !secret.is_empty()) {
+        words = words.replace(secret, "(hidden)");
+    }
+    if let Some((cut, _)) = words.char_indices().nth(LONGEST_REASON) {
+        words.truncate(cut);
+        words.push('…');
+    }
+    words
+}
+
+/// Says how far this node's clock is from the one of the server that sent `headers`, if it is far.
+pub(super) fn skew(headers: &HeaderMap) -> Option<String> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let theirs = httpdate::parse_http_date(date).ok()?;
+    let theirs = i64::try_from(theirs.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    let ahead = now() - theirs;
+    let way = if ahead > 0 { "ahead of" } else { "behind" };
+    (ahead.abs() >= NOTABLE_SKEW)
+        .then(|| format!("this node's clock is {} s {way} the server's", ahead.abs()))
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_one_line_of_what_a_server_says_and_no_secret() {
+        let said = "bad signature of planted-token\nhost:a\nx-amz-security-token:planted-token";
+        assert_eq!(words(said, &["planted-token", ""]), "bad signature of (hidden)");
+        assert_eq!(words(&"ä".repeat(400), &[]).chars().count(), LONGEST_REASON + 1);
+    }
+
+    #[test]
+    fn tells_how_far_clocks_are_apart() {
+        let at = |seconds: i64| {
+            let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(now() + seconds).unwrap());
+            let date = httpdate::fmt_http_date(at);
+            skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]))
+        };
+        assert_eq!(at(0), None);
+        assert!(at(-600).unwrap().contains("ahead of"));
+        assert!(at(600).unwrap().contains("behind"));
+        assert_eq!(skew(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn overwrites_every_text() {
+        let mut value = serde_json::json!({ "a": ["planted", { "b": "planted" }], "c": 1 });
+        scrub(&mut value);
+        assert_eq!(value, serde_json::json!({ "a": ["", { "b": "" }], "c": 1 }));
+    }
+}
