@@ -10,6 +10,7 @@ pub mod client;
 pub mod server;
 pub mod sni;
 pub mod stream;
+pub mod verify;
 
 use std::sync::{Arc, LazyLock};
 

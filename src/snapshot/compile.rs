@@ -84,6 +84,7 @@ impl Compiler {
     /// A compiler of nothing.
     pub fn new(settings: Settings, keyring: Keyring, secrets: Secrets, dns: Arc<Dns>) -> Self {
         let router = Router::new(settings.router);
+        let fallback_sni = settings.fallback_sni.as_deref().map(Arc::from);
         Self {
             settings,
             keyring,
@@ -100,7 +101,7 @@ impl Compiler {
             unreadable: BTreeSet::new(),
             ignored: BTreeSet::new(),
             dry: false,
-            current: Snapshot { router, ..Snapshot::default() },
+            current: Snapshot { router, fallback_sni, ..Snapshot::default() },
             reached: watch::Sender::new(0),
         }
     }
@@ -433,7 +434,6 @@ impl Compiler {
             Resource::Ssl(ssl) => {
                 if !ssl.status.is_on() {
                     self.remove_ssl(id);
-                    self.choose_fallback();
                     return Ok(());
                 }
                 let part = workshop.ssl(id, ssl)?;
@@ -441,7 +441,7 @@ impl Compiler {
                 match part {
                     SslPart::Server(names, served) => {
                         let all = names.iter().map(String::as_str);
-                        self.current.sni.insert(id, all, &served);
+                        self.current.sni.insert(all, &served);
                         self.parts.served.insert(id.clone(), (names, served));
                     }
                     SslPart::Client(pair) => {
@@ -449,7 +449,6 @@ impl Compiler {
                     }
                     SslPart::Unresolved => {}
                 }
-                self.choose_fallback();
             }
             Resource::Upstream(upstream) => {
                 let old = self.parts.upstreams.get(id);
@@ -540,10 +539,7 @@ impl Compiler {
             Kind::Proto | Kind::CostDecoration => {}
             Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
-            Kind::Ssl => {
-                self.remove_ssl(id);
-                self.choose_fallback();
-            }
+            Kind::Ssl => self.remove_ssl(id),
             Kind::Upstream => drop(self.parts.upstreams.remove(id)),
             Kind::Service => drop(self.parts.services.remove(id)),
             Kind::PluginConfig => drop(self.parts.plugin_configs.remove(id)),
@@ -566,11 +562,6 @@ impl Compiler {
         if let Some((names, _)) = self.parts.served.remove(id) {
             self.current.sni.remove(id, names.iter().map(String::as_str));
         }
-    }
-
-    fn choose_fallback(&mut self) {
-        let name = self.settings.fallback_sni.as_deref();
-        self.current.fallback = name.and_then(|name| self.current.sni.find(name)).cloned();
     }
 
     fn join_globals(&mut self) {

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
-use super::certificate::{Certificate, authorities};
+use super::certificate::Certificate;
+use super::verify::{Asked, Exemption};
 use super::{TlsError, provider};
 
 /// What to serve.
@@ -21,8 +18,8 @@ pub struct ServerSpec<'a> {
     pub pairs: Vec<(&'a str, &'a str)>,
     /// `TLSv1.2` and `TLSv1.3`.
     pub protocols: &'a [String],
-    /// Authorities that clients must have a certificate of, PEM.
-    pub client_ca: Option<&'a str>,
+    /// Set to ask clients for certificates.
+    pub clients: Option<Asked<'a>>,
     /// Whether `h2` is offered beside `http/1.1`.
     pub http2: bool,
 }
@@ -32,8 +29,10 @@ pub struct Served {
     pub ssl: Arc<str>,
     pub config: Arc<ServerConfig>,
     pub certificates: Vec<Certificate>,
-    /// Whether clients must show a certificate.
+    /// Whether clients must show a certificate, for some paths at least.
     pub verifies_clients: bool,
+    /// Set where not every request needs one.
+    pub exemption: Option<Exemption>,
 }
 
 /// Chooses among several certificates by what the client can verify.
@@ -59,11 +58,14 @@ impl Served {
             .collect::<Result<Vec<_>, _>>()?;
         let keys = certificates.iter().map(|certificate| certificate.key.clone());
         let provider = provider();
-        let builder = ServerConfig::builder_with_provider(provider.clone())
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions(spec.protocols)?)?;
-        let builder = match spec.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider)?),
+        let (builder, exemption) = match &spec.clients {
+            None => (builder.with_no_client_auth(), None),
+            Some(asked) => {
+                let (verifier, exemption) = asked.verifier()?;
+                (builder.with_client_cert_verifier(verifier), exemption)
+            }
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys.collect())));
         if spec.http2 {
@@ -77,7 +79,8 @@ impl Served {
             ssl: spec.ssl.clone(),
             config: Arc::new(config),
             certificates,
-            verifies_clients: spec.client_ca.is_some(),
+            verifies_clients: spec.clients.is_some(),
+            exemption,
         })
     }
 }
@@ -98,16 +101,6 @@ fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, 
         return Err(TlsError::Protocols("none is left".to_owned()));
     }
     Ok(versions)
-}
-
-fn client_verifier(
-    pem: &str,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = Arc::new(authorities(pem)?);
-    WebPkiClientVerifier::builder_with_provider(roots, provider)
-        .build()
-        .map_err(|error| TlsError::Authorities(error.to_string()))
 }
 
 // === impl ByAbility ===

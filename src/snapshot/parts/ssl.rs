@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Workshop, Wrong};
+use crate::expr::Pattern;
 use crate::resource::{self, Invalid, Said};
+use crate::tls::verify::Asked;
 use crate::tls::{Served, ServerSpec, TlsError};
 
 /// A compiled ssl object.
@@ -41,26 +43,43 @@ impl Workshop<'_, '_> {
         if self.dry && resolved.iter().any(|(cert, key)| is_reference(cert) || is_reference(key)) {
             return Ok(SslPart::Unresolved);
         }
-        if let Some(client) =
-            written.client.as_ref().filter(|client| !client.skip_mtls_uri_regex.is_empty())
-        {
-            let expected = "nothing: it is not there yet";
-            let count = client.skip_mtls_uri_regex.len();
-            let value = format!("{count} expressions");
-            return Err(vec![Invalid::new("/client/skip_mtls_uri_regex", value, expected)]);
-        }
+        let clients = match (&written.client, &client_ca) {
+            (Some(client), Some(ca)) => Some(Asked {
+                ca,
+                depth: client.depth,
+                exempt: exempt(&client.skip_mtls_uri_regex)?,
+            }),
+            _ => None,
+        };
         let protocols = &written.ssl_protocols;
         let spec = ServerSpec {
             ssl: id.clone(),
             pairs: resolved.iter().map(|(cert, key)| (cert.as_str(), key.as_str())).collect(),
             protocols: if protocols.is_empty() { &self.settings.protocols } else { protocols },
-            client_ca: client_ca.as_deref(),
+            clients,
             http2: self.settings.http2,
         };
         let served = Served::new(&spec).map_err(|error| vec![tls_problem(&error)])?;
         let names = written.all_snis().cloned().collect();
         Ok(SslPart::Server(names, Arc::new(served)))
     }
+}
+
+/// Compiles `skip_mtls_uri_regex`; everything in it that cannot be compiled is told.
+fn exempt(written: &[String]) -> Result<Vec<Pattern>, Wrong> {
+    let mut patterns = Vec::new();
+    let mut wrong = Vec::new();
+    for (index, pattern) in written.iter().enumerate() {
+        match Pattern::new(pattern, false) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(reason) => {
+                let path = format!("/client/skip_mtls_uri_regex/{index}");
+                let expected = format!("a regular expression: {reason}");
+                wrong.push(Invalid::new(path, pattern, expected));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(patterns) } else { Err(wrong) }
 }
 
 /// Where `field` of one of an ssl object's pairs is written: `/cert`, then `/certs/0`.
