@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod certificate;
+mod chain;
 pub mod client;
 pub mod server;
 pub mod sni;
@@ -38,6 +39,9 @@ pub enum TlsError {
     Key(String),
     #[error("the private key does not match the certificate")]
     Mismatch,
+    /// The key is that of the certificate at this place of the chain, counted from one.
+    #[error("the private key is that of certificate {0} of the chain; expected that one first")]
+    Order(usize),
     #[error("certificate authorities: {0}")]
     Authorities(String),
     #[error("protocols: {0}")]

@@ -1,6 +1,8 @@
 //! ssl objects, handshakes and swaps, with real TLS clients.
 
 mod clients;
+mod scan;
+mod warnings;
 
 use std::process::Command;
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::Snapshot;
 pub use super::parts::Settings;
-use super::parts::{Parts, SslPart, Workshop};
+use super::parts::{Parts, SslPart, Workshop, log_warnings, warnings};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::{self, Chain};
@@ -166,6 +166,13 @@ impl Compiler {
     pub fn served(&self) -> impl Iterator<Item = (&str, &[String], &Served)> {
         let served = self.parts.served.iter();
         served.map(|(id, (names, served))| (&**id, names.as_slice(), &**served))
+    }
+
+    /// What whoever runs this should know of the certificates that are served: ssl id, warning.
+    pub fn warnings(&self) -> impl Iterator<Item = (&str, String)> {
+        self.served().flat_map(|(id, names, served)| {
+            warnings(names, served).into_iter().map(move |warning| (id, warning))
+        })
     }
 
     /// What the `route` label of metrics may be: ids of routes, and their names.
@@ -440,11 +447,14 @@ impl Compiler {
                 self.remove_ssl(id);
                 match part {
                     SslPart::Server(names, served) => {
+                        if !self.dry {
+                            log_warnings(id, &names, &served);
+                        }
                         let all = names.iter().map(String::as_str);
                         self.current.sni.insert(all, &served);
                         self.parts.served.insert(id.clone(), (names, served));
                     }
-                    SslPart::Client(pair) => {
+                    SslPart::Client(pair, _) => {
                         self.parts.clients.insert(id.clone(), pair);
                     }
                     SslPart::Unresolved => {}

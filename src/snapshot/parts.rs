@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 pub(super) use self::consumer::taken;
-pub(super) use self::ssl::SslPart;
+pub(super) use self::ssl::{SslPart, log_warnings, warnings};
 use super::Route;
 use super::references::Resolver;
 use crate::context::{Consumer, Consumers};

@@ -1,19 +1,20 @@
 //! Ssl objects, compiled: certificates for clients, and for nodes.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Workshop, Wrong};
 use crate::expr::Pattern;
 use crate::resource::{self, Invalid, Said};
 use crate::tls::verify::Asked;
-use crate::tls::{Served, ServerSpec, TlsError};
+use crate::tls::{Certificate, Served, ServerSpec, TlsError};
 
 /// A compiled ssl object.
 pub(in crate::snapshot) enum SslPart {
     /// Names and what is served for them.
     Server(Vec<String>, Arc<Served>),
-    /// Certificate and key to show to upstreams.
-    Client((String, String)),
+    /// Certificate and key to show to upstreams, and what there is to say of the certificate.
+    Client((String, String), Box<Certificate>),
     /// A dry compile cannot see behind references.
     Unresolved,
 }
@@ -36,12 +37,16 @@ impl Workshop<'_, '_> {
         let client_ca = written.client.as_ref();
         let client_ca = client_ca.and_then(|client| self.resolver.text(&client.ca, "/client/ca"));
         self.resolver.finish()?;
-        if written.type_ == "client" {
-            return Ok(SslPart::Client(resolved.swap_remove(0)));
-        }
         let is_reference = |text: &String| text.starts_with('$');
         if self.dry && resolved.iter().any(|(cert, key)| is_reference(cert) || is_reference(key)) {
             return Ok(SslPart::Unresolved);
+        }
+        if written.type_ == "client" {
+            let (cert, key) = resolved.swap_remove(0);
+            let certificate =
+                Certificate::parse(&cert, &key).map_err(|error| vec![tls_problem(&error)])?;
+            self.refuse_weak(&[&certificate])?;
+            return Ok(SslPart::Client((cert, key), Box::new(certificate)));
         }
         let clients = match (&written.client, &client_ca) {
             (Some(client), Some(ca)) => Some(Asked {
@@ -60,9 +65,70 @@ impl Workshop<'_, '_> {
             http2: self.settings.http2,
         };
         let served = Served::new(&spec).map_err(|error| vec![tls_problem(&error)])?;
+        self.refuse_weak(&served.certificates.iter().collect::<Vec<_>>())?;
         let names = written.all_snis().cloned().collect();
         Ok(SslPart::Server(names, Arc::new(served)))
     }
+
+    /// Refuses certificates that can be forged where they are written. What is stored already is
+    /// served: there may be clients that take it, and they would lose what they have.
+    fn refuse_weak(&self, certificates: &[&Certificate]) -> Result<(), Wrong> {
+        let weaknesses = certificates.iter().enumerate().filter_map(|(index, certificate)| {
+            let reason = certificate.weakness.as_ref().filter(|_| self.dry)?;
+            let error = TlsError::Certificate(reason.clone());
+            Some(tls_problem(&TlsError::Pair { index, error: Box::new(error) }))
+        });
+        let wrong: Wrong = weaknesses.collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+// === impl SslPart ===
+
+impl SslPart {
+    /// What whoever writes it should know.
+    pub(in crate::snapshot) fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::Server(names, served) => warnings(names, served),
+            Self::Client(_, certificate) => certificate.warnings(&[], now()),
+            Self::Unresolved => Vec::new(),
+        }
+    }
+}
+
+/// What whoever serves it should know: each warning begins with the property that it is about.
+pub(in crate::snapshot) fn warnings(names: &[String], served: &Served) -> Vec<String> {
+    let now = now();
+    let mut all = Vec::new();
+    for (index, certificate) in served.certificates.iter().enumerate() {
+        let path = pair_path("cert", index);
+        let path = path.trim_start_matches('/');
+        let warnings = certificate.warnings(names, now);
+        all.extend(warnings.into_iter().map(|warning| format!("{path} {warning}")));
+        let before = &served.certificates[..index];
+        if before.iter().any(|other| other.fingerprint == certificate.fingerprint) {
+            all.push(format!("{path} is written twice"));
+        } else if before.iter().any(|other| other.kind == certificate.kind) {
+            let kind = &certificate.kind;
+            all.push(format!("{path} is never shown: another one before it is {kind} too"));
+        }
+    }
+    all
+}
+
+/// Tells the log what there is to say of a certificate that is going to be served.
+pub(in crate::snapshot) fn log_warnings(id: &str, names: &[String], served: &Served) {
+    let Some(first) = served.certificates.first() else {
+        return;
+    };
+    for warning in warnings(names, served) {
+        tracing::warn!(ssl = id, sha256 = first.fingerprint, "{warning}");
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().cast_signed()
 }
 
 /// Compiles `skip_mtls_uri_regex`; everything in it that cannot be compiled is told.
@@ -111,6 +177,14 @@ fn tls_problem(error: &TlsError) -> Invalid {
         }
         TlsError::Key(reason) => {
             Invalid::new(key(), "a key (not shown)", reason.clone()).saying(said("key", reason))
+        }
+        TlsError::Order(at) => {
+            let cert = cert();
+            let of = cert.trim_start_matches('/');
+            let expected = format!(
+                "the certificate of the private key first in {of}; it is certificate {at} there"
+            );
+            Invalid::new(cert.clone(), "a chain (not shown)", expected)
         }
         TlsError::Mismatch => {
             let of = cert();
