@@ -140,10 +140,10 @@ fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
 fn read<'c>(chain: &'c [CertificateDer<'static>]) -> Result<Vec<X509Certificate<'c>>, TlsError> {
     let mut read = Vec::with_capacity(chain.len());
     for (certificate, number) in chain.iter().zip(1..) {
-        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|error| {
+        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| {
             let which =
                 if number > 1 { format!("certificate {number} is ") } else { String::new() };
-            TlsError::Certificate(format!("{which}not a certificate that can be read ({error})"))
+            TlsError::Certificate(format!("{which}not a certificate that can be read"))
         })?;
         read.push(certificate);
     }
@@ -181,7 +181,8 @@ fn certified(
         rustls::Error::InvalidCertificate(reason) => {
             TlsError::Certificate(format!("not a certificate that can be read ({reason})"))
         }
-        other => TlsError::Key(other.to_string()),
+        // rustls names the formats that it has tried, not what is wrong.
+        _ => TlsError::Key("not a key that can be read; expected RSA, ECDSA or Ed25519".to_owned()),
     })
 }
 

@@ -29,7 +29,8 @@ pub struct Asked<'a> {
 /// Verifies certificates after the handshake, for clients that may come without.
 pub struct Exemption {
     verifier: Arc<dyn ClientCertVerifier>,
-    pub(super) paths: Arc<[Pattern]>,
+    /// Those that need none.
+    pub paths: Arc<[Pattern]>,
 }
 
 /// Takes chains up to a length.
@@ -80,7 +81,7 @@ impl Asked<'_> {
 
 impl Exemption {
     /// What is wrong with the chain that a client has shown, in OpenSSL's words where it has some.
-    pub(super) fn problem(&self, chain: &[CertificateDer<'_>]) -> Option<String> {
+    pub fn problem(&self, chain: &[CertificateDer<'_>]) -> Option<String> {
         let (leaf, more) = chain.split_first()?;
         let verified = self.verifier.verify_client_cert(leaf, more, UnixTime::now());
         verified.err().map(|error| reason(&error))

@@ -193,7 +193,11 @@ fn tls_problem(error: &TlsError) -> Invalid {
                 format!("the private key of the certificate in {of}; this one does not match");
             Invalid::new(key(), "a key (not shown)", expected)
         }
-        TlsError::Authorities(reason) => Invalid::new("/client/ca", "authorities", reason.clone()),
+        TlsError::Authorities(reason) => {
+            let said = format!("failed to validate client_cert: failed to parse cert: {reason}");
+            Invalid::new("/client/ca", "authorities (not shown)", reason.clone())
+                .saying(Said::Whole(said))
+        }
         TlsError::Protocols(reason) => Invalid::new("/ssl_protocols", "protocols", reason.clone()),
         TlsError::Pair { .. } | TlsError::Rustls(_) => {
             Invalid::new("", "the ssl object", error.to_string())

@@ -1,3 +1,5 @@
+//! Chains in order and out of it, and keys and signatures that are too weak.
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;

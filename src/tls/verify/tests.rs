@@ -1,3 +1,5 @@
+//! Chains of several lengths, and of other authorities.
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
