@@ -223,7 +223,6 @@ fn each_key(value: &mut Value, change: impl Fn(&str) -> Option<String>) {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::resource::{Kind, validate};
 
     #[test]
