@@ -16,6 +16,7 @@ use std::borrow::Cow;
 pub use self::body::{BodyVariable, PostPath};
 pub use self::datum::Datum;
 pub use self::language::Expr;
+pub use self::pattern::Pattern;
 pub use self::template::{Escape, Template};
 pub use self::variable::{TlsVariable, Variable};
 pub use self::wants::{Need, Wants};

@@ -27,7 +27,7 @@
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
 //! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource |
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
-//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | |
+//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
 //! | `router` | host and path trees, match order, what a path's parameters stand for | resource |
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |

@@ -293,7 +293,8 @@ pub fn validate(kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>>
     if kind == Kind::Secret {
         return secret::validate(id, value);
     }
-    validator(kind).check(value)
+    let checked = validator(kind).check(value);
+    if kind == Kind::Ssl { checked.map_err(|wrong| ssl::spelled(wrong, value)) } else { checked }
 }
 
 /// The JSON Schema of `kind`.

@@ -40,8 +40,8 @@ pub struct Snapshot {
     pub revision: i64,
     pub router: Router<Route>,
     pub sni: SniMap,
-    /// Served to clients that name no server, or one that nobody has (`ssl.fallback_sni`).
-    pub fallback: Option<Arc<Served>>,
+    /// The server name of clients that name none (`ssl.fallback_sni`).
+    pub fallback_sni: Option<Arc<str>>,
     pub consumers: Consumers,
     /// The plugins that run for a consumer, by its name; absent when there are none.
     pub consumer_chains: imbl::HashMap<Arc<str>, Chain>,
@@ -111,18 +111,24 @@ impl Snapshot {
         target
     }
 
-    /// Whether a request for `host` needs a connection that was made for that very name: its
-    /// clients have to show a certificate, and a connection for another name did not ask for it.
+    /// Whether a request for `host` comes over a connection that was made for `sni` and needs one
+    /// that was made for that very host: its clients have to show a certificate, and a connection
+    /// for another name asked for another one or for none.
     ///
     /// Source: APISIX `init.lua`, `verify_https_client`.
-    pub fn is_bound_to_its_name(&self, host: &str) -> bool {
-        self.sni.verifies_clients() && self.sni.find(host).is_some_and(|s| s.verifies_clients)
+    pub fn is_of_another_name(&self, sni: Option<&str>, host: &str) -> bool {
+        let is_its_name = || {
+            let sni = sni.or(self.fallback_sni.as_deref());
+            sni.is_some_and(|sni| sni.eq_ignore_ascii_case(host))
+        };
+        self.sni.verifies_clients()
+            && self.sni.find(host).is_some_and(|served| served.verifies_clients)
+            && !is_its_name()
     }
 
-    /// What is served for a server name.
+    /// What is served for a server name, or to clients that name none.
     pub fn certificate(&self, name: Option<&str>) -> Option<Arc<Served>> {
-        let named = name.and_then(|name| self.sni.find(name));
-        named.or(self.fallback.as_ref()).cloned()
+        self.sni.find(name.or(self.fallback_sni.as_deref())?).cloned()
     }
 }
 

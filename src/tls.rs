@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod certificate;
+mod chain;
 pub mod ciphers;
 pub mod client;
 pub mod ocsp;
@@ -14,6 +15,7 @@ pub mod sni;
 pub mod staple;
 pub mod stream;
 pub mod tickets;
+pub mod verify;
 
 use std::sync::{Arc, LazyLock};
 
@@ -41,6 +43,9 @@ pub enum TlsError {
     Key(String),
     #[error("the private key does not match the certificate")]
     Mismatch,
+    /// The key is that of the certificate at this place of the chain, counted from one.
+    #[error("the private key is that of certificate {0} of the chain; expected that one first")]
+    Order(usize),
     #[error("certificate authorities: {0}")]
     Authorities(String),
     #[error("protocols: {0}")]

@@ -1,9 +1,12 @@
 //! ssl objects, handshakes and swaps, with real TLS clients.
 
 mod ciphers;
+mod clients;
+mod scan;
 mod staple;
 mod tickets;
 mod trusted;
+mod warnings;
 
 use std::process::Command;
 
@@ -54,6 +57,7 @@ async fn shows_the_certificate_of_the_name_that_is_asked_for() {
     assert_eq!(by("WWW.Test.Com"), Some(der(&exact.0)));
     assert_eq!(by("other.test.com"), Some(der(&wildcard.0)));
     assert_eq!(by("test.com"), Some(der(&apex.0)));
+    assert_eq!(by("more.other.test.com"), None, "a star is one label");
     assert_eq!(by("elsewhere.org"), None);
     assert_eq!(shown(&gateway, &["-noservername"]), None);
     for version in ["-tls1_2", "-tls1_3"] {
@@ -126,22 +130,10 @@ async fn serves_several_certificates_and_asks_clients_for_theirs() {
         .build()
         .unwrap();
     assert_eq!(with.get(&url).send().await.unwrap().status(), 200);
-
-    // A connection for a name that asks for nothing does not lead to the one that does.
-    let open = reqwest::Client::builder()
-        .no_proxy()
-        .http1_only()
-        .tls_certs_only([reqwest::Certificate::from_pem(ca.pem().as_bytes()).unwrap()])
-        .resolve("test.com", ([127, 0, 0, 1], gateway.https_port()).into())
-        .build()
-        .unwrap();
-    let sneaking = open.get(gateway.https_url("test.com", "/get")).header("host", "mutual.com");
-    let sneaking = sneaking.send().await.unwrap();
-    assert_eq!(sneaking.status(), 400);
 }
 
 #[tokio::test]
-async fn falls_back_to_a_name_where_one_is_configured() {
+async fn takes_clients_that_name_no_server_for_those_of_the_fallback() {
     let gateway = Gateway::builder()
         .config(|config| config["apisix"]["ssl"]["fallback_sni"] = json!("Test.com"))
         .start()
@@ -151,7 +143,31 @@ async fn falls_back_to_a_name_where_one_is_configured() {
     gateway.put("/ssls/1", ssl(&["test.com"], &pair)).await;
     gateway.serves_certificate("test.com", &ca.pem(), &pair.0).await;
     assert_eq!(shown(&gateway, &["-noservername"]), Some(der(&pair.0)));
-    assert_eq!(shown(&gateway, &["-servername", "elsewhere.org"]), Some(der(&pair.0)));
+    // A name that nobody has is a name all the same.
+    assert_eq!(shown(&gateway, &["-servername", "elsewhere.org"]), None);
+
+    // Such a client has shown its certificate for that name.
+    let mut asking = ssl(&["test.com"], &pair);
+    asking["client"] = json!({ "ca": ca.pem() });
+    gateway.put("/ssls/1", asking).await;
+    let (cert, key) = ca.issue(&["someone"]);
+    let identity = reqwest::Identity::from_pem(format!("{key}{cert}").as_bytes()).unwrap();
+    let nameless = reqwest::Client::builder()
+        .no_proxy()
+        .http1_only()
+        .tls_certs_only([reqwest::Certificate::from_pem(ca.pem().as_bytes()).unwrap()])
+        .identity(identity)
+        .build()
+        .unwrap();
+    let url = format!("https://127.0.0.1:{}/get", gateway.https_port());
+    crate::support::eventually("it asks for certificates", || async {
+        gateway.https_client("test.com", &ca.pem()).get(&url).send().await.is_err()
+    })
+    .await;
+    for (host, status) in [("test.com", 404), ("127.0.0.1", 404)] {
+        let asked = nameless.get(&url).header("host", host).send().await.unwrap();
+        assert_eq!(asked.status(), status, "{host}");
+    }
 }
 
 #[tokio::test]

@@ -76,6 +76,27 @@ impl Answer {
         self
     }
 
+    /// The same with what its reader should know beside it, a `Warning` each.
+    ///
+    /// Source: RFC 7234, section 5.5, 299 "Miscellaneous Persistent Warning".
+    #[must_use]
+    pub(super) fn warning(self, warnings: &[String]) -> Self {
+        warnings.iter().fold(self, |answer, text| {
+            let quoted: String = text
+                .chars()
+                .map(|char| match char {
+                    '"' | '\\' => '\'',
+                    ' '..='~' => char,
+                    _ => '?',
+                })
+                .collect();
+            match HeaderValue::try_from(format!("299 - \"{quoted}\"")) {
+                Ok(value) => answer.header(header::WARNING, value),
+                Err(_) => answer,
+            }
+        })
+    }
+
     /// The same as the answer to a write at `revision`.
     #[must_use]
     pub(super) fn at(self, revision: i64) -> Self {
@@ -194,7 +215,9 @@ impl Answer {
         if let Some(revision) = self.revision {
             headers.insert(REVISION, revision.into());
         }
-        headers.extend(self.headers);
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
         response
     }
 }

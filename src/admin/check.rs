@@ -23,8 +23,13 @@ use crate::snapshot::check::references;
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Admin {
-    /// Whether `value` may be written as `kind/id`.
-    pub(super) async fn check(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Answer> {
+    /// Whether `value` may be written as `kind/id`; returns what its writer should know.
+    pub(super) async fn check(
+        &self,
+        kind: Kind,
+        id: &str,
+        value: &Value,
+    ) -> Result<Vec<String>, Answer> {
         self.catch_up().await;
         let invalid = |wrong: Vec<Invalid>| Answer::invalid(&wrong);
         let mut newest = 0;
@@ -40,12 +45,13 @@ impl Admin {
         }
         self.compiler.reach(newest, PATIENCE).await;
         let checked = self.compiler.lock().check(kind, id, value);
-        checked.map_err(invalid)?;
+        let warnings = checked.map_err(invalid)?;
         match kind {
-            Kind::GlobalRule => self.check_other_rules(id, value).await,
-            Kind::CostDecoration => self.check_other_decorations(id, value).await,
-            _ => Ok(()),
+            Kind::GlobalRule => self.check_other_rules(id, value).await?,
+            Kind::CostDecoration => self.check_other_decorations(id, value).await?,
+            _ => {}
         }
+        Ok(warnings)
     }
 
     /// A plugin runs once a request, so two global rules cannot both have it.

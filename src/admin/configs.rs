@@ -171,7 +171,7 @@ impl Admin {
             }
             (kind, id) => (kind, id.unwrap_or_else(|| "new".to_owned())),
         };
-        self.compiler.lock().check_alone(kind, &id, item).map_err(invalid)
+        self.compiler.lock().check_alone(kind, &id, item).map(drop).map_err(invalid)
     }
 }
 

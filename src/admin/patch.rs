@@ -45,9 +45,9 @@ impl Admin {
             same_id(kind, id, &value)?;
             value["id"] = own_id(kind, id).into();
             stamp(&mut value, place.rest.is_empty().then_some(&change));
-            self.check(kind, id, &value).await?;
+            let warnings = self.check(kind, id, &value).await?;
             if let Some(answer) = self.store(kind, &key, value, call, Some(&current)).await? {
-                return Ok(answer);
+                return Ok(answer.warning(&warnings));
             }
         }
         Err(overtaken(&key))

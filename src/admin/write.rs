@@ -42,7 +42,7 @@ impl Admin {
             refuse_times(&value)?;
         }
         self.check_owner(place).await?;
-        self.check(kind, &id, &value).await?;
+        let warnings = self.check(kind, &id, &value).await?;
         if kind == Kind::PluginMetadata {
             value["id"] = json!(id);
         }
@@ -53,7 +53,7 @@ impl Admin {
             let mut value = value.clone();
             set_times(kind, &mut value, current.as_ref());
             if let Some(answer) = self.store(kind, &key, value, call, current.as_ref()).await? {
-                return Ok(answer);
+                return Ok(answer.warning(&warnings));
             }
         }
         Err(overtaken(&key))
@@ -79,7 +79,7 @@ impl Admin {
         self.check_owner(place).await?;
         // Checked before an id is taken, so that what is refused leaves no trace.
         let unborn = place.store_id("new");
-        self.check(kind, &unborn, &value).await?;
+        let warnings = self.check(kind, &unborn, &value).await?;
         let now = now();
         value["create_time"] = now.into();
         value["update_time"] = now.into();
@@ -88,7 +88,7 @@ impl Admin {
             value["id"] = json!(id);
             let key = format!("{}/{}", kind.dir(), place.store_id(&id));
             if let Some(answer) = self.store(kind, &key, value.clone(), call, None).await? {
-                return Ok(answer);
+                return Ok(answer.warning(&warnings));
             }
         }
         Err(overtaken(kind.dir()))

@@ -49,6 +49,9 @@ fn check_resources(config: &Config, path: &Path) -> anyhow::Result<()> {
     for key in compiler.ignored() {
         warn(path, &format!("{key}: resources of this kind are not served by this version"))?;
     }
+    for (id, warning) in compiler.warnings() {
+        warn(path, &format!("ssls/{id}: {warning}"))?;
+    }
     let mut wrong = Vec::new();
     for (kind, id, why) in compiler.rejected() {
         for reason in &why.reasons {

@@ -27,8 +27,10 @@ pub struct TlsSession {
     /// `h2`, `http/1.1`, or empty.
     pub alpn: &'static str,
     pub resumed: bool,
-    /// The certificate that the client showed, DER; it has been verified.
+    /// The certificate that the client showed, DER; it has been verified if there is no problem.
     pub certificate: Option<Box<[u8]>>,
+    /// Why the certificate is not good.
+    problem: Option<Box<str>>,
     /// What of it is shown, made when it is first asked for.
     shown: OnceCell<Option<Box<Shown>>>,
 }
@@ -57,7 +59,14 @@ impl TlsSession {
         resumed: bool,
         certificate: Option<Box<[u8]>>,
     ) -> Self {
-        Self { protocol, cipher, curve, alpn, resumed, certificate, shown: OnceCell::new() }
+        let (problem, shown) = (None, OnceCell::new());
+        Self { protocol, cipher, curve, alpn, resumed, certificate, problem, shown }
+    }
+
+    /// The same session with what is wrong with the client's certificate.
+    #[must_use]
+    pub fn with_problem(self, problem: Option<Box<str>>) -> Self {
+        Self { problem, ..self }
     }
 
     /// The value of a variable; appended to `out`. Whether there is one.
@@ -70,6 +79,10 @@ impl TlsSession {
             V::AlpnProtocol => self.alpn,
             V::SessionReused if self.resumed => "r",
             V::SessionReused => ".",
+            V::ClientVerify if let Some(problem) = &self.problem => {
+                out.push_str("FAILED:");
+                problem
+            }
             V::ClientVerify if self.certificate.is_some() => "SUCCESS",
             V::ClientVerify => "NONE",
             _ => return self.shown().is_some_and(|shown| shown.append(name, out)),
@@ -273,6 +286,9 @@ mod tests {
 
     #[test]
     fn has_nothing_of_a_certificate_where_there_is_none() {
+        let bad = session().with_problem(Some("certificate has expired".into()));
+        let verified = check(&bad, TlsVariable::ClientVerify);
+        assert_eq!(verified.as_deref(), Some("FAILED:certificate has expired"));
         let session = TlsSession { certificate: None, ..session() };
         assert_eq!(check(&session, TlsVariable::ClientVerify).as_deref(), Some("NONE"));
         assert_eq!(check(&session, TlsVariable::ClientSubject), None);

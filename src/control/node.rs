@@ -1,5 +1,7 @@
 //! The node itself: state, rejections, certificates; and which others there are.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -61,6 +63,8 @@ impl Control {
     }
 
     pub(super) fn certificates(&self) -> Value {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = since.as_secs().cast_signed();
         let compiler = self.parts.compiler.lock();
         let told = compiler.served().flat_map(|(id, snis, served)| {
             served.certificates.iter().zip(&*served.shown).map(move |(certificate, shown)| {
@@ -71,6 +75,9 @@ impl Control {
                     "names": certificate.names,
                     "not_before": certificate.not_before,
                     "not_after": certificate.not_after,
+                    "days_left": certificate.days_left(now),
+                    "key": certificate.kind,
+                    "warnings": certificate.warnings(snis, now),
                     "sha256": certificate.fingerprint,
                     "must_staple": shown.must_staple,
                     "staple": shown.status().map(|status| staple(&status)),

@@ -12,7 +12,7 @@ const MOST_STEPS: usize = 100_000;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
-pub(super) enum Pattern {
+pub enum Pattern {
     Linear(regex::Regex),
     Backtracking(Box<fancy_regex::Regex>),
 }
@@ -24,7 +24,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub(super) fn new(pattern: &str, ignores_case: bool) -> Result<Self, String> {
+    pub fn new(pattern: &str, ignores_case: bool) -> Result<Self, String> {
         let linear = RegexBuilder::new(pattern).case_insensitive(ignores_case).build();
         let refused = match linear {
             Ok(regex) => return Ok(Self::Linear(regex)),
@@ -37,7 +37,8 @@ impl Pattern {
         }
     }
 
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    /// Whether it is found in `text`.
+    pub fn is_match(&self, text: &str) -> bool {
         match self {
             Self::Linear(regex) => regex.is_match(text),
             Self::Backtracking(regex) => regex.is_match(text).unwrap_or(false),

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::roster::Slot;
 use super::{Worker, h1, h2};
 use crate::clock;
 use crate::context::{Client, TlsSession};
+use crate::expr::Pattern;
 use crate::tls;
 use crate::tls::stream::Stream;
 
@@ -30,6 +32,8 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 pub(super) struct Downstream {
     pub(super) client: Rc<Client>,
     pub(super) slot: Rc<Slot>,
+    /// Where the client has shown no certificate and needs one: the paths that go without.
+    pub(super) exempt: Option<Arc<[Pattern]>>,
 }
 
 /// Why a connection ended otherwise than by its proper end.
@@ -85,7 +89,8 @@ async fn serve(
     };
     if !protocols.tls {
         let is_h2 = protocols.http2 && unless_overdue(slot, has_preface(&stream)).await??;
-        return speak(worker, slot, Stream::Tcp(stream), client, is_h2).await;
+        let downstream = Downstream { client: Rc::new(client), slot: slot.clone(), exempt: None };
+        return speak(worker, downstream, Stream::Tcp(stream), is_h2).await;
     }
     let held = worker.snapshot();
     // Boxed apart: what a handshake needs is not kept for the connection's life.
@@ -100,19 +105,21 @@ async fn serve(
         handshake.alpn,
         handshake.resumed,
         handshake.certificate,
-    );
+    )
+    .with_problem(handshake.problem);
     let client = Client { sni: handshake.sni, tls: Some(Box::new(session)), ..client };
-    speak(worker, slot, stream, client, handshake.is_h2).await
+    let (client, slot) = (Rc::new(client), slot.clone());
+    let downstream = Downstream { client, slot, exempt: handshake.exempt };
+    speak(worker, downstream, stream, handshake.is_h2).await
 }
 
 async fn speak(
     worker: &Rc<Worker>,
-    slot: &Rc<Slot>,
+    downstream: Downstream,
     stream: Stream,
-    client: Client,
     is_h2: bool,
 ) -> Result<(), End> {
-    let downstream = Rc::new(Downstream { client: Rc::new(client), slot: slot.clone() });
+    let downstream = Rc::new(downstream);
     if is_h2 {
         // Boxed apart, so that a task is no larger than what its connection speaks.
         Box::pin(h2::serve(worker, downstream, stream)).await

@@ -40,7 +40,7 @@ pub(super) async fn run(
 
 /// Runs everything that may answer before a node is asked.
 async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
-    if is_of_another_name(exchange) {
+    if lacks_a_certificate(exchange) || is_of_another_name(exchange) {
         return Some(Box::new(Reply::status(StatusCode::BAD_REQUEST)));
     }
     while let Some(need) = find(exchange) {
@@ -78,6 +78,17 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
     exchange.run_route(Phase::BeforeProxy).await
 }
 
+/// Whether the client had to show a certificate for this path, and has shown no good one.
+///
+/// Source: APISIX `init.lua`, `verify_https_client`.
+fn lacks_a_certificate(exchange: &Exchange) -> bool {
+    let Some(exempt) = &exchange.downstream.exempt else {
+        return false;
+    };
+    let path = exchange.ctx.request.path();
+    !exempt.iter().any(|pattern| pattern.is_match(path))
+}
+
 /// Whether a host that asks its clients for certificates is asked for over a connection that was
 /// made for another name, and so was not asked for one.
 fn is_of_another_name(exchange: &Exchange) -> bool {
@@ -86,8 +97,7 @@ fn is_of_another_name(exchange: &Exchange) -> bool {
     let Some(host) = host.filter(|_| client.tls.is_some()) else {
         return false;
     };
-    let is_its_name = || client.sni.as_deref().is_some_and(|sni| sni.eq_ignore_ascii_case(host));
-    exchange.held.snapshot.is_bound_to_its_name(host) && !is_its_name()
+    exchange.held.snapshot.is_of_another_name(client.sni.as_deref(), host)
 }
 
 /// Answers what could not be read as a request with `status`; `line` is the first line of it.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::fields::{self, Labels, Status};
 use super::hidden::Hidden;
 use super::keyring::Keyring;
-use super::{Id, Invalid};
+use super::{Id, Invalid, Said};
 
 /// Certificates for server names, or for being a client.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -184,6 +184,25 @@ impl Ssl {
     }
 }
 
+/// Adds to what is wrong with server names in other letters how clients send them.
+pub(super) fn spelled(mut wrong: Vec<Invalid>, value: &Value) -> Vec<Invalid> {
+    for invalid in wrong.iter_mut().filter(|invalid| invalid.path.starts_with("/sni")) {
+        let name = value.pointer(&invalid.path).and_then(Value::as_str);
+        let Some(name) = name.filter(|name| !name.is_ascii()) else {
+            continue;
+        };
+        let Ok(ascii) = idna::domain_to_ascii(name) else {
+            continue;
+        };
+        let more = format!("; expected it as clients send it: {ascii}");
+        match &mut invalid.said {
+            Said::Rule(rule) => rule.push_str(&more),
+            _ => invalid.expected.push_str(&more),
+        }
+    }
+    wrong
+}
+
 /// Encrypts the private keys of an ssl object as stored; references and what is encrypted
 /// already stay as they are.
 ///
@@ -218,5 +237,28 @@ fn each_key(value: &mut Value, change: impl Fn(&str) -> Option<String>) {
     }
     if let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut) {
         keys.iter_mut().for_each(apply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::resource::{Kind, validate};
+
+    #[test]
+    fn says_how_a_name_in_other_letters_is_sent() {
+        let pem = "x".repeat(128);
+        for (names, path, sent) in [
+            (json!({ "sni": "bücher.example" }), "/sni", "xn--bcher-kva.example"),
+            (json!({ "snis": ["a.com", "*.例え.jp"] }), "/snis/1", "*.xn--r8jz45g.jp"),
+        ] {
+            let mut value = names;
+            value["cert"] = json!(pem);
+            value["key"] = json!(pem);
+            let wrong = validate(Kind::Ssl, "1", &value).unwrap_err();
+            let wrong = wrong.iter().find(|wrong| wrong.path == path).unwrap().to_string();
+            assert!(wrong.ends_with(sent), "{wrong}");
+        }
     }
 }

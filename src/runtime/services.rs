@@ -187,6 +187,9 @@ fn admin_settings(config: &Config) -> admin::Settings {
     }
 }
 
+/// nginx's `ssl_verify_depth` where nothing sets it.
+const DEPTH: u32 = 1;
+
 fn admin_tls(config: &Config) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let mtls = &config.deployment.admin.admin_api_mtls;
     let read = |path: &Option<std::path::PathBuf>| -> anyhow::Result<String> {
@@ -203,7 +206,7 @@ fn admin_tls(config: &Config) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         ssl: "admin".into(),
         pairs: vec![(&cert, &key)],
         protocols: &protocols,
-        client_ca: ca.as_deref(),
+        clients: ca.as_deref().map(|ca| crate::tls::verify::Asked { ca, depth: DEPTH, exempt: Vec::new() }),
         http2: false,
         stapling: None,
         terms: &crate::tls::Terms::default(),

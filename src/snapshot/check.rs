@@ -65,13 +65,14 @@ impl Target {
 // === impl Compiler ===
 
 impl Compiler {
-    /// Whether `value` could be served as `kind/id`. References to secrets are checked by their
+    /// Whether `value` could be served as `kind/id`; returns what its writer should know all the
+    /// same. References to secrets are checked by their
     /// grammar only: nobody waits for a secret manager here. Private keys may be encrypted, as
     /// they are at rest.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn check(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+    pub fn check(&self, kind: Kind, id: &str, value: &Value) -> Result<Vec<String>, Vec<Invalid>> {
         let mut value = value.clone();
         self.open_keys(kind, &mut value);
         let resource = resource::decode(kind, id, value)?;
@@ -88,7 +89,12 @@ impl Compiler {
     ///
     /// # Errors
     /// Everything else that is wrong with it.
-    pub fn check_alone(&self, kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+    pub fn check_alone(
+        &self,
+        kind: Kind,
+        id: &str,
+        value: &Value,
+    ) -> Result<Vec<String>, Vec<Invalid>> {
         let mut value = value.clone();
         self.open_keys(kind, &mut value);
         let mut resource = resource::decode(kind, id, value)?;
@@ -101,7 +107,7 @@ impl Compiler {
         kind: Kind,
         id: &str,
         resource: &Resource,
-    ) -> Result<(), Vec<Invalid>> {
+    ) -> Result<Vec<String>, Vec<Invalid>> {
         let mut resolver = Resolver::new(None);
         let mut workshop = Workshop {
             settings: &self.settings,
@@ -113,12 +119,12 @@ impl Compiler {
         };
         let source = format!("{}/{id}", kind.dir());
         let id: Arc<str> = id.into();
-        match resource {
+        let checked = match resource {
             Resource::Secret(_) | Resource::CostDecoration(_) => Ok(()),
             Resource::Proto(proto) => proto.compile().map(drop).map_err(|invalid| vec![invalid]),
             Resource::StreamRoute(route) => workshop.stream_route(&id, route).map(drop),
             Resource::PluginMetadata(metadata) => check_metadata(&id, &metadata.0.clone().into()),
-            Resource::Ssl(ssl) => workshop.ssl(&id, ssl).map(drop),
+            Resource::Ssl(ssl) => return Ok(workshop.ssl(&id, ssl)?.warnings()),
             Resource::Upstream(upstream) => workshop.upstream(&source, upstream, None).map(drop),
             Resource::Service(service) => workshop.service(&id, service).map(drop),
             Resource::PluginConfig(config) => {
@@ -135,7 +141,8 @@ impl Compiler {
             Resource::Credential(credential) => workshop.credential(&id, credential).map(drop),
             Resource::Consumer(consumer) => workshop.consumer(&id, consumer).map(drop),
             Resource::Route(route) => workshop.route(&id, route).map(drop),
-        }
+        };
+        checked.map(|()| Vec::new())
     }
 
     /// Encrypts in place what is encrypted at rest.

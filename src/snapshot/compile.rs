@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Snapshot;
 pub use super::parts::Settings;
-use super::parts::{Parts, SslPart, Workshop};
+use super::parts::{Parts, SslPart, Workshop, log_warnings, warnings};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::plugin::Shared;
 use crate::plugin::chain::{self, Chain};
@@ -86,6 +86,7 @@ impl Compiler {
     /// A compiler of nothing.
     pub fn new(settings: Settings, keyring: Keyring, secrets: Secrets, dns: Arc<Dns>) -> Self {
         let router = Router::new(settings.router);
+        let fallback_sni = settings.fallback_sni.as_deref().map(Arc::from);
         Self {
             settings,
             keyring,
@@ -102,7 +103,7 @@ impl Compiler {
             unreadable: BTreeSet::new(),
             ignored: BTreeSet::new(),
             dry: false,
-            current: Snapshot { router, ..Snapshot::default() },
+            current: Snapshot { router, fallback_sni, ..Snapshot::default() },
             reached: watch::Sender::new(0),
         }
     }
@@ -184,6 +185,13 @@ impl Compiler {
     pub fn served(&self) -> impl Iterator<Item = (&str, &[String], &Served)> {
         let served = self.parts.served.iter();
         served.map(|(id, (names, served))| (&**id, names.as_slice(), &**served))
+    }
+
+    /// What whoever runs this should know of the certificates that are served: ssl id, warning.
+    pub fn warnings(&self) -> impl Iterator<Item = (&str, String)> {
+        self.served().flat_map(|(id, names, served)| {
+            warnings(names, served).into_iter().map(move |warning| (id, warning))
+        })
     }
 
     /// What the `route` label of metrics may be: ids of routes, and their names.
@@ -450,7 +458,6 @@ impl Compiler {
             Resource::Ssl(ssl) => {
                 if !ssl.status.is_on() {
                     self.remove_ssl(id);
-                    self.choose_fallback();
                     return Ok(());
                 }
                 let part = workshop.ssl(id, ssl)?;
@@ -460,16 +467,18 @@ impl Compiler {
                 self.remove_ssl(id);
                 match part {
                     SslPart::Server(names, served) => {
+                        if !self.dry {
+                            log_warnings(id, &names, &served);
+                        }
                         let all = names.iter().map(String::as_str);
-                        self.current.sni.insert(id, all, &served);
+                        self.current.sni.insert(all, &served);
                         self.parts.served.insert(id.clone(), (names, served));
                     }
-                    SslPart::Client(pair) => {
+                    SslPart::Client(pair, _) => {
                         self.parts.clients.insert(id.clone(), pair);
                     }
                     SslPart::Unresolved => {}
                 }
-                self.choose_fallback();
             }
             Resource::Upstream(upstream) => {
                 let old = self.parts.upstreams.get(id);
@@ -560,10 +569,7 @@ impl Compiler {
             Kind::Proto | Kind::CostDecoration => {}
             Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
-            Kind::Ssl => {
-                self.remove_ssl(id);
-                self.choose_fallback();
-            }
+            Kind::Ssl => self.remove_ssl(id),
             Kind::Upstream => drop(self.parts.upstreams.remove(id)),
             Kind::Service => drop(self.parts.services.remove(id)),
             Kind::PluginConfig => drop(self.parts.plugin_configs.remove(id)),
@@ -612,11 +618,6 @@ impl Compiler {
         if let Some((names, _)) = self.parts.served.remove(id) {
             self.current.sni.remove(id, names.iter().map(String::as_str));
         }
-    }
-
-    fn choose_fallback(&mut self) {
-        let name = self.settings.fallback_sni.as_deref();
-        self.current.fallback = name.and_then(|name| self.current.sni.find(name)).cloned();
     }
 
     fn join_globals(&mut self) {

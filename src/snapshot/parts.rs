@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 pub(super) use self::consumer::taken;
-pub(super) use self::ssl::SslPart;
+pub(super) use self::ssl::{SslPart, log_warnings, warnings};
 use super::Route;
 use super::references::Resolver;
 use crate::context::{Consumer, Consumers};

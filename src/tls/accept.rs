@@ -10,11 +10,13 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Served;
+use super::sni::without_dot;
+use crate::expr::Pattern;
 
 /// What the handshake settled.
 #[derive(Debug)]
 pub struct Handshake {
-    /// Server name, lower case.
+    /// Server name, lower case and without a dot at its end.
     pub sni: Option<Box<str>>,
     pub is_h2: bool,
     /// As nginx names it.
@@ -28,6 +30,10 @@ pub struct Handshake {
     pub resumed: bool,
     /// The certificate that the client showed, DER.
     pub certificate: Option<Box<[u8]>>,
+    /// Why that certificate is not good, where it did not have to be.
+    pub problem: Option<Box<str>>,
+    /// Paths that need no certificate, where the client has shown no good one and others do.
+    pub exempt: Option<Arc<[Pattern]>>,
 }
 
 /// Why there is no TLS connection.
@@ -51,12 +57,17 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-    let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+    let name =
+        start.client_hello().server_name().map(|name| without_dot(name).to_ascii_lowercase());
     let Some(served) = find(name.as_deref()) else {
         return Err(unknown(start, name).await);
     };
     let stream = start.into_stream(served.config.clone()).await?;
     let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates();
+    let exemption = served.exemption.as_ref();
+    let problem = exemption.zip(chain).and_then(|(exemption, chain)| exemption.problem(chain));
+    let exempt = exemption.filter(|_| chain.is_none() || problem.is_some());
     let alpn = match session.alpn_protocol() {
         Some(b"h2") => "h2",
         Some(b"http/1.1") => "http/1.1",
@@ -73,7 +84,9 @@ where
         cipher: session.negotiated_cipher_suite().map_or("", |suite| cipher(suite.suite())),
         curve: session.negotiated_key_exchange_group().map_or("", |group| curve(group.name())),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-        certificate: session.peer_certificates().and_then(|chain| Some(chain.first()?[..].into())),
+        certificate: chain.and_then(|chain| Some(chain.first()?[..].into())),
+        problem: problem.map(String::into_boxed_str),
+        exempt: exempt.map(|exemption| exemption.paths.clone()),
     };
     Ok((stream, handshake))
 }

@@ -7,6 +7,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::chain::{self, Verdict};
+use super::sni::without_dot;
 use super::{TlsError, provider};
 
 /// A chain with its key, and what people ask about it.
@@ -22,6 +24,14 @@ pub struct Certificate {
     pub fingerprint: String,
     /// DNS names and addresses that it is for.
     pub names: Vec<String>,
+    /// `RSA 2048`, `ECDSA P-256`, `Ed25519`.
+    pub kind: String,
+    /// Why clients refuse it, if they do: whoever writes it is told at once.
+    pub weakness: Option<String>,
+    /// What some clients will stumble over.
+    doubts: Vec<String>,
+    /// When the first certificate behind the leaf ends, in seconds since 1970.
+    issuers_end: Option<i64>,
 }
 
 // === impl Certificate ===
@@ -32,38 +42,151 @@ impl Certificate {
     /// # Errors
     /// What is wrong with which of the two; that they do not match.
     pub fn parse(chain_pem: &str, key_pem: &str) -> Result<Self, TlsError> {
-        let chain = chain(chain_pem).map_err(TlsError::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| {
-            let hint = if key_pem.contains("ENCRYPTED") {
-                "it is encrypted with a passphrase; expected one that is not"
-            } else {
-                "expected a PEM private key"
-            };
-            TlsError::Key(hint.to_owned())
-        })?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
-            rustls::Error::InvalidCertificate(reason) => {
-                TlsError::Certificate(format!("not a certificate that can be read ({reason})"))
-            }
-            other => TlsError::Key(other.to_string()),
-        })?;
-        let (_, leaf) = X509Certificate::from_der(&key.cert[0])
-            .map_err(|error| TlsError::Certificate(error.to_string()))?;
+        let chain = certificates(chain_pem).map_err(TlsError::Certificate)?;
+        let read = read(&chain)?;
+        let Verdict { key: kind, weakness, doubts, issuers_end } = chain::judge(&read)?;
+        let leaf = &read[0];
         let validity = leaf.validity();
         let (not_before, not_after) =
             (validity.not_before.timestamp(), validity.not_after.timestamp());
         let subject = leaf.subject().to_string();
-        let names = alternative_names(&leaf);
-        drop(leaf);
+        let names = alternative_names(leaf);
+        drop(read);
+        let key = certified(chain, private_key(key_pem)?)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.cert[0]);
         let fingerprint =
             digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-        Ok(Self { key: Arc::new(key), not_before, not_after, subject, fingerprint, names })
+        Ok(Self {
+            key: Arc::new(key),
+            not_before,
+            not_after,
+            subject,
+            fingerprint,
+            names,
+            kind,
+            weakness,
+            doubts,
+            issuers_end,
+        })
+    }
+
+    /// Days until it ends, negative when it has ended, as of `now` in seconds since 1970.
+    pub fn days_left(&self, now: i64) -> i64 {
+        (self.not_after - now).div_euclid(DAY_SECONDS)
+    }
+
+    /// What whoever serves it for `snis` should know, as of `now` in seconds since 1970.
+    pub fn warnings(&self, snis: &[String], now: i64) -> Vec<String> {
+        let mut warnings: Vec<String> = self.weakness.iter().cloned().collect();
+        if self.not_before > now {
+            let days = (self.not_before - now).div_euclid(DAY_SECONDS);
+            warnings.push(format!("is not valid yet: its time begins in {days} days"));
+        }
+        warnings.extend(ending(self.not_after, now));
+        let issuers = self.issuers_end.and_then(|end| ending(end, now));
+        warnings.extend(issuers.map(|ending| format!("a certificate of its chain {ending}")));
+        let uncovered: Vec<&str> =
+            snis.iter().map(String::as_str).filter(|sni| !self.covers(sni)).collect();
+        if !uncovered.is_empty() && !self.names.is_empty() {
+            warnings.push(format!(
+                "is not for {}: it is for {}",
+                listed(uncovered.into_iter()),
+                listed(self.names.iter().map(String::as_str)),
+            ));
+        }
+        warnings.extend(self.doubts.iter().cloned());
+        warnings
+    }
+
+    /// Whether it is for a server name, which may be a wildcard.
+    fn covers(&self, sni: &str) -> bool {
+        let sni = without_dot(sni);
+        let parent = sni.split_once('.').map(|(_, parent)| parent);
+        sni == "*"
+            || self.names.iter().any(|name| {
+                let name = without_dot(name);
+                name.eq_ignore_ascii_case(sni)
+                    || name
+                        .strip_prefix("*.")
+                        .zip(parent)
+                        .is_some_and(|(of, parent)| of.eq_ignore_ascii_case(parent))
+            })
     }
 }
 
-fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// How long before its end a certificate is warned of: what is renewed by itself is renewed
+/// earlier.
+const SOON_DAYS: i64 = 30;
+
+/// What is said of an end that is near or over.
+fn ending(end: i64, now: i64) -> Option<String> {
+    match (end - now).div_euclid(DAY_SECONDS) {
+        days @ ..0 => Some(format!("has expired {} days ago", -days)),
+        days @ 0..SOON_DAYS => Some(format!("expires in {days} days")),
+        _ => None,
+    }
+}
+
+/// A few names of many.
+fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+    const MOST: usize = 5;
+    let more = names.len().saturating_sub(MOST);
+    let listed = names.take(MOST).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
+}
+
+fn read<'c>(chain: &'c [CertificateDer<'static>]) -> Result<Vec<X509Certificate<'c>>, TlsError> {
+    let mut read = Vec::with_capacity(chain.len());
+    for (certificate, number) in chain.iter().zip(1..) {
+        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| {
+            let which =
+                if number > 1 { format!("certificate {number} is ") } else { String::new() };
+            TlsError::Certificate(format!("{which}not a certificate that can be read"))
+        })?;
+        read.push(certificate);
+    }
+    Ok(read)
+}
+
+fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
+        let reason = if pem.contains("ENCRYPTED") {
+            "it is encrypted with a passphrase, and nobody is there to enter it; expected one that \
+             is not (openssl pkey -in KEY -out PLAIN takes the passphrase off)"
+        } else if pem.contains("BEGIN CERTIFICATE") || pem.contains("BEGIN PUBLIC KEY") {
+            "expected a PEM private key; this is what everybody may know"
+        } else {
+            "expected a PEM private key"
+        };
+        TlsError::Key(reason.to_owned())
+    })
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, TlsError> {
+    let is_of = |certificate: &CertificateDer<'static>| {
+        let chain = vec![certificate.clone()];
+        CertifiedKey::from_der(chain, key.clone_key(), &provider()).is_ok()
+    };
+    let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider());
+    certified.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => match chain.iter().position(is_of) {
+            Some(at) => TlsError::Order(at + 1),
+            None => TlsError::Mismatch,
+        },
+        rustls::Error::InvalidCertificate(reason) => {
+            TlsError::Certificate(format!("not a certificate that can be read ({reason})"))
+        }
+        // rustls names the formats that it has tried, not what is wrong.
+        _ => TlsError::Key("not a key that can be read; expected RSA, ECDSA or Ed25519".to_owned()),
+    })
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| format!("not PEM ({error})"))?;
@@ -79,7 +202,7 @@ fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 /// What is wrong with it.
 pub fn authorities(pem: &str) -> Result<rustls::RootCertStore, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in chain(pem).map_err(TlsError::Authorities)? {
+    for certificate in certificates(pem).map_err(TlsError::Authorities)? {
         roots.add(certificate).map_err(|error| TlsError::Authorities(error.to_string()))?;
     }
     Ok(roots)

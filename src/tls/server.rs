@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
-use super::certificate::{Certificate, authorities};
+use super::certificate::Certificate;
 use super::staple::{Shown, Staples, Stapling};
 use super::tickets::{Binding, Tickets};
+use super::verify::{Asked, Exemption};
 use super::{TlsError, provider};
 
 /// What is the same for everything that a node serves.
@@ -34,8 +32,8 @@ pub struct ServerSpec<'a> {
     pub pairs: Vec<(&'a str, &'a str)>,
     /// `TLSv1.2` and `TLSv1.3`.
     pub protocols: &'a [String],
-    /// Authorities that clients must have a certificate of, PEM.
-    pub client_ca: Option<&'a str>,
+    /// Set to ask clients for certificates.
+    pub clients: Option<Asked<'a>>,
     /// Whether `h2` is offered beside `http/1.1`.
     pub http2: bool,
     /// Whether and how the state of the certificates is stapled to them.
@@ -50,8 +48,10 @@ pub struct Served {
     pub certificates: Vec<Certificate>,
     /// The same certificates with what is stapled to them.
     pub shown: Arc<[Shown]>,
-    /// Whether clients must show a certificate.
+    /// Whether clients must show a certificate, for some paths at least.
     pub verifies_clients: bool,
+    /// Set where not every request needs one.
+    pub exemption: Option<Exemption>,
 }
 
 /// Chooses among several certificates by what the client can verify.
@@ -87,12 +87,14 @@ impl Served {
             .iter()
             .map(|certificate| Shown::new(&spec.ssl, certificate, spec.stapling, spec.terms))
             .collect();
-        let provider = spec.terms.provider.clone();
-        let builder = ServerConfig::builder_with_provider(provider.clone())
+        let builder = ServerConfig::builder_with_provider(spec.terms.provider.clone())
             .with_protocol_versions(&versions(spec.protocols)?)?;
-        let builder = match spec.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider)?),
+        let (builder, exemption) = match &spec.clients {
+            None => (builder.with_no_client_auth(), None),
+            Some(asked) => {
+                let (verifier, exemption) = asked.verifier()?;
+                (builder.with_client_cert_verifier(verifier), exemption)
+            }
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByAbility(shown.clone())));
         if spec.http2 {
@@ -104,7 +106,7 @@ impl Served {
         // Sessions that are remembered here would be locked, and of one node only.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match &spec.terms.tickets {
-            Some(tickets) => config.ticketer = tickets.bound(binding(spec.client_ca)),
+            Some(tickets) => config.ticketer = tickets.bound(binding(spec.clients.as_ref())),
             None => config.send_tls13_tickets = 0,
         }
         Ok(Self {
@@ -112,17 +114,21 @@ impl Served {
             config: Arc::new(config),
             certificates,
             shown,
-            verifies_clients: spec.client_ca.is_some(),
+            verifies_clients: spec.clients.is_some(),
+            exemption,
         })
     }
 }
 
 /// What tickets are bound to: who has resumed is not verified again, so only a client that was
 /// verified as it would be now may resume.
-fn binding(client_ca: Option<&str>) -> Binding {
+fn binding(clients: Option<&Asked<'_>>) -> Binding {
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    digest.update(&[u8::from(client_ca.is_some())]);
-    digest.update(client_ca.unwrap_or_default().as_bytes());
+    if let Some(asked) = clients {
+        digest.update(&[1, u8::from(asked.exempt.is_empty())]);
+        digest.update(&asked.depth.to_be_bytes());
+        digest.update(asked.ca.as_bytes());
+    }
     let mut binding = Binding::default();
     binding.copy_from_slice(digest.finish().as_ref());
     binding
@@ -144,16 +150,6 @@ fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, 
         return Err(TlsError::Protocols("none is left".to_owned()));
     }
     Ok(versions)
-}
-
-fn client_verifier(
-    pem: &str,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = Arc::new(authorities(pem)?);
-    WebPkiClientVerifier::builder_with_provider(roots, provider)
-        .build()
-        .map_err(|error| TlsError::Authorities(error.to_string()))
 }
 
 // === impl ByAbility ===

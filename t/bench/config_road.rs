@@ -21,9 +21,9 @@ use sluice::store::Entry;
 use sluice::upstream::Keepalive;
 use sluice::upstream::dns::{Dns, Settings as DnsSettings};
 
-use crate::matching;
 use crate::process::{self, Seat};
 use crate::table::{Report, Table, micros};
+use crate::{matching, names};
 
 /// How many routes there are, one run each.
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
@@ -61,7 +61,7 @@ struct Config {
     keyring: Keyring,
 }
 
-/// Runs W10 for every size, then the matching of routes.
+/// Runs W10 for every size, then the finding of certificates and of routes.
 pub fn run(report: &mut Report) -> Result<()> {
     let mut table = Table::new(
         "W10  config: n routes, n/10 upstreams, n/10 ssls; one change, from bytes to snapshot",
@@ -86,6 +86,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         all.push(serde_json::to_value(found)?);
     }
     report.add("W10", table, Value::from(all));
+    names::run(report)?;
     matching::run(report)
 }
 
@@ -256,7 +257,7 @@ impl Times {
 }
 
 /// Resident memory of this process in bytes.
-fn resident() -> Result<u64> {
+pub fn resident() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let kilobytes = process::kilobytes(&status, "VmRSS:").context("no VmRSS")?;
     Ok(kilobytes * 1024)

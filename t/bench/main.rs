@@ -46,6 +46,7 @@ mod gate;
 mod load;
 mod matching;
 mod memory;
+mod names;
 mod peers;
 mod plugins;
 mod process;

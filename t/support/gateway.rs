@@ -261,13 +261,7 @@ impl Gateway {
         path: &str,
         body: Option<Value>,
     ) -> (u16, Value) {
-        let url = format!("http://127.0.0.1:{}/apisix/admin{path}", self.ports.admin);
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.client.request(method, url).header("X-API-KEY", key);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.unwrap();
+        let response = self.admin_response(key, method, path, body.as_ref()).await;
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
         (
@@ -278,6 +272,23 @@ impl Gateway {
                 json!(text)
             }),
         )
+    }
+
+    /// The answer of the Admin API to `/apisix/admin{path}` in whole.
+    pub async fn admin_response(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Response {
+        let url = format!("http://127.0.0.1:{}/apisix/admin{path}", self.ports.admin);
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method, url).header("X-API-KEY", key);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.unwrap()
     }
 
     /// PUTs a resource and panics with the answer unless it was taken: `put("/routes/1", …)`.
