@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod certificate;
 pub mod client;
+pub mod quic;
 pub mod server;
 pub mod sni;
 pub mod stream;

@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
     optional("apisix.ssl.listen[].ip", Kind::Ip, "127.0.0.3", "Address; without one 0.0.0.0, and [::] too if enable_ipv6 is true."),
     key("apisix.ssl.listen[].port", PORT, "9443", "Port."),
     optional("apisix.ssl.listen[].enable_http2", Kind::Bool, "true", "Overrules apisix.enable_http2 for this listener."),
-    key("apisix.ssl.listen[].enable_http3", Kind::Bool, "false", "HTTP/3, which this version does not serve yet."),
+    key("apisix.ssl.listen[].enable_http3", Kind::Bool, "false", "Speaks HTTP/3 too, over QUIC on the same port of UDP. Names whose clients have to show a certificate are not served over it."),
     key("apisix.ssl.ssl_protocols", Kind::List(&Kind::TlsVersion, Form::Split(' ')), "TLSv1.2 TLSv1.3", "Versions of TLS offered to clients."),
     key("apisix.ssl.ssl_ciphers", Kind::List(&Kind::Text, Form::Split(':')), "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384", "Cipher suites of TLS 1.2, by their OpenSSL names. Those without forward secrecy by elliptic curves do not exist here and are skipped."),
     key("apisix.ssl.ssl_session_tickets", Kind::Bool, "false", "Lets clients resume by ticket, which weakens forward secrecy."),
@@ -237,6 +237,8 @@ pub(super) const ROWS: &[Row] = &[
     section("sluice.lua", "What a call of a Lua function (filter_func, _meta.pre_function, the serverless plugins) may take of a worker."),
     key("sluice.lua.timeout", Kind::Time(1), "100ms", "How long it may run. One that runs for longer is ended and has failed; a worker serves nobody else meanwhile."),
     key("sluice.lua.memory", Kind::Size, "64m", "How much memory the Lua functions of a worker may hold together."),
+    section("sluice.http3", "HTTP/3, where apisix.ssl.listen[].enable_http3 is true."),
+    key("sluice.http3.alt_svc", Kind::Bool, "true", "Tells clients of it: Alt-Svc on responses over TLS of a listener that speaks HTTP/3, unless the response has one."),
     key("sluice.max_series", Kind::Int(1, u32::MAX as u64), "50000", "How many series of metrics a node keeps; what would go beyond is counted and dropped."),
 
     unused("discovery", NOT_SERVED),

@@ -34,11 +34,15 @@ pub struct Served {
     pub certificates: Vec<Certificate>,
     /// Whether clients must show a certificate.
     pub verifies_clients: bool,
+    /// Whether it is served over QUIC too: not where clients have to show a certificate, nor
+    /// without TLS 1.3.
+    pub is_over_quic: bool,
+    pub(super) keys: Arc<ByAbility>,
 }
 
 /// Chooses among several certificates by what the client can verify.
 #[derive(Debug)]
-struct ByAbility(Vec<Arc<CertifiedKey>>);
+pub(super) struct ByAbility(Vec<Arc<CertifiedKey>>);
 
 // === impl Served ===
 
@@ -65,7 +69,8 @@ impl Served {
             None => builder.with_no_client_auth(),
             Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider)?),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys.collect())));
+        let keys = Arc::new(ByAbility(keys.collect()));
+        let mut config = builder.with_cert_resolver(keys.clone());
         if spec.http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
@@ -78,6 +83,9 @@ impl Served {
             config: Arc::new(config),
             certificates,
             verifies_clients: spec.client_ca.is_some(),
+            is_over_quic: spec.client_ca.is_none()
+                && spec.protocols.iter().any(|version| version == "TLSv1.3"),
+            keys,
         })
     }
 }
