@@ -1,0 +1,169 @@
+"""HTTP/3 by aioquic: reads one command a line from standard input, writes one answer a line.
+
+A command is a JSON object; `do` names it, `conn` the connection that it is for. Usage:
+http3.py PORT CA_FILE
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.buffer import Buffer
+from aioquic.h3.connection import H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamReset
+
+PATIENCE = 30
+KEPT_BYTES = 4096
+
+
+class Framing(H3Connection):
+    """Notes the GOAWAY that aioquic passes over."""
+
+    goaway = None
+
+    def _handle_control_frame(self, frame_type, frame_data):
+        if frame_type == 7:
+            self.goaway = Buffer(data=frame_data).pull_uint_var()
+        super()._handle_control_frame(frame_type, frame_data)
+
+
+class Client(QuicConnectionProtocol):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.http = Framing(self._quic)
+        self.streams = {}
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def open(self):
+        stream = self._quic.get_next_available_stream_id()
+        done = asyncio.get_running_loop().create_future()
+        self.streams[stream] = {"done": done, "body_bytes": 0, "body": b"", "zeros": True}
+        return stream
+
+    def quic_event_received(self, event):
+        if isinstance(event, ConnectionTerminated):
+            if not self.ended.done():
+                self.ended.set_result(event.error_code)
+            for stream in self.streams.values():
+                self.finish(stream, closed=event.error_code)
+        elif isinstance(event, StreamReset) and event.stream_id in self.streams:
+            self.finish(self.streams[event.stream_id], reset=event.error_code)
+        elif isinstance(event, StopSendingReceived) and event.stream_id in self.streams:
+            self.streams[event.stream_id]["stopped"] = event.error_code
+        for event in self.http.handle_event(event):
+            stream = self.streams.get(getattr(event, "stream_id", None))
+            if stream is None:
+                continue
+            if isinstance(event, HeadersReceived):
+                key = "trailers" if "headers" in stream else "headers"
+                stream[key] = [[name.decode(), value.decode()] for name, value in event.headers]
+            elif isinstance(event, DataReceived):
+                stream["body_bytes"] += len(event.data)
+                if stream["body_bytes"] <= KEPT_BYTES:
+                    stream["body"] += event.data
+            if event.stream_ended:
+                self.finish(stream)
+
+    @staticmethod
+    def finish(stream, **how):
+        if not stream["done"].done():
+            stream.update(how)
+            stream["done"].set_result(None)
+
+    def ask(self, headers, body=b"", parts=None, trailers=None, ends=True):
+        stream = self.open()
+        parts = parts or ([body] if body else [])
+        is_last = ends and not parts and not trailers
+        self.http.send_headers(stream, headers, end_stream=is_last)
+        for index, part in enumerate(parts):
+            is_last = ends and not trailers and index + 1 == len(parts)
+            self.http.send_data(stream, part, end_stream=is_last)
+        if trailers:
+            self.http.send_headers(stream, trailers, end_stream=True)
+        self.transmit()
+        return stream
+
+    def raw(self, data, ends):
+        stream = self.open()
+        self._quic.send_stream_data(stream, data, end_stream=ends)
+        self.transmit()
+        return stream
+
+    async def outcome(self, stream):
+        stream = self.streams[stream]
+        await asyncio.wait_for(stream["done"], PATIENCE)
+        told = {key: stream[key] for key in ("headers", "trailers", "reset", "closed") if key in stream}
+        told["body_bytes"] = stream["body_bytes"]
+        told["body"] = stream["body"].decode(errors="replace")
+        for name, value in stream.get("headers", []):
+            if name == ":status":
+                told["status"] = int(value)
+        return told
+
+
+def encoded(pairs):
+    return [(name.encode(), value.encode()) for name, value in pairs or []]
+
+
+async def command(clients, port, ca, told):
+    what = told["do"]
+    if what == "connect":
+        configuration = QuicConfiguration(is_client=True, alpn_protocols=["h3"], cafile=ca)
+        configuration.server_name = told["name"]
+        configuration.verify_mode = ssl.CERT_REQUIRED
+        opening = connect("127.0.0.1", port, configuration=configuration, create_protocol=Client)
+        try:
+            client = await asyncio.wait_for(opening.__aenter__(), PATIENCE)
+        except (ConnectionError, OSError) as error:
+            return {"refused": str(error)}
+        clients[told["conn"]] = (client, opening)
+        return {}
+    client, opening = clients[told["conn"]]
+    if what == "begin":
+        parts = [b"x" * size for size in told.get("parts", [])]
+        body = told.get("body", "").encode()
+        stream = client.ask(
+            encoded(told["headers"]), body, parts, encoded(told.get("trailers")), told.get("ends", True)
+        )
+        return {"stream": stream}
+    if what == "raw":
+        return {"stream": client.raw(bytes.fromhex(told["hex"]), told.get("ends", True))}
+    if what == "more":
+        client._quic.send_stream_data(told["stream"], bytes.fromhex(told["hex"]), told["ends"])
+        client.transmit()
+        return {}
+    if what == "control":
+        client._quic.send_stream_data(client.http._local_control_stream_id, bytes.fromhex(told["hex"]))
+        client.transmit()
+        return {}
+    if what == "end":
+        return await client.outcome(told["stream"])
+    if what == "take_back":
+        client._quic.reset_stream(told["stream"], 0x10C)
+        client._quic.stop_stream(told["stream"], 0x10C)
+        client.transmit()
+        return {}
+    if what == "goaway":
+        while client.http.goaway is None:
+            await asyncio.sleep(0.01)
+        return {"id": client.http.goaway}
+    if what == "ended":
+        return {"code": await asyncio.wait_for(client.ended, PATIENCE)}
+    raise ValueError(what)
+
+
+async def main():
+    port, ca = int(sys.argv[1]), sys.argv[2]
+    clients = {}
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        answer = await command(clients, port, ca, json.loads(line))
+        print(json.dumps(answer), flush=True)
+
+
+asyncio.run(main())
