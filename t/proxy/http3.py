@@ -11,25 +11,26 @@ import sys
 
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.buffer import Buffer
+from aioquic.buffer import Buffer, BufferReadError
 from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamReset
+from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
 
 PATIENCE = 30
 KEPT_BYTES = 4096
 
 
 class Framing(H3Connection):
-    """Notes the GOAWAY that aioquic passes over."""
+    """Knows that the answer to a HEAD may tell the length of a body that does not come."""
 
-    goaway = None
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.heads = set()
 
-    def _handle_control_frame(self, frame_type, frame_data):
-        if frame_type == 7:
-            self.goaway = Buffer(data=frame_data).pull_uint_var()
-        super()._handle_control_frame(frame_type, frame_data)
+    def _check_content_length(self, stream):
+        if stream.stream_id not in self.heads:
+            super()._check_content_length(stream)
 
 
 class Client(QuicConnectionProtocol):
@@ -37,6 +38,7 @@ class Client(QuicConnectionProtocol):
         super().__init__(*args, **kwargs)
         self.http = Framing(self._quic)
         self.streams = {}
+        self.one_way = {}
         self.ended = asyncio.get_running_loop().create_future()
 
     def open(self):
@@ -55,6 +57,8 @@ class Client(QuicConnectionProtocol):
             self.finish(self.streams[event.stream_id], reset=event.error_code)
         elif isinstance(event, StopSendingReceived) and event.stream_id in self.streams:
             self.streams[event.stream_id]["stopped"] = event.error_code
+        elif isinstance(event, StreamDataReceived) and event.stream_id % 4 == 3:
+            self.one_way[event.stream_id] = self.one_way.get(event.stream_id, b"") + event.data
         for event in self.http.handle_event(event):
             stream = self.streams.get(getattr(event, "stream_id", None))
             if stream is None:
@@ -69,6 +73,21 @@ class Client(QuicConnectionProtocol):
             if event.stream_ended:
                 self.finish(stream)
 
+    def goaway(self):
+        """What the GOAWAY says, which aioquic passes over; None if there is none."""
+        for data in self.one_way.values():
+            buffer = Buffer(data=data)
+            if buffer.pull_uint_var() != 0:
+                continue
+            try:
+                while not buffer.eof():
+                    kind, payload = buffer.pull_uint_var(), buffer.pull_bytes(buffer.pull_uint_var())
+                    if kind == 7:
+                        return Buffer(data=payload).pull_uint_var()
+            except BufferReadError:
+                pass
+        return None
+
     @staticmethod
     def finish(stream, **how):
         if not stream["done"].done():
@@ -79,6 +98,8 @@ class Client(QuicConnectionProtocol):
         stream = self.open()
         parts = parts or ([body] if body else [])
         is_last = ends and not parts and not trailers
+        if (b":method", b"HEAD") in headers:
+            self.http.heads.add(stream)
         self.http.send_headers(stream, headers, end_stream=is_last)
         for index, part in enumerate(parts):
             is_last = ends and not trailers and index + 1 == len(parts)
@@ -149,9 +170,10 @@ async def command(clients, port, ca, told):
         client.transmit()
         return {}
     if what == "goaway":
-        while client.http.goaway is None:
-            await asyncio.sleep(0.01)
-        return {"id": client.http.goaway}
+        async with asyncio.timeout(PATIENCE):
+            while client.goaway() is None:
+                await asyncio.sleep(0.01)
+        return {"id": client.goaway()}
     if what == "ended":
         return {"code": await asyncio.wait_for(client.ended, PATIENCE)}
     raise ValueError(what)
