@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 pub(super) use self::upload::Upload;
 
-use self::transport::{Both, Fate, Send, Transport};
+use self::transport::{Both, Fate, Send, Transport, number};
 use super::connection::{Downstream, End, unless_overdue};
 use super::streams::{Asked, PARTING, Tally, Watched};
 use super::{Worker, pipeline};
@@ -68,6 +68,7 @@ pub(super) async fn serve(
     downstream: Rc<Downstream>,
     connection: quinn::Connection,
 ) -> Result<(), End> {
+    let quic = connection.clone();
     let transport = Transport::new(connection, downstream.slot.clone());
     let mut builder = ::h3::server::builder();
     builder.max_field_section_size(LONGEST_BYTES as u64).send_grease(false);
@@ -81,6 +82,9 @@ pub(super) async fn serve(
         told: None,
     };
     let served = poll_fn(|cx| serving.poll(cx)).await;
+    if matches!(served, Err(End::TakenBack)) {
+        quic.close(number(Code::H3_EXCESSIVE_LOAD.value()), b"too many requests taken back");
+    }
     drop(serving);
     // Closing is a task of quinn's: it has its turn before the worker may end.
     tokio::task::yield_now().await;

@@ -6,6 +6,7 @@ http3.py PORT CA_FILE
 
 import asyncio
 import json
+import socket
 import ssl
 import sys
 
@@ -15,6 +16,7 @@ from aioquic.buffer import Buffer, BufferReadError
 from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
 
 PATIENCE = 30
@@ -118,13 +120,19 @@ class Client(QuicConnectionProtocol):
     async def outcome(self, stream):
         stream = self.streams[stream]
         await asyncio.wait_for(stream["done"], PATIENCE)
-        told = {key: stream[key] for key in ("headers", "trailers", "reset", "closed") if key in stream}
+        told = {key: stream[key] for key in ("headers", "trailers", "reset", "stopped", "closed") if key in stream}
         told["body_bytes"] = stream["body_bytes"]
         told["body"] = stream["body"].decode(errors="replace")
         for name, value in stream.get("headers", []):
             if name == ":status":
                 told["status"] = int(value)
         return told
+
+
+def udp(port):
+    connected = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    connected.connect(("127.0.0.1", port))
+    return connected
 
 
 def encoded(pairs):
@@ -144,7 +152,20 @@ async def command(clients, port, ca, told):
             return {"refused": str(error)}
         clients[told["conn"]] = (client, opening)
         return {}
-    client, opening = clients[told["conn"]]
+    if what == "half":
+        # The first datagrams of handshakes that are not gone on with.
+        half = clients.setdefault("half", udp(port))
+        for _ in range(told["count"]):
+            configuration = QuicConfiguration(is_client=True, alpn_protocols=["h3"])
+            configuration.server_name = told["name"]
+            begun = QuicConnection(configuration=configuration)
+            begun.connect(("127.0.0.1", port), now=0.0)
+            for datagram, _ in begun.datagrams_to_send(now=0.0):
+                half.send(datagram)
+            # Not faster than the gateway reads them.
+            await asyncio.sleep(0.005)
+        return {}
+    client, _ = clients[told["conn"]]
     if what == "begin":
         parts = [b"x" * size for size in told.get("parts", [])]
         body = told.get("body", "").encode()
@@ -169,6 +190,18 @@ async def command(clients, port, ca, told):
         client._quic.stop_stream(told["stream"], 0x10C)
         client.transmit()
         return {}
+    if what == "take_all_back":
+        for _ in range(told["most"]):
+            if client.ended.done():
+                break
+            stream = client.ask(encoded(told["headers"]))
+            await asyncio.sleep(0.005)
+            client._quic.reset_stream(stream, 0x10C)
+            client._quic.stop_stream(stream, 0x10C)
+            client.transmit()
+        return {}
+    if what == "was_asked_twice":
+        return {"retried": client._quic._retry_source_connection_id is not None}
     if what == "goaway":
         async with asyncio.timeout(PATIENCE):
             while client.goaway() is None:

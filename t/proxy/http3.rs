@@ -15,6 +15,7 @@ use crate::support::recorder::Recorder;
 use crate::support::{PATIENCE, client, eventually};
 
 /// Codes of RFC 9114, section 8.1.
+const NO_ERROR: u64 = 0x100;
 const FRAME_UNEXPECTED: u64 = 0x105;
 const FRAME_ERROR: u64 = 0x106;
 const EXCESSIVE_LOAD: u64 = 0x107;
@@ -133,6 +134,16 @@ async fn one_origin() -> (Gateway, Origin, Authority) {
     (gateway, origin, ca)
 }
 
+/// The same, whose node says what it is told to and keeps what it is sent.
+async fn recorded() -> (Gateway, Recorder, Authority) {
+    let recorder = Recorder::start().await;
+    let gateway = speaking().start().await;
+    gateway.put_route("1", json!({ "uri": "/*", "upstream": recorder.upstream() })).await;
+    gateway.served("/").await;
+    let ca = serve(&gateway).await;
+    (gateway, recorder, ca)
+}
+
 async fn serve(gateway: &Gateway) -> Authority {
     let ca = Authority::new("ROOT");
     let (cert, key) = ca.issue(&["test.com"]);
@@ -215,11 +226,7 @@ async fn many_requests_share_a_connection() {
 
 #[tokio::test]
 async fn trailers_go_both_ways() {
-    let recorder = Recorder::start().await;
-    let gateway = speaking().start().await;
-    gateway.put_route("1", json!({ "uri": "/*", "upstream": recorder.upstream() })).await;
-    gateway.served("/").await;
-    let ca = serve(&gateway).await;
+    let (gateway, recorder, ca) = recorded().await;
     let mut quic = Quic::connected(&gateway, &ca).await;
     recorder.taken();
     recorder.answers(
@@ -327,11 +334,7 @@ async fn heads_have_a_bound() {
 
 #[tokio::test]
 async fn a_request_that_is_taken_back_frees_the_node() {
-    let recorder = Recorder::start().await;
-    let gateway = speaking().start().await;
-    gateway.put_route("1", json!({ "uri": "/*", "upstream": recorder.upstream() })).await;
-    gateway.served("/").await;
-    let ca = serve(&gateway).await;
+    let (gateway, recorder, ca) = recorded().await;
     let mut quic = Quic::connected(&gateway, &ca).await;
     recorder.answers("");
     let ended = recorder.ended();
@@ -344,6 +347,63 @@ async fn a_request_that_is_taken_back_frees_the_node() {
     eventually("the node is let go", || async { recorder.ended() > ended }).await;
     recorder.answers(crate::support::recorder::OK);
     assert_eq!(quic.get("/").await["status"], 200);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_back_more_than_it_lets_be_answered_is_sent_away() {
+    let (gateway, recorder, ca) = recorded().await;
+    let mut quic = Quic::connected(&gateway, &ca).await;
+    recorder.answers("");
+    let headers = request("GET", "/");
+    let all = json!({ "do": "take_all_back", "conn": "a", "headers": headers, "most": 2_000 });
+    quic.command(all).await;
+    let ended = quic.command(json!({ "do": "ended", "conn": "a" })).await;
+    assert_eq!(ended["code"], EXCESSIVE_LOAD);
+}
+
+#[tokio::test]
+async fn an_answer_before_the_requests_end_stops_the_request() {
+    let (gateway, recorder, ca) = recorded().await;
+    let mut quic = Quic::connected(&gateway, &ca).await;
+    recorder.answers_early("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+    let more = json!({ "parts": [1_000], "ends": false });
+    let stream = quic.begin("a", request("POST", "/"), more).await;
+    let told = quic.end("a", stream).await;
+    assert_eq!((&told["status"], &told["body"]), (&json!(403), &json!("no")), "{told}");
+    assert_eq!(told["stopped"], NO_ERROR, "{told}");
+}
+
+#[tokio::test]
+async fn a_silent_client_is_sent_away() {
+    let origin = Origin::start().await;
+    let impatient = |config: &mut Value| {
+        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "1s" });
+    };
+    let gateway = speaking().config(impatient).start().await;
+    catch_all(&gateway, &origin).await;
+    let ca = serve(&gateway).await;
+    let mut quic = Quic::connected(&gateway, &ca).await;
+    assert_eq!(quic.get("/get").await["status"], 200);
+    let ended = quic.command(json!({ "do": "ended", "conn": "a" })).await;
+    assert_eq!(ended["code"], NO_ERROR);
+}
+
+/// Or else whoever makes addresses up has the node sign for nobody.
+#[tokio::test]
+async fn clients_prove_their_addresses_while_many_shake_hands() {
+    let origin = Origin::start().await;
+    let alone = |config: &mut Value| config["nginx_config"]["worker_processes"] = json!(1);
+    let gateway = speaking().config(alone).start().await;
+    catch_all(&gateway, &origin).await;
+    let ca = serve(&gateway).await;
+    let mut quic = Quic::connected(&gateway, &ca).await;
+    let asked_twice = |conn: &str| json!({ "do": "was_asked_twice", "conn": conn });
+    assert_eq!(quic.command(asked_twice("a")).await["retried"], false);
+    quic.command(json!({ "do": "half", "name": "test.com", "count": 100 })).await;
+    assert!(quic.connect("b", "test.com").await);
+    assert_eq!(quic.command(asked_twice("b")).await["retried"], true);
+    let stream = quic.begin("b", request("GET", "/get"), json!({})).await;
+    assert_eq!(quic.end("b", stream).await["status"], 200);
 }
 
 /// A response that its node breaks off must not look whole.
@@ -429,35 +489,31 @@ async fn what_is_under_way_is_finished_when_the_node_stops() {
     let long = quic.begin("a", request("GET", "/stream/4/1000?ms=500"), json!({})).await;
     eventually("the node was asked", || async { origin.requests() >= asked + 2 }).await;
     gateway.signal("QUIT");
-    quic.command(json!({ "do": "goaway", "conn": "a" })).await;
+    // The first that is not taken: the third of this connection.
+    let told = quic.command(json!({ "do": "goaway", "conn": "a" })).await;
+    assert_eq!(told["id"], 8);
     let late = quic.begin("a", request("GET", "/get"), json!({})).await;
     assert_eq!(quic.end("a", late).await["reset"], REQUEST_REJECTED);
     assert_eq!(quic.end("a", slow).await["status"], 200);
     assert_eq!(quic.end("a", long).await["body_bytes"], 4_000);
     for conn in ["a", "idle"] {
         let ended = quic.command(json!({ "do": "ended", "conn": conn })).await;
-        assert_eq!(ended["code"], 0x100, "{conn}");
+        assert_eq!(ended["code"], NO_ERROR, "{conn}");
     }
     assert!(gateway.ended().await.success());
 }
 
 #[tokio::test]
 async fn variables_and_the_log_tell_of_it() {
-    let (gateway, _origin, ca) = {
-        let origin = Origin::start().await;
-        let format = "$server_protocol $http3 $scheme $ssl_protocol $status $uri";
-        let gateway = speaking()
-            .config(|config| {
-                config["nginx_config"]["http"] = json!({
-                    "access_log_format": format, "access_log_buffer": 0,
-                });
-            })
-            .start()
-            .await;
-        catch_all(&gateway, &origin).await;
-        let ca = serve(&gateway).await;
-        (gateway, origin, ca)
+    let origin = Origin::start().await;
+    let format = "$server_protocol $http3 $scheme $ssl_protocol $status $uri";
+    let told = |config: &mut Value| {
+        config["nginx_config"]["http"] =
+            json!({ "access_log_format": format, "access_log_buffer": 0 });
     };
+    let gateway = speaking().config(told).start().await;
+    catch_all(&gateway, &origin).await;
+    let ca = serve(&gateway).await;
     let mut quic = Quic::connected(&gateway, &ca).await;
     assert_eq!(quic.get("/bytes/3").await["status"], 200);
     eventually("the access log has a line", || async {

@@ -384,14 +384,15 @@ impl Drop for Receive {
     }
 }
 
-fn number(code: u64) -> VarInt {
+/// A code as quinn has it.
+pub(super) fn number(code: u64) -> VarInt {
     VarInt::from_u64(code).unwrap_or(VarInt::MAX)
 }
 
 fn id(id: quinn::StreamId) -> StreamId {
-    ::h3::proto::varint::VarInt::from_u64(VarInt::from(id).into_inner())
-        .map_or_else(|_| ::h3::proto::varint::VarInt::from_u32(0), |id| id)
-        .into()
+    use ::h3::proto::varint::VarInt as Number;
+    // quinn's ids have 62 bits too.
+    Number::from_u64(VarInt::from(id).into_inner()).unwrap_or(Number::MAX).into()
 }
 
 fn lost(error: ConnectionError) -> ConnectionErrorIncoming {
