@@ -6,8 +6,6 @@
 //! knows are dropped as they come, empty DATA frames are too, and a stream that ends within a frame
 //! does not end well.
 
-use std::collections::VecDeque;
-
 use ::h3::error::Code;
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -27,8 +25,11 @@ pub(super) struct Guard {
     state: State,
     /// What is held back: of the head of a frame, or the frame itself.
     held: BytesMut,
+    /// What has come and is yet to be looked at. A piece at a time: frames of a byte each would
+    /// else be held as pieces of many times their size.
+    input: Bytes,
     /// What may go on.
-    passed: VecDeque<Bytes>,
+    passed: Option<Bytes>,
     /// Whether the head of the message has been seen.
     has_head: bool,
 }
@@ -73,49 +74,59 @@ impl Guard {
             kind,
             state: State::Head,
             held: BytesMut::new(),
-            passed: VecDeque::new(),
+            input: Bytes::new(),
+            passed: None,
             has_head: false,
         }
     }
 
-    /// The next piece that may go on.
-    pub(super) fn next(&mut self) -> Option<Bytes> {
-        self.passed.pop_front()
+    /// Takes what the client has sent, once [`Guard::next`] has nothing more.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.input = bytes;
     }
 
-    /// Takes what the client has sent.
+    /// The next piece that may go on.
     ///
     /// # Errors
     /// The code to end the stream with.
-    pub(super) fn push(&mut self, mut bytes: Bytes) -> Result<(), Code> {
-        while !bytes.is_empty() {
-            if self.kind == Kind::Raw {
-                self.passed.push_back(bytes);
-                return Ok(());
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Code> {
+        loop {
+            if let Some(piece) = self.passed.take() {
+                return Ok(Some(piece));
             }
-            match &mut self.state {
-                State::Head => {
-                    // A head has at most sixteen bytes.
-                    self.held.extend_from_slice(&bytes.split_to(1));
-                    self.begin()?;
-                }
-                State::Passing(left) => {
-                    let piece = take(&mut bytes, left);
-                    self.passed.push_back(piece);
-                }
-                State::Skipping(left) => drop(take(&mut bytes, left)),
-                State::Holding(kind, whole) => {
-                    let (kind, missing) = (*kind, *whole - self.held.len());
-                    let piece = bytes.split_to(missing.min(bytes.len()));
-                    self.held.extend_from_slice(&piece);
-                    if piece.len() == missing {
-                        self.release(kind)?;
-                    }
+            if self.input.is_empty() {
+                return Ok(None);
+            }
+            self.step()?;
+        }
+    }
+
+    /// Looks at some of the input; passes at most one piece.
+    fn step(&mut self) -> Result<(), Code> {
+        let bytes = &mut self.input;
+        if self.kind == Kind::Raw {
+            self.passed = Some(std::mem::take(bytes));
+            return Ok(());
+        }
+        match &mut self.state {
+            State::Head => {
+                // A head has at most sixteen bytes.
+                self.held.extend_from_slice(&bytes.split_to(1));
+                self.begin()?;
+            }
+            State::Passing(left) => self.passed = Some(take(bytes, left)),
+            State::Skipping(left) => drop(take(bytes, left)),
+            State::Holding(kind, whole) => {
+                let (kind, missing) = (*kind, *whole - self.held.len());
+                let piece = bytes.split_to(missing.min(bytes.len()));
+                self.held.extend_from_slice(&piece);
+                if piece.len() == missing {
+                    self.release(kind)?;
                 }
             }
-            if matches!(self.state, State::Passing(0) | State::Skipping(0)) {
-                self.state = State::Head;
-            }
+        }
+        if matches!(self.state, State::Passing(0) | State::Skipping(0)) {
+            self.state = State::Head;
         }
         Ok(())
     }
@@ -137,7 +148,7 @@ impl Guard {
         };
         if self.kind == Kind::Untold {
             self.kind = if kind == 0 { Kind::Control } else { Kind::Raw };
-            self.passed.push_back(self.held.split().freeze());
+            self.passed = Some(self.held.split().freeze());
             return Ok(());
         }
         let Some(length) = varint(&mut head) else {
@@ -146,7 +157,7 @@ impl Guard {
         if kind == DATA && self.kind == Kind::Request {
             let head = self.held.split().freeze();
             if length > 0 {
-                self.passed.push_back(head);
+                self.passed = Some(head);
             }
             self.state = State::Passing(length);
         } else if is_known(kind) {
@@ -179,7 +190,7 @@ impl Guard {
             self.has_head = true;
             section::check(section, part)?;
         }
-        self.passed.push_back(frame);
+        self.passed = Some(frame);
         Ok(())
     }
 }
@@ -223,8 +234,8 @@ mod tests {
         let mut guard = guard;
         let mut passed = Vec::new();
         for piece in stream.chunks(size) {
-            guard.push(Bytes::copy_from_slice(piece)).map_err(|code| code.value())?;
-            while let Some(bytes) = guard.next() {
+            guard.push(Bytes::copy_from_slice(piece));
+            while let Some(bytes) = guard.next().map_err(|code| code.value())? {
                 assert!(!bytes.is_empty());
                 passed.extend(bytes);
             }

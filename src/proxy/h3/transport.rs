@@ -343,24 +343,29 @@ impl quic::RecvStream for Receive {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        // For ever: what follows a fault is not looked at.
+        if let Some(code) = self.fate.fault.get() {
+            return self.fail(code);
+        }
         loop {
-            if let Some(bytes) = self.guard.next() {
-                return Poll::Ready(Ok(Some(bytes)));
+            match self.guard.next() {
+                Ok(Some(bytes)) => return Poll::Ready(Ok(Some(bytes))),
+                Ok(None) => {}
+                Err(code) => return self.fail(code),
             }
             if self.is_read {
                 return Poll::Ready(Ok(None));
             }
             // The future holds nothing between polls, so it can be made anew each time.
             let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
-            let judged = match read.map_err(unread)? {
+            match read.map_err(unread)? {
                 Some(chunk) => self.guard.push(chunk.bytes),
                 None => {
                     self.is_read = true;
-                    self.guard.end()
+                    if let Err(code) = self.guard.end() {
+                        return self.fail(code);
+                    }
                 }
-            };
-            if let Err(code) = judged {
-                return self.fail(code);
             }
         }
     }
