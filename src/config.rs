@@ -85,6 +85,7 @@ pub struct Sluice {
     pub lua: Lua,
     /// Whether the kernel may write the process's memory, secrets with it, to a file when it dies.
     pub core_dumps: bool,
+    pub http3: Http3,
     /// Most series a node keeps over all its metrics; what would go beyond is counted and dropped.
     pub max_series: usize,
 }
@@ -112,6 +113,14 @@ pub struct Lua {
     pub timeout: Duration,
     /// Bytes that the Lua state of a worker may hold.
     pub memory: u64,
+}
+
+/// How HTTP/3 is offered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http3 {
+    /// Whether responses over TLS tell of it.
+    pub alt_svc: bool,
 }
 
 /// The form of a line of the error log.

@@ -1,16 +1,19 @@
 //! The request road: from an accepted connection to the last byte of the response.
 //!
-//! A worker is one thread. It accepts ([`listener`]), shakes hands ([`connection`]), speaks HTTP with
-//! the client ([`h1`], [`h2`]), checks what was asked ([`request`], [`host`], [`path`]), runs the
+//! A worker is one thread. It accepts ([`listener`], [`quic`]), shakes hands ([`connection`]), speaks
+//! HTTP with the client ([`h1`], [`h2`], [`h3`]), checks what was asked ([`request`], [`host`], [`path`]), runs the
 //! phases ([`pipeline`]), which may need the body before it is sent on ([`ahead`]), asks a node
 //! ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
 //! [`respond`] knows which status a failure is. Nothing here touches the store, a secret or JSON
 //! config: a request sees the snapshot that was current when it came.
 
 pub mod listener;
+mod quic;
 mod connection;
 mod h1;
 mod h2;
+mod h3;
+mod streams;
 mod roster;
 mod request;
 mod host;

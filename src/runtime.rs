@@ -155,6 +155,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         published,
         metrics,
         access_log: access_log.clone(),
+        alt_svc: config.sluice.http3.alt_svc,
         ready: is_ready,
         listening,
         stopped,

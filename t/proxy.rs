@@ -6,6 +6,7 @@ mod desync;
 mod early;
 mod failure;
 mod http2;
+mod http3;
 mod identity;
 mod paths;
 mod streams;

@@ -68,6 +68,8 @@ pub struct Listen {
     pub port: u16,
     /// Whether HTTP/2 is spoken: by ALPN on TLS, by prior knowledge (h2c) without.
     pub http2: bool,
+    /// Whether HTTP/3 is spoken, on the same port of UDP; never without TLS.
+    pub http3: bool,
     /// Whether this is the `[::]` that `enable_ipv6` adds to a listener without an address: to be
     /// bound for IPv6 only, and done without on a host that has no IPv6.
     pub implied: bool,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::{AdminRole, Config, Problem, Provider, ProxyMode, Role, Warning};
+use super::{AdminRole, Config, Problem, Provider, ProxyMode, Role, TlsVersion, Warning};
 
 /// Checks keys that depend on each other.
 ///
@@ -23,6 +23,12 @@ pub(super) fn together(
     if config.apisix.proxy_mode != ProxyMode::Http {
         let reason = "this version proxies HTTP only; stream routes are not served";
         warnings.push(Warning::new("apisix.proxy_mode", reason));
+    }
+    let ssl = &config.apisix.ssl;
+    let speaks_http3 = ssl.enable && ssl.listen.iter().any(|listen| listen.http3);
+    if speaks_http3 && !ssl.ssl_protocols.contains(&TlsVersion::Tls13) {
+        let reason = "HTTP/3 needs TLSv1.3: only ssl objects that allow it themselves are served";
+        warnings.push(Warning::new("apisix.ssl.ssl_protocols", reason));
     }
 
     let judged = |path: &str| problems.iter().any(|problem| problem.path.starts_with(path));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Config, Role, Warning};
 
-/// Gives every listener an address and its HTTP/2, adds `[::]` where `enable_ipv6` asks for it, and
+/// Gives every listener an address and its HTTP/2 and HTTP/3, adds `[::]` where `enable_ipv6` asks for it, and
 /// drops repetitions, as APISIX does. Works on what [`read`](super::read) left.
 pub(super) fn listeners(values: &mut Value, warnings: &mut Vec<Warning>) {
     let apisix = &mut values["apisix"];
@@ -19,16 +19,14 @@ pub(super) fn listeners(values: &mut Value, warnings: &mut Vec<Warning>) {
                 Value::Null => &http2,
                 own => own,
             };
-            if listen["enable_http3"] == true {
-                warnings.push(Warning::new(path, "HTTP/3 is not served by this version"));
-            }
+            let http3 = listen["enable_http3"] == true;
             let mut add = |ip: &Value, implied: bool| {
                 let port = &listen["port"];
                 let known = |one: &Value| one["ip"] == *ip && one["port"] == *port;
                 if !settled.iter().any(known) {
-                    settled.push(
-                        json!({ "ip": ip, "port": port, "http2": http2, "implied": implied }),
-                    );
+                    settled.push(json!({
+                        "ip": ip, "port": port, "http2": http2, "http3": http3, "implied": implied,
+                    }));
                 } else if !implied {
                     let ip = ip.as_str().unwrap_or_default();
                     warnings

@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
     optional("apisix.ssl.listen[].ip", Kind::Ip, "127.0.0.3", "Address; without one 0.0.0.0, and [::] too if enable_ipv6 is true."),
     key("apisix.ssl.listen[].port", PORT, "9443", "Port."),
     optional("apisix.ssl.listen[].enable_http2", Kind::Bool, "true", "Overrules apisix.enable_http2 for this listener."),
-    key("apisix.ssl.listen[].enable_http3", Kind::Bool, "false", "HTTP/3, which this version does not serve yet."),
+    key("apisix.ssl.listen[].enable_http3", Kind::Bool, "false", "Speaks HTTP/3 too, over QUIC on the same port of UDP. Names whose clients have to show a certificate are not served over it."),
     key("apisix.ssl.ssl_protocols", Kind::List(&Kind::TlsVersion, Form::Split(' ')), "TLSv1.2 TLSv1.3", "Versions of TLS offered to clients."),
     key("apisix.ssl.ssl_ciphers", Kind::List(&Kind::Text, Form::Split(':')), "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384", "Cipher suites of TLS 1.2 by their OpenSSL names, the preferred first; groups such as HIGH and !aNULL are read too. The suites of TLS 1.3 are always offered. Suites other than ECDHE with AES-GCM or ChaCha20 do not exist here: they are skipped with a warning, but for the two DHE ones of this default."),
     key("apisix.ssl.ssl_session_tickets", Kind::Bool, "false", "Lets clients resume by ticket, which weakens forward secrecy. The keys change every 12 hours; nodes share them through the store, sealed by data_encryption.keyring. Without a keyring, or with config from files, each node has its own."),
@@ -238,6 +238,8 @@ pub(super) const ROWS: &[Row] = &[
     key("sluice.lua.timeout", Kind::Time(1), "100ms", "How long it may run. One that runs for longer is ended and has failed; a worker serves nobody else meanwhile."),
     key("sluice.lua.memory", Kind::Size, "64m", "How much memory the Lua functions of a worker may hold together."),
     key("sluice.core_dumps", Kind::Bool, "false", "Whether the kernel may write the memory of the process to a file when it dies. Secrets and private keys are in it. Where off, a debugger can be attached by root alone."),
+    section("sluice.http3", "HTTP/3, where apisix.ssl.listen[].enable_http3 is true."),
+    key("sluice.http3.alt_svc", Kind::Bool, "true", "Tells clients of it: Alt-Svc on responses over TLS of a listener that speaks HTTP/3, unless the response has one."),
     key("sluice.max_series", Kind::Int(1, u32::MAX as u64), "50000", "How many series of metrics a node keeps; what would go beyond is counted and dropped."),
 
     unused("discovery", NOT_SERVED),

@@ -164,6 +164,9 @@ fn listeners_are_a_port_or_a_list() {
     );
     let http2: Vec<_> = config.apisix.node_listen.iter().map(|one| one.http2).collect();
     assert_eq!(http2, [false, false, true, true]);
+    let config = good("apisix: {ssl: {listen: [{port: 9443}, {port: 9444, enable_http3: true}]}}");
+    let http3: Vec<_> = config.apisix.ssl.listen.iter().map(|one| one.http3).collect();
+    assert_eq!(http3, [false, false, true, true]);
 }
 
 #[test]

@@ -71,6 +71,7 @@ impl Variables for Ctx {
                 (Version::HTTP_2, None) => "h2c",
                 _ => "",
             }),
+            V::Http3 => borrowed(if self.request.version == Version::HTTP_3 { "h3" } else { "" }),
             V::Host => Some(router::lower_case(self.request.host.as_deref()?)),
             V::ServerProtocol => borrowed(protocol(self.request.version)),
             V::UpstreamScheme => borrowed(self.outgoing.scheme),

@@ -47,6 +47,8 @@ pub enum Variable {
     Https,
     /// `http2`: `h2` over TLS, `h2c` without, empty for HTTP/1.1.
     Http2,
+    /// `http3`: `h3`, empty for older versions.
+    Http3,
     /// `host`: lower case, without its port.
     Host,
     ServerAddr,
@@ -201,6 +203,7 @@ impl Variable {
             "scheme" => Self::Scheme,
             "https" => Self::Https,
             "http2" => Self::Http2,
+            "http3" => Self::Http3,
             "host" => Self::Host,
             "hostname" => Self::Fixed(&HOSTNAME),
             "server_name" => Self::Fixed("_"),

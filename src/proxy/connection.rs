@@ -1,4 +1,4 @@
-//! A client's connection: handshake, HTTP/1.1 or HTTP/2, and its end.
+//! A client's connection: handshake, HTTP/1.1, HTTP/2 or HTTP/3, and its end.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -11,11 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderValue;
+use quinn::Incoming;
+use quinn::crypto::rustls::HandshakeData;
 use tokio::net::TcpStream;
 
 use super::listener::Protocols;
-use super::roster::Slot;
-use super::{Worker, h1, h2};
+use super::quic::Handshaking;
+use super::roster::{Membership, Slot};
+use super::{Worker, h1, h2, h3};
 use crate::clock;
 use crate::context::{Client, TlsSession};
 use crate::expr::Pattern;
@@ -28,12 +32,23 @@ const PREFACE: &[u8] = b"PRI";
 /// The number of the next connection.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
+/// The listener that connections come by.
+pub(super) struct Via {
+    protocols: Protocols,
+    /// Where it listens.
+    addr: SocketAddr,
+    /// `Alt-Svc`, where clients are told of HTTP/3.
+    alt_svc: Option<HeaderValue>,
+}
+
 /// The client's side of an exchange.
 pub(super) struct Downstream {
     pub(super) client: Rc<Client>,
     pub(super) slot: Rc<Slot>,
     /// Where the client has shown no certificate and needs one: the paths that go without.
     pub(super) exempt: Option<Arc<[Pattern]>>,
+    /// What responses say of HTTP/3: nothing where the connection's name is not served over it.
+    pub(super) alt_svc: Option<HeaderValue>,
 }
 
 /// Why a connection ended otherwise than by its proper end.
@@ -45,6 +60,10 @@ pub(super) enum End {
     Handshake(#[from] tls::accept::HandshakeError),
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Quic(#[from] quinn::ConnectionError),
+    #[error(transparent)]
+    Http3(#[from] ::h3::error::ConnectionError),
     #[error("the client was silent for too long")]
     Overdue,
     #[error("the client took back more requests than it let be answered")]
@@ -55,17 +74,70 @@ pub(super) enum End {
     Cut,
 }
 
+// === impl Via ===
+
+impl Via {
+    /// By `addr`. Clients are told of HTTP/3, where it is spoken, if it `tells`.
+    pub(super) fn new(protocols: Protocols, addr: SocketAddr, tells: bool) -> Self {
+        let told = (protocols.http3 && tells).then(|| format!("h3=\":{}\"; ma=86400", addr.port()));
+        Self { protocols, addr, alt_svc: told.and_then(|told| HeaderValue::try_from(told).ok()) }
+    }
+}
+
+// === impl Downstream ===
+
+impl Downstream {
+    fn new(
+        client: Client,
+        slot: &Rc<Slot>,
+        exempt: Option<Arc<[Pattern]>>,
+        alt_svc: Option<HeaderValue>,
+    ) -> Rc<Self> {
+        Rc::new(Self { client: Rc::new(client), slot: slot.clone(), exempt, alt_svc })
+    }
+}
+
 /// Serves a connection in a task of its own on this thread.
-pub(super) fn spawn(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, protocols: Protocols) {
+pub(super) fn spawn(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, via: Rc<Via>) {
     tokio::task::spawn_local(clock::timed(async move {
-        let handled = worker.metrics.handled();
-        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let member = worker.roster.enter(handled, waker);
-        let served = serve(&worker, &member.slot, stream, peer, protocols).await;
-        if let Err(end) = served {
-            tracing::debug!(%peer, reason = %end, "connection ended");
-        }
+        let member = enter(&worker).await;
+        let served = serve(&worker, &member.slot, stream, peer, &via).await;
+        tell_end(peer, served);
     }));
+}
+
+/// Serves a QUIC connection in a task of its own on this thread.
+pub(super) fn spawn_quic(
+    worker: Rc<Worker>,
+    incoming: Incoming,
+    handshaking: Handshaking,
+    via: Rc<Via>,
+) {
+    let peer = incoming.remote_address();
+    tokio::task::spawn_local(clock::timed(async move {
+        let member = enter(&worker).await;
+        // Boxed apart: what a handshake needs is not kept for the connection's life.
+        let shaken = Box::pin(shake_hands(&worker, &member.slot, incoming, &via)).await;
+        drop(handshaking);
+        let served = match shaken {
+            Ok((downstream, connection)) => h3::serve(&worker, downstream, connection).await,
+            Err(end) => Err(end),
+        };
+        tell_end(peer, served);
+    }));
+}
+
+/// Enters this task's connection into the roster.
+async fn enter(worker: &Rc<Worker>) -> Membership {
+    let handled = worker.metrics.handled();
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    worker.roster.enter(handled, waker)
+}
+
+fn tell_end(peer: SocketAddr, served: Result<(), End>) {
+    if let Err(end) = served {
+        tracing::debug!(%peer, reason = %end, "connection ended");
+    }
 }
 
 async fn serve(
@@ -73,29 +145,26 @@ async fn serve(
     slot: &Rc<Slot>,
     stream: TcpStream,
     peer: SocketAddr,
-    protocols: Protocols,
+    via: &Via,
 ) -> Result<(), End> {
     stream.set_nodelay(true)?;
-    let client = Client {
-        peer,
-        peer_ip: peer.ip().to_canonical().to_string().into(),
-        local: stream.local_addr()?,
-        scheme: if protocols.tls { "https" } else { "http" },
-        sni: None,
-        tls: None,
-        serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-        since: clock::now(),
-        requests: Cell::new(0),
-    };
+    let protocols = via.protocols;
+    let client = client(peer, stream.local_addr()?, protocols);
     if !protocols.tls {
         let is_h2 = protocols.http2 && unless_overdue(slot, has_preface(&stream)).await??;
-        let downstream = Downstream { client: Rc::new(client), slot: slot.clone(), exempt: None };
+        let downstream = Downstream::new(client, slot, None, None);
         return speak(worker, downstream, Stream::Tcp(stream), is_h2).await;
     }
     let held = worker.snapshot();
+    let mut alt_svc = None;
+    let find = |name: Option<&str>| {
+        let served = held.snapshot.certificate(name)?;
+        alt_svc = via.alt_svc.as_ref().filter(|_| served.is_over_quic).cloned();
+        Some(served)
+    };
     // Boxed apart: what a handshake needs is not kept for the connection's life.
-    let handshake = tls::accept::accept(stream, |name| held.snapshot.certificate(name));
-    let (stream, handshake) = unless_overdue(slot, Box::pin(handshake)).await??;
+    let handshake = Box::pin(tls::accept::accept(stream, find));
+    let (stream, handshake) = unless_overdue(slot, handshake).await??;
     drop(held);
     let stream = Stream::Tls(Box::new(stream.into()));
     let session = TlsSession::new(
@@ -108,18 +177,57 @@ async fn serve(
     )
     .with_problem(handshake.problem);
     let client = Client { sni: handshake.sni, tls: Some(Box::new(session)), ..client };
-    let (client, slot) = (Rc::new(client), slot.clone());
-    let downstream = Downstream { client, slot, exempt: handshake.exempt };
+    let downstream = Downstream::new(client, slot, handshake.exempt, alt_svc);
     speak(worker, downstream, stream, handshake.is_h2).await
+}
+
+/// A client of whom only the addresses are known.
+fn client(peer: SocketAddr, local: SocketAddr, protocols: Protocols) -> Client {
+    Client {
+        peer,
+        peer_ip: peer.ip().to_canonical().to_string().into(),
+        local,
+        scheme: if protocols.tls { "https" } else { "http" },
+        sni: None,
+        tls: None,
+        serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+        since: clock::now(),
+        requests: Cell::new(0),
+    }
+}
+
+/// Shakes hands over QUIC, with TLS 1.3 as a part of it.
+async fn shake_hands(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    incoming: Incoming,
+    via: &Via,
+) -> Result<(Rc<Downstream>, quinn::Connection), End> {
+    let connection = unless_overdue(slot, incoming.accept()?).await??;
+    let local_ip = connection.local_ip().unwrap_or(via.addr.ip());
+    let local = SocketAddr::new(local_ip, via.addr.port());
+    let shaken = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let sni = shaken.and_then(|data| data.server_name);
+    let served = worker.snapshot().snapshot.certificate(sni.as_deref());
+    // Of the rest quinn does not tell, and there is no resumption nor a client's certificate.
+    let session = TlsSession::new("TLSv1.3", "", "", "h3", false, None);
+    let client = Client {
+        sni: sni.map(|name| name.to_ascii_lowercase().into_boxed_str()),
+        tls: Some(Box::new(session)),
+        ..client(connection.remote_address(), local, via.protocols)
+    };
+    let is_served = served.is_some_and(|served| served.is_over_quic);
+    let alt_svc = via.alt_svc.as_ref().filter(|_| is_served).cloned();
+    // Names whose clients have to show a certificate are not served over QUIC.
+    Ok((Downstream::new(client, slot, None, alt_svc), connection))
 }
 
 async fn speak(
     worker: &Rc<Worker>,
-    downstream: Downstream,
+    downstream: Rc<Downstream>,
     stream: Stream,
     is_h2: bool,
 ) -> Result<(), End> {
-    let downstream = Rc::new(downstream);
     if is_h2 {
         // Boxed apart, so that a task is no larger than what its connection speaks.
         Box::pin(h2::serve(worker, downstream, stream)).await
@@ -143,7 +251,7 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Polls `future` until the roster says that it has taken too long.
-async fn unless_overdue<F: Future>(slot: &Slot, future: F) -> Result<F::Output, End> {
+pub(super) async fn unless_overdue<F: Future>(slot: &Slot, future: F) -> Result<F::Output, End> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         if slot.is_overdue() {

@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use super::ahead::Ahead;
 use super::connection::Downstream;
 use super::h1::Wire;
-use super::{Held, Worker, request, respond};
+use super::{Held, Worker, h3, request, respond};
 use crate::context::{Ctx, Reply};
 use crate::expr::{Need, Wants};
 use crate::plugin::Phase;
@@ -42,6 +42,7 @@ pub(super) enum Incoming {
     None,
     H1(Rc<Wire>),
     H2(hyper::body::Incoming),
+    H3(Box<h3::Upload>),
 }
 
 /// The body of a request: bounded in size and in pauses.
@@ -243,6 +244,7 @@ impl Incoming {
             Self::H2(body) => {
                 Pin::new(body).poll_frame(cx).map(|next| Some(next?.map_err(|_| Broken::Gone)))
             }
+            Self::H3(upload) => upload.poll_frame(cx),
         }
     }
 
@@ -251,6 +253,7 @@ impl Incoming {
             Self::None => true,
             Self::H1(wire) => wire.is_read(),
             Self::H2(body) => body.is_end_stream(),
+            Self::H3(upload) => upload.is_read(),
         }
     }
 }

@@ -9,7 +9,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::Worker;
-use super::connection;
+use super::connection::{self, Via};
+use super::quic::{self, Quic};
+use crate::snapshot::Published;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -23,18 +25,24 @@ pub struct Protocols {
     pub tls: bool,
     /// By ALPN over TLS, by prior knowledge without.
     pub http2: bool,
+    /// Over QUIC, on the same port of UDP; only with TLS.
+    pub http3: bool,
 }
 
 /// A bound socket. Connections are refused until it listens.
 pub struct Listener {
     socket: Socket,
+    /// For QUIC.
+    datagrams: Option<Socket>,
+    addr: SocketAddr,
     protocols: Protocols,
 }
 
 /// A socket that listens: connections wait until it runs.
 pub struct Listening {
     listener: TcpListener,
-    protocols: Protocols,
+    quic: Option<Quic>,
+    via: Rc<Via>,
 }
 
 /// A port cannot be listened on.
@@ -82,25 +90,33 @@ impl Listener {
             Ok(socket)
         };
         let socket = bind().map_err(|source| BindError { addr, source })?;
-        Ok(Self { socket, protocols })
+        let bind = || protocols.http3.then(|| quic::bind(addr, reuse_port)).transpose();
+        let datagrams = bind().map_err(|source| BindError { addr, source })?;
+        Ok(Self { socket, datagrams, addr, protocols })
     }
 
-    /// The same socket for another worker.
+    /// The same socket for another worker. QUIC stays with the first: whose datagram it is shows
+    /// only when one has taken it.
     ///
     /// # Errors
     /// The process is out of descriptors.
     pub fn share(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, protocols: self.protocols })
+        let socket = self.socket.try_clone()?;
+        Ok(Self { socket, datagrams: None, addr: self.addr, protocols: self.protocols })
     }
 
-    /// Begins to listen, on the thread that will accept.
+    /// Begins to listen, on the thread that will accept. Certificates of QUIC connections are what
+    /// is `published`; whether clients are told of it `tells` says.
     ///
     /// # Errors
-    /// The socket cannot be listened on, or not be registered with this thread's reactor.
-    pub fn listen(self) -> io::Result<Listening> {
+    /// A socket cannot be listened on, or not be registered with this thread's reactor.
+    pub fn listen(self, published: &Published, tells: bool) -> io::Result<Listening> {
         self.socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(self.socket.into())?;
-        Ok(Listening { listener, protocols: self.protocols })
+        let via = Rc::new(Via::new(self.protocols, self.addr, tells));
+        let listen = |socket| Quic::listen(socket, published, via.clone());
+        let quic = self.datagrams.map(listen).transpose()?;
+        Ok(Listening { listener, quic, via })
     }
 }
 
@@ -110,11 +126,18 @@ impl Listening {
     /// Accepts connections and serves each in a task of its own, on this thread, for as long as
     /// the future is polled.
     pub async fn run(self, worker: Rc<Worker>) {
+        match &self.quic {
+            Some(quic) => tokio::join!(self.accept(&worker), quic.run(&worker)).0,
+            None => self.accept(&worker).await,
+        }
+    }
+
+    async fn accept(&self, worker: &Rc<Worker>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     worker.metrics.accepted();
-                    connection::spawn(worker.clone(), stream, peer, self.protocols);
+                    connection::spawn(worker.clone(), stream, peer, self.via.clone());
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {

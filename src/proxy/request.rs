@@ -65,7 +65,7 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
             None
         }
     };
-    // HTTP/2 and absolute targets say the host in the target, which goes before the field
+    // HTTP/2, HTTP/3 and absolute targets say the host in the target, which goes before the field
     // (RFC 9112, section 3.2.2); nodes are asked in origin form.
     if let Some(authority) = parts.uri.authority()
         && let Ok(value) = HeaderValue::try_from(authority.as_str())
@@ -146,8 +146,8 @@ fn host(parts: &Parts) -> Result<Option<Box<str>>, StatusCode> {
         return Err(REFUSED);
     }
     let whole = match (parts.uri.authority(), field) {
-        (Some(authority), Some(field)) if parts.version == Version::HTTP_2 => {
-            // RFC 9113, section 8.3.1. HTTP/1.1 has the field overridden.
+        (Some(authority), Some(field)) if parts.version >= Version::HTTP_2 => {
+            // RFC 9113, section 8.3.1; RFC 9114, section 4.3.1. HTTP/1.1 has the field overridden.
             if !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
                 return Err(REFUSED);
             }
@@ -186,7 +186,7 @@ fn drop_nominated(headers: &mut HeaderMap) {
     }
 }
 
-/// Joins the pieces of a cookie that HTTP/2 lets clients send apart (RFC 9113, section 8.2.3).
+/// Joins the pieces of a cookie that HTTP/2 and HTTP/3 let clients send apart (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let pieces = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let joined = pieces.collect::<Vec<_>>().join(&b"; "[..]);

@@ -136,6 +136,9 @@ fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
         response.headers.insert(header::CONTENT_TYPE, PAGE_TYPE);
     }
     response.headers.insert(header::SERVER, settings.server.clone());
+    if let Some(alt_svc) = &exchange.downstream.alt_svc {
+        response.headers.entry(header::ALT_SVC).or_insert_with(|| alt_svc.clone());
+    }
     response.head_bytes = response.measure();
     let headers =
         if keeps { response.headers.clone() } else { std::mem::take(&mut response.headers) };

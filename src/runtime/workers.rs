@@ -30,6 +30,8 @@ pub(super) struct Work {
     pub(super) published: Published,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<Arc<AccessLog>>,
+    /// Whether clients are told of HTTP/3 where it is served.
+    pub(super) alt_svc: bool,
     /// Connections are accepted once it turns true.
     pub(super) ready: watch::Receiver<bool>,
     /// How many workers do.
@@ -70,7 +72,7 @@ impl Workers {
         let mut listeners: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         for (listen, tls) in wanted {
             let addr = SocketAddr::from(listen);
-            let protocols = Protocols { tls, http2: listen.http2 };
+            let protocols = Protocols { tls, http2: listen.http2, http3: tls && listen.http3 };
             let first = match Listener::bind(addr, protocols, apisix.enable_reuseport) {
                 Ok(first) => first,
                 Err(error) if listen.implied && error.is_unsupported() => {
@@ -133,6 +135,7 @@ impl Work {
             published: self.published.clone(),
             metrics: self.metrics.clone(),
             access_log: self.access_log.clone(),
+            alt_svc: self.alt_svc,
             ready: self.ready.clone(),
             listening: self.listening.clone(),
             stopped: self.stopped.clone(),
@@ -187,6 +190,7 @@ fn run(
             _ = work.ready.wait_for(|ready| *ready) => {}
             _ = work.stopped.wait_for(|stopped| *stopped) => return Ok(0),
         }
+        let published = work.published.clone();
         let worker = Worker::new(
             work.settings,
             work.published,
@@ -194,7 +198,7 @@ fn run(
             work.access_log.as_ref().map(|log| log.worker()),
         );
         let listeners: std::io::Result<Vec<_>> =
-            listeners.into_iter().map(Listener::listen).collect();
+            listeners.into_iter().map(|one| one.listen(&published, work.alt_svc)).collect();
         let accept = |listening: Listening| {
             let worker = worker.clone();
             tokio::task::spawn_local(async move { listening.run(worker).await })

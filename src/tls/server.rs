@@ -52,11 +52,15 @@ pub struct Served {
     pub verifies_clients: bool,
     /// Set where not every request needs one.
     pub exemption: Option<Exemption>,
+    /// Whether it is served over QUIC too: not where clients have to show a certificate, nor
+    /// without TLS 1.3.
+    pub is_over_quic: bool,
+    pub(super) keys: Arc<ByAbility>,
 }
 
 /// Chooses among several certificates by what the client can verify.
 #[derive(Debug)]
-struct ByAbility(Arc<[Shown]>);
+pub(super) struct ByAbility(Arc<[Shown]>);
 
 // === impl Terms ===
 
@@ -96,7 +100,8 @@ impl Served {
                 (builder.with_client_cert_verifier(verifier), exemption)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByAbility(shown.clone())));
+        let keys = Arc::new(ByAbility(shown.clone()));
+        let mut config = builder.with_cert_resolver(keys.clone());
         if spec.http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
@@ -116,6 +121,9 @@ impl Served {
             shown,
             verifies_clients: spec.clients.is_some(),
             exemption,
+            is_over_quic: spec.clients.is_none()
+                && spec.protocols.iter().any(|version| version == "TLSv1.3"),
+            keys,
         })
     }
 }

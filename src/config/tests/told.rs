@@ -188,7 +188,10 @@ fn doubtful_settings_are_warned_about() {
         ("deployment: {admin: {admin_key_required: false}}", "need no key"),
         ("deployment: {admin: {allow_admin: ~, admin_listen: {ip: 0.0.0.0}}}", "any address"),
         ("apisix: {proxy_mode: stream}", "HTTP only"),
-        ("apisix: {ssl: {listen: [{port: 9443, enable_http3: true}]}}", "HTTP/3"),
+        (
+            "apisix: {ssl: {ssl_protocols: TLSv1.2, listen: [{port: 9443, enable_http3: true}]}}",
+            "HTTP/3",
+        ),
         ("apisix: {ssl: {ssl_protocols: TLSv1.1 TLSv1.2}}", "older versions"),
         ("apisix: {node_listen: [9080, 9080]}", "twice"),
     ] {
