@@ -9,7 +9,7 @@
 
 mod cache;
 mod reference;
-mod vault;
+pub(crate) mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +32,11 @@ pub(crate) trait Manager: Send + Sync {
     /// # Errors
     /// Why there is no answer, or none that can be used.
     async fn read(&self, path: &str) -> Result<Fields, SecretError>;
+
+    /// The manager as the Vault that it is, for what only a Vault does.
+    fn into_vault(self: Arc<Self>) -> Option<Arc<vault::Vault>> {
+        None
+    }
 }
 
 /// What stands at one path of a manager.

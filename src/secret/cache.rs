@@ -129,6 +129,14 @@ impl Secrets {
         self.0.restart(&mut state, id);
     }
 
+    /// The Vault that `id` (`vault/quickstart`) names, with its login; `None` where there is no
+    /// such manager or it is no Vault. Ask again each time: a changed manager is another.
+    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to ask")]
+    pub(crate) fn vault(&self, id: &str) -> Option<Arc<Vault>> {
+        let manager = self.0.lock().managers.get(id).cloned();
+        manager?.into_vault()
+    }
+
     /// What `reference` stands for. Never waits; the first lookup starts the reading.
     pub fn lookup(&self, reference: &Reference) -> Lookup {
         match reference {

@@ -2,11 +2,12 @@
 //!
 //! Source: Vault's API docs, `secret/kv/kv-v1` and `kv-v2`; APISIX `secret/vault.lua`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -15,7 +16,7 @@ use super::{Fields, Manager, Reference, Secret, SecretError};
 use crate::resource::secret::Vault as Written;
 
 /// A Vault, ready to be asked.
-pub(super) struct Vault {
+pub(crate) struct Vault {
     client: Result<Client, String>,
     /// Address without a slash at its end.
     uri: String,
@@ -40,7 +41,7 @@ enum Mount {
 // === impl Vault ===
 
 impl Vault {
-    pub(super) fn new(written: &Written) -> Self {
+    pub(crate) fn new(written: &Written) -> Self {
         Self {
             client: client(written),
             uri: written.uri.trim_end_matches('/').to_owned(),
@@ -141,19 +142,58 @@ impl Vault {
         }
     }
 
+    /// Writes `body` to `path`, as it stands below `/v1/` (`pki/issue/web`), and returns the
+    /// whole answer (`data`, `lease_id`, …); `Null` where the server answers with no content.
+    ///
+    /// The path is outside the prefix; login, namespace and time limit are those of every read.
+    /// Nothing is tried twice, since not everything may be written twice.
+    ///
+    /// # Errors
+    /// As [`Manager::read`]; the reason never holds `body`.
+    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to write")]
+    pub(crate) async fn write(&self, path: &str, body: &Value) -> Result<Value, SecretError> {
+        self.ask(Method::POST, &self.api(path), Some(body)).await
+    }
+
+    /// Reads what stands at `path` below `/v1/`, outside the prefix (`pki/cert/{serial}`), and
+    /// returns the whole answer.
+    ///
+    /// # Errors
+    /// As [`Manager::read`].
+    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to look")]
+    pub(crate) async fn look(&self, path: &str) -> Result<Value, SecretError> {
+        self.get(&self.api(path)).await
+    }
+
+    fn api(&self, path: &str) -> String {
+        format!("{}/v1/{}", self.uri, path.trim_start_matches('/'))
+    }
+
     async fn get(&self, url: &str) -> Result<Value, SecretError> {
+        self.ask(Method::GET, url, None).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, SecretError> {
         let unreachable = |reason: String| SecretError::Unreachable { url: url.to_owned(), reason };
         let client = self.client.as_ref().map_err(|reason| unreachable(reason.clone()))?;
         let token = self.token.clone()?;
-        let mut request = client.get(url).header("X-Vault-Token", token);
+        let mut request = client.request(method, url).header("X-Vault-Token", token);
         if let Some(namespace) = &self.namespace {
             request = request.header("X-Vault-Namespace", namespace);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
         }
         let response = request.send().await.map_err(|error| unreachable(link(&error)))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| unreachable(link(&error)))?;
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status == StatusCode::OK {
+        if status.is_success() {
             return Ok(body);
         }
         let words = ["errors", "warnings"].map(|list| body[list].as_array().cloned());
@@ -204,6 +244,10 @@ impl Manager for Vault {
             *self.mount.lock().await = None;
         }
         read
+    }
+
+    fn into_vault(self: Arc<Self>) -> Option<Arc<Vault>> {
+        Some(self)
     }
 }
 
