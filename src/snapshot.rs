@@ -24,6 +24,7 @@ use ipnet::IpNet;
 
 use crate::context::{Consumers, Ctx, Labels, RouteFacts};
 use crate::expr::Expr;
+use crate::issue::{CHALLENGES, Challenges};
 use crate::lua;
 use crate::plugin::chain::Chain;
 use crate::router::{Found, Router, Target};
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub sni: SniMap,
     /// Served to clients that name no server, or one that nobody has (`ssl.fallback_sni`).
     pub fallback: Option<Arc<Served>>,
+    /// What ACME servers are answered, by token; empty but for moments.
+    pub challenges: Challenges,
     pub consumers: Consumers,
     /// The plugins that run for a consumer, by its name; absent when there are none.
     pub consumer_chains: imbl::HashMap<Arc<str>, Chain>,
@@ -117,6 +120,15 @@ impl Snapshot {
     /// Source: APISIX `init.lua`, `verify_https_client`.
     pub fn is_bound_to_its_name(&self, host: &str) -> bool {
         self.sni.verifies_clients() && self.sni.find(host).is_some_and(|s| s.verifies_clients)
+    }
+
+    /// What an ACME server is answered that asks for `path`. Costs a look at whether there is
+    /// anything when there is nothing, as nearly always.
+    pub fn challenge(&self, path: &str) -> Option<&str> {
+        if self.challenges.is_empty() {
+            return None;
+        }
+        self.challenges.get(path.strip_prefix(CHALLENGES)?).map(String::as_str)
     }
 
     /// What is served for a server name.

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Answer, Control};
+use crate::issue;
 use crate::resource::{Invalid, Kind};
 use crate::secret::Status;
 
@@ -66,8 +67,10 @@ impl Control {
 
     pub(super) fn certificates(&self) -> Value {
         let compiler = self.parts.compiler.lock();
+        let issued = compiler.issued().status();
         let told = compiler.served().flat_map(|(id, snis, served)| {
-            served.certificates.iter().map(move |certificate| {
+            let order = issued.iter().find(|order| *order.ssl == *id);
+            served.certificates.iter().enumerate().map(move |(index, certificate)| {
                 json!({
                     "ssl": id,
                     "snis": snis,
@@ -76,11 +79,24 @@ impl Control {
                     "not_before": certificate.not_before,
                     "not_after": certificate.not_after,
                     "sha256": certificate.fingerprint,
+                    "issued": order.filter(|_| index == 0).map(order_shown),
                 })
             })
         });
         told.collect()
     }
+}
+
+/// How the certificate was got, and whether it can be renewed.
+fn order_shown(status: &issue::Status) -> Value {
+    json!({
+        "reference": status.reference,
+        "serial": status.serial,
+        "issuer": status.issuer,
+        "renew_at": status.renew_at,
+        "by": status.by,
+        "last_error": status.error,
+    })
 }
 
 fn reason(invalid: &Invalid) -> Value {

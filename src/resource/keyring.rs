@@ -47,6 +47,11 @@ impl Keyring {
         Ok(Self { keys })
     }
 
+    /// Whether it has no key, so that nothing is encrypted.
+    pub const fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Encrypts with the newest key. Without keys the text stays as it is.
     pub fn encrypt(&self, plain: &str) -> String {
         self.keys

@@ -131,10 +131,16 @@ impl Secrets {
 
     /// The Vault that `id` (`vault/quickstart`) names, with its login; `None` where there is no
     /// such manager or it is no Vault. Ask again each time: a changed manager is another.
-    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to ask")]
     pub(crate) fn vault(&self, id: &str) -> Option<Arc<Vault>> {
         let manager = self.0.lock().managers.get(id).cloned();
         manager?.into_vault()
+    }
+
+    /// Says that what `reference` stands for has changed, though it is not kept here: a certificate
+    /// that was issued.
+    pub(crate) fn tell(&self, reference: &Reference) {
+        // Nobody listens only when the process ends.
+        let _ = self.0.changed.send(reference.clone());
     }
 
     /// What `reference` stands for. Never waits; the first lookup starts the reading.
@@ -360,6 +366,8 @@ impl Entry {
 fn manager(written: &resource::Secret) -> Option<Arc<dyn Manager>> {
     match written {
         resource::Secret::Vault(vault) => Some(Arc::new(Vault::new(vault))),
+        // Keeps no secrets, but issues certificates.
+        resource::Secret::Acme(_) => None,
         resource::Secret::Aws(_) | resource::Secret::Gcp(_) => None,
     }
 }

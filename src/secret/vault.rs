@@ -150,7 +150,6 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Manager::read`]; the reason never holds `body`.
-    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to write")]
     pub(crate) async fn write(&self, path: &str, body: &Value) -> Result<Value, SecretError> {
         self.ask(Method::POST, &self.api(path), Some(body)).await
     }
@@ -160,7 +159,6 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Manager::read`].
-    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to look")]
     pub(crate) async fn look(&self, path: &str) -> Result<Value, SecretError> {
         self.get(&self.api(path)).await
     }

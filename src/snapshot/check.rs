@@ -108,6 +108,7 @@ impl Compiler {
             shared: &self.shared,
             parts: &self.parts,
             consumers: &self.current.consumers,
+            issued: &self.issued,
             resolver: &mut resolver,
             dry: true,
         };
@@ -197,6 +198,7 @@ impl Compiler {
             "/secret_access_key",
             "/session_token",
             "/auth_config/private_key",
+            "/eab/hmac_key",
         ] {
             if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
                 let is_reference = slot.as_str().and_then(Reference::parse).is_some();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Workshop, Wrong};
+use crate::issue::Order;
 use crate::resource::{self, Invalid, Said};
 use crate::tls::{Served, ServerSpec, TlsError};
 
@@ -27,6 +28,13 @@ impl Workshop<'_, '_> {
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
+            if index == 0
+                && let Some(order) = Order::of(written)?
+            {
+                self.issued.admits().map_err(|invalid| vec![invalid])?;
+                resolved.extend(self.resolver.issued(self.issued, id, &order));
+                continue;
+            }
             let cert = self.resolver.text(cert, &pair_path("cert", index));
             let key = self.resolver.text(key.expose(), &pair_path("key", index));
             resolved.extend(cert.zip(key));
