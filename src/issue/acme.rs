@@ -155,10 +155,8 @@ impl Acme {
         let bound = self.binding(secrets)?;
         let directory = self.written.directory.clone();
         let builder = Account::builder_with_http(Box::new(self.transport()?));
-        let (made, credentials) = builder
-            .create(&account, directory, bound.as_ref())
-            .await
-            .map_err(self.failed())?;
+        let (made, credentials) =
+            builder.create(&account, directory, bound.as_ref()).await.map_err(self.failed())?;
         let value = sealed.seal(&credentials);
         match sealed.store.put(&key, value, Expect::Absent, None).await? {
             Written::Done { .. } => Ok(made),

@@ -170,9 +170,9 @@ impl Keeper {
         if due <= 0 {
             return None;
         }
-        // A tenth of a short life is often enough to look; once a minute that of a long one.
-        let tenth = u64::try_from((record.not_after - record.renew_at) / 4).unwrap_or(0).max(1);
-        let look = LOOK.min(Duration::from_secs(tenth));
+        // A twelfth of a short life is often enough to look; once a minute that of a long one.
+        let twelfth = u64::try_from((record.not_after - record.renew_at) / 4).unwrap_or(0).max(1);
+        let look = LOOK.min(Duration::from_secs(twelfth));
         if self.asked.elapsed() >= look {
             self.asked = Instant::now();
             self.is_revoked = self.is_revoked || self.revoked(&record, look).await;
@@ -298,12 +298,8 @@ impl Turn<'_> {
         let place = &self.keeper.place;
         let sealed = &self.keeper.desk.sealed;
         let life = Life::Seconds(record.left().max(1));
-        let put = Step::put_for(
-            &place.certificate,
-            sealed.seal(record),
-            life,
-            Expect::unchanged(seen),
-        );
+        let put =
+            Step::put_for(&place.certificate, sealed.seal(record), life, Expect::unchanged(seen));
         let end = Step::delete(&place.claim, Expect::Revision(self.revision));
         match sealed.store.transact(vec![put, end]).await? {
             Transacted::Done { .. } => Ok(()),

@@ -57,8 +57,10 @@ impl Order {
             return Ok(None);
         };
         if cert != key.expose() {
-            let expected = format!("the same reference as in cert ({cert}): a key and its \
-                                    certificate are issued together");
+            let expected = format!(
+                "the same reference as in cert ({cert}): a key and its \
+                                    certificate are issued together"
+            );
             // The key may be a private key after all.
             return one(Invalid::new("/key", "another text", expected));
         }
