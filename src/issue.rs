@@ -317,7 +317,7 @@ impl Issued {
             let record = kept.record.as_ref();
             Status {
                 ssl: ssl.clone(),
-                reference: kept.order.reference().to_string(),
+                reference: kept.order.issuer.to_string(),
                 serial: record.map(|record| record.serial.clone()),
                 issuer: record.map(|record| record.issuer.clone()),
                 renew_at: record.map(|record| record.renew_at),
@@ -399,3 +399,6 @@ fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

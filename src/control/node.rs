@@ -71,7 +71,7 @@ impl Control {
         let told = compiler.served().flat_map(|(id, snis, served)| {
             let order = issued.iter().find(|order| *order.ssl == *id);
             served.certificates.iter().enumerate().map(move |(index, certificate)| {
-                json!({
+                let mut told = json!({
                     "ssl": id,
                     "snis": snis,
                     "subject": certificate.subject,
@@ -79,8 +79,11 @@ impl Control {
                     "not_before": certificate.not_before,
                     "not_after": certificate.not_after,
                     "sha256": certificate.fingerprint,
-                    "issued": order.filter(|_| index == 0).map(order_shown),
-                })
+                });
+                if let Some(order) = order.filter(|_| index == 0) {
+                    told["issued"] = order_shown(order);
+                }
+                told
             })
         });
         told.collect()

@@ -100,6 +100,11 @@ impl Keeper {
     async fn step(&mut self) -> Result<Duration, IssueError> {
         self.take_up().await?;
         if let Some(pause) = self.is_good().await {
+            // What failed before, as a store that was away, is over.
+            self.desk.learn(&self.ssl, &self.order, |kept| {
+                kept.error = None;
+                false
+            });
             return Ok(pause);
         }
         let Some((claim, revision)) = self.claim().await? else {
@@ -118,7 +123,7 @@ impl Keeper {
         match issued {
             Ok(record) => {
                 tracing::info!(
-                    ssl = %self.ssl, issuer = %self.order.reference(), serial = record.serial,
+                    ssl = %self.ssl, issuer = %self.order.issuer, serial = record.serial,
                     names = self.order.names.join(","), not_after = record.not_after,
                     "a certificate was issued"
                 );
@@ -262,7 +267,7 @@ impl Keeper {
             if is_news {
                 let serves_last_good = kept.record.is_some();
                 tracing::error!(
-                    ssl = %self.ssl, issuer = %self.order.reference(), error, serves_last_good,
+                    ssl = %self.ssl, issuer = %self.order.issuer, error, serves_last_good,
                     "a certificate could not be got; trying again"
                 );
             }

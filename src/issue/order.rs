@@ -1,5 +1,6 @@
 //! Orders: what an ssl object asks for when it leaves its certificate to the gateway.
 
+use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -159,6 +160,16 @@ impl Issuer {
     }
 }
 
+impl fmt::Display for Issuer {
+    /// The reference as it is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pki { vault, mount, role } => write!(f, "$secret://{vault}/{mount}/issue/{role}"),
+            Self::Acme { id } => write!(f, "$secret://{id}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -180,10 +191,12 @@ mod tests {
         let order = pair(text, text).unwrap().unwrap();
         assert_eq!(order.names, ["a.test", "b.test"]);
         assert_eq!(order.reference().to_string(), text);
+        assert_eq!(order.issuer.to_string(), text);
         let Issuer::Pki { vault, mount, role } = order.issuer else { panic!("an issuer") };
         assert_eq!((&*vault, &*mount, &*role), ("vault/1", "team/pki", "web"));
         let order = pair("$secret://acme/le", "$secret://acme/le").unwrap().unwrap();
         assert_eq!(&**order.issuer.manager(), "acme/le");
+        assert_eq!(order.issuer.to_string(), "$secret://acme/le");
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl<'s> Resolver<'s> {
         order: &Order,
     ) -> Option<(String, String)> {
         let reference = order.reference();
-        let text = reference.to_string();
+        let text = order.issuer.to_string();
         if self.secrets.is_none() {
             return Some((text.clone(), text));
         }

@@ -207,3 +207,27 @@ async fn a_shared_store_needs_a_key() {
     assert_eq!(status, 400, "{answer}");
     assert!(answer.to_string().contains("apisix.data_encryption.keyring"), "{answer}");
 }
+
+/// The record is no resource, and must not be forgotten when the old key is taken away.
+#[tokio::test]
+async fn is_encrypted_anew_when_the_key_is_changed() {
+    const OLD: &str = "edd1c9f0985e76a2";
+    const NEW: &str = "qeddd145sfvddff3";
+    let mut pki = Pki::start("1h").await;
+    let gateway = Gateway::builder().config(|config| {
+        config["apisix"]["data_encryption"] = json!({ "keyring": [OLD] });
+    });
+    let mut gateway = gateway.start().await;
+    pki.configure(&gateway).await;
+    let leaf = shows_another(&gateway, "a.test", &pki.ca, None).await;
+    pki.bao.stop();
+    for keyring in [json!([NEW, OLD]), json!([NEW])] {
+        let mut config = gateway.read_config();
+        config["apisix"]["data_encryption"]["keyring"] = keyring;
+        gateway.write_config(&config);
+        gateway.restart().await;
+        let (status, answer) = gateway.admin("POST", "/reseal", None).await;
+        assert_eq!((status, &answer["unreadable"]), (200, &json!([])), "{answer}");
+        assert_eq!(shown(&gateway, "a.test", &pki.ca).await.as_ref(), Some(&leaf));
+    }
+}
