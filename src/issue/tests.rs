@@ -13,6 +13,8 @@ const WEB: &str = "$secret://vault/1/pki/issue/web";
 struct Rig {
     store: Arc<dyn ConfigStore>,
     keyring: Keyring,
+    /// Keys come to their end as long as somebody watches.
+    _events: tokio::sync::mpsc::Receiver<crate::store::Event>,
     _dir: tempfile::TempDir,
 }
 
@@ -23,7 +25,8 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let store = Embedded::open(&dir.path().join("config.redb")).unwrap();
         let keyring = Keyring::new(["qeddd145sfvddff3"]).unwrap();
-        Self { store, keyring, _dir: dir }
+        let events = store.clone().watch();
+        Self { store, keyring, _events: events, _dir: dir }
     }
 
     fn node(&self, node: &str) -> Issued {

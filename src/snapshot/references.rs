@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::issue::{Found, Issued, Order};
 use crate::resource::fields::Plugins;
 use crate::resource::{Id, Invalid, Kind, Resource, credential};
-use crate::issue::{Found, Issued, Order};
 use crate::secret::{Lookup, Reference, Secrets};
 
 /// A resource's place: kind and id.
