@@ -33,11 +33,12 @@
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
 //! | `lua` | Lua functions of the config: compiled, loaded a thread, called within bounds; what they find | context, expr, resource |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
-//! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, tls, upstream, context, plugin, router, metrics, lua |
+//! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls |
+//! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, issue, tls, upstream, context, plugin, router, metrics, lua |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
 //! | `cluster` | which nodes live and what each has applied; the ticket keys that they share | store, resource, tls |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
-//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, tls, plugin, snapshot, proxy, cluster, serve |
+//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, issue, tls, plugin, snapshot, proxy, cluster, serve |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 
@@ -58,6 +59,7 @@ pub mod router;
 pub mod context;
 pub mod lua;
 pub mod plugin;
+pub mod issue;
 pub mod snapshot;
 pub mod proxy;
 pub mod cluster;

@@ -25,7 +25,8 @@ use self::services::Services;
 pub use self::settings::without_effect;
 use self::signals::Signal;
 use self::workers::{Work, Workers};
-use crate::config::{Config, Loaded, LogTarget, Role};
+use crate::config::{Config, Loaded, LogTarget, Provider, Role};
+use crate::issue::Issued;
 use crate::log::ErrorLog;
 use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
@@ -33,7 +34,7 @@ use crate::secret::Secrets;
 use crate::snapshot::compile::Compiler;
 use crate::snapshot::publish::{Road, Shared};
 use crate::upstream::dns::Dns;
-use crate::{metrics, secret};
+use crate::{issue, metrics, secret};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -101,13 +102,23 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
     };
     let terms = settings::terms(&config, tokio::runtime::Handle::current())?;
     let tickets = terms.tickets.clone();
-    let compiler = Shared::new(Compiler::new(
+    let store = stores::open(&config)?;
+    let issued = Issued::new(issue::Parts {
+        store: store.clone(),
+        keyring: settings::keyring(&config)?,
+        secrets: secrets.clone(),
+        node: generated::node_id(&config)?,
+        is_shared: config.deployment.provider == Provider::Etcd,
+        is_writable: matches!(config.deployment.provider, Provider::Etcd | Provider::Embedded),
+        runtime: tokio::runtime::Handle::current(),
+    });
+    let compiler = Compiler::new(
         settings::compiler(&config, terms)?,
         settings::keyring(&config)?,
         secrets.clone(),
         dns.clone(),
-    ));
-    let store = stores::open(&config)?;
+    );
+    let compiler = Shared::new(compiler.with_issued(issued));
     let published = Arc::new(ArcSwap::from_pointee(crate::snapshot::Snapshot::default()));
     let (ready, is_ready) = watch::channel(false);
     let (listening, is_listening) = watch::channel(0);

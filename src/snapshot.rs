@@ -24,6 +24,7 @@ use ipnet::IpNet;
 
 use crate::context::{Consumers, Ctx, Labels, RouteFacts};
 use crate::expr::Expr;
+use crate::issue::{CHALLENGES, Challenges};
 use crate::lua;
 use crate::plugin::chain::Chain;
 use crate::router::{Found, Router, Target};
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub sni: SniMap,
     /// The server name of clients that name none (`ssl.fallback_sni`).
     pub fallback_sni: Option<Arc<str>>,
+    /// What ACME servers are answered, by token; empty but for moments.
+    pub challenges: Challenges,
     pub consumers: Consumers,
     /// The plugins that run for a consumer, by its name; absent when there are none.
     pub consumer_chains: imbl::HashMap<Arc<str>, Chain>,
@@ -124,6 +127,15 @@ impl Snapshot {
         self.sni.verifies_clients()
             && self.sni.find(host).is_some_and(|served| served.verifies_clients)
             && !is_its_name()
+    }
+
+    /// What an ACME server is answered that asks for `path`. Costs a look at whether there is
+    /// anything when there is nothing, as nearly always.
+    pub fn challenge(&self, path: &str) -> Option<&str> {
+        if self.challenges.is_empty() {
+            return None;
+        }
+        self.challenges.get(path.strip_prefix(CHALLENGES)?).map(String::as_str)
     }
 
     /// What is served for a server name, or to clients that name none.

@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod config;
 mod house;
+mod issue;
 mod lua;
 mod metrics;
 mod plugin;

@@ -9,6 +9,7 @@ pub mod etcd;
 pub mod gateway;
 pub mod h2;
 pub mod origin;
+pub mod pebble;
 pub mod raw;
 pub mod recorder;
 

@@ -13,6 +13,11 @@ use super::{Admin, Call};
 use crate::resource::Kind;
 use crate::store::{BESIDE, Entry, Expect, Life, Step, Transacted};
 
+/// Records that are encrypted as a whole: certificates that the nodes got for themselves, and the
+/// accounts that they got them by.
+const ISSUED: &str = "issued/";
+const ISSUERS: &str = "issuers/";
+
 /// What came of one key.
 enum Outcome {
     Resealed(i64),
@@ -27,7 +32,9 @@ impl Admin {
     /// Encrypts everything anew, and tells how much that was.
     pub(super) async fn reseal(&self, call: &Call<'_>) -> Answered {
         let mut entries = self.store.list("").await?.entries;
-        entries.extend(self.store.list(&format!("{BESIDE}history/")).await?.entries);
+        for folder in ["history/", ISSUED, ISSUERS] {
+            entries.extend(self.store.list(&format!("{BESIDE}{folder}")).await?.entries);
+        }
         let (mut resealed, mut newest) = (0, None);
         let mut unreadable = Vec::new();
         let mut overtaken = Vec::new();
@@ -57,6 +64,22 @@ impl Admin {
 
     async fn reseal_one(&self, mut entry: Entry) -> Result<Outcome, Answer> {
         for _ in 0..TRIES {
+            if is_whole(&entry.key) {
+                let resealed = self.compiler.lock().reseal_whole(&entry.value);
+                let Some(value) = resealed else {
+                    return Ok(Outcome::Unreadable);
+                };
+                if value.as_bytes() == entry.value {
+                    return Ok(Outcome::Same);
+                }
+                let expect = Expect::Revision(entry.mod_revision);
+                let step = Step::put_for(&*entry.key, value, Life::AsBefore, expect);
+                return Ok(match self.store.transact(vec![step]).await? {
+                    Transacted::Done { revision } => Outcome::Resealed(revision),
+                    // Whoever was faster wrote it with the newest key.
+                    Transacted::Conflict { .. } => Outcome::Same,
+                });
+            }
             let Some((kind, mut whole)) = read(&entry) else {
                 return Ok(Outcome::Same);
             };
@@ -89,6 +112,13 @@ impl Admin {
         }
         Ok(Outcome::Overtaken)
     }
+}
+
+/// Whether what stands at `key` is encrypted as a whole. Claims are not worth it: they end soon.
+fn is_whole(key: &str) -> bool {
+    key.strip_prefix(BESIDE).is_some_and(|key| {
+        key.starts_with(ISSUERS) || key.starts_with(ISSUED) && key.ends_with("/certificate")
+    })
 }
 
 /// The kind and the content of what stands at a key, if it is a resource or a version of one.

@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Answer, Control};
+use crate::issue;
 use crate::resource::{Invalid, Kind};
 use crate::tls::staple;
 
@@ -66,9 +67,12 @@ impl Control {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = since.as_secs().cast_signed();
         let compiler = self.parts.compiler.lock();
+        let issued = compiler.issued().status();
         let told = compiler.served().flat_map(|(id, snis, served)| {
-            served.certificates.iter().zip(&*served.shown).map(move |(certificate, shown)| {
-                json!({
+            let order = issued.iter().find(|order| *order.ssl == *id);
+            let shown = served.certificates.iter().zip(&*served.shown).enumerate();
+            shown.map(move |(index, (certificate, shown))| {
+                let mut told = json!({
                     "ssl": id,
                     "snis": snis,
                     "subject": certificate.subject,
@@ -82,7 +86,11 @@ impl Control {
                     "must_staple": shown.must_staple,
                     "staple": shown.status().map(|status| staple(&status)),
                     "warning": unstapled(shown),
-                })
+                });
+                if let Some(order) = order.filter(|_| index == 0) {
+                    told["issued"] = order_shown(order);
+                }
+                told
             })
         });
         told.collect()
@@ -98,6 +106,18 @@ fn unstapled(shown: &staple::Shown) -> Option<&'static str> {
     let is_stapled = shown.status().is_some_and(|status| status.until.is_some());
     (shown.must_staple && !is_stapled)
         .then_some("must-staple, and nothing is stapled: clients may refuse it")
+}
+
+/// How the certificate was got, and whether it can be renewed.
+fn order_shown(status: &issue::Status) -> Value {
+    json!({
+        "reference": status.reference,
+        "serial": status.serial,
+        "issuer": status.issuer,
+        "renew_at": status.renew_at,
+        "by": status.by,
+        "last_error": status.error,
+    })
 }
 
 fn reason(invalid: &Invalid) -> Value {

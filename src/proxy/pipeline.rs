@@ -40,6 +40,9 @@ pub(super) async fn run(
 
 /// Runs everything that may answer before a node is asked.
 async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
+    if let Some(answer) = exchange.held.snapshot.challenge(exchange.ctx.path()) {
+        return Some(Box::new(respond::challenge(answer)));
+    }
     if lacks_a_certificate(exchange) || is_of_another_name(exchange) {
         return Some(Box::new(Reply::status(StatusCode::BAD_REQUEST)));
     }

@@ -28,6 +28,15 @@ pub(super) fn no_route() -> Reply {
     Reply::json(StatusCode::NOT_FOUND, &json!({ "error_msg": "404 Route Not Found" }))
 }
 
+/// The answer to an ACME server that asks for a token (RFC 8555, section 8.3).
+pub(super) fn challenge(answer: &str) -> Reply {
+    let mut reply = Reply::status(StatusCode::OK);
+    let bytes = HeaderValue::from_static("application/octet-stream");
+    reply.headers.insert(header::CONTENT_TYPE, bytes);
+    reply.body = Bytes::copy_from_slice(answer.as_bytes());
+    reply
+}
+
 /// The status that tells the client of a failure to get an answer from a node.
 pub(super) fn status_of(failure: &Failure) -> StatusCode {
     match failure {

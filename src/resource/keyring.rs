@@ -47,8 +47,8 @@ impl Keyring {
         Ok(Self { keys })
     }
 
-    /// Whether there are no keys, so that nothing is encrypted.
-    pub fn is_empty(&self) -> bool {
+    /// Whether it has no key, so that nothing is encrypted.
+    pub const fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 

@@ -23,6 +23,7 @@ pub enum Secret {
     Vault(Vault),
     Aws(Aws),
     Gcp(Gcp),
+    Acme(Acme),
 }
 
 /// A Vault (or OpenBao) and where in it to look.
@@ -130,6 +131,81 @@ pub struct GcpAccount {
     pub entries_uri: String,
 }
 
+/// An ACME server (RFC 8555), from which ssl objects get certificates by `$secret://acme/{id}`.
+/// Sluice's own: APISIX has no such kind.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Acme {
+    /// `acme/` and the id.
+    pub id: Option<String>,
+    /// Address of the server's directory: `https://acme-v02.api.letsencrypt.org/directory`.
+    #[schemars(regex(pattern = r"^https://[^/]+"))]
+    pub directory: String,
+    /// Where the server may write to about certificates: `ops@example.com`.
+    pub email: Option<String>,
+    /// More addresses, each a URL: `mailto:ops@example.com`.
+    #[serde(default)]
+    pub contact: Vec<String>,
+    /// Whether you agree to the server's terms of service; most servers ask for it.
+    #[serde(default)]
+    pub terms_agreed: bool,
+    /// The account that you have with the server by other means, where it asks for one.
+    pub eab: Option<Eab>,
+    /// How names are proved: `http-01`, by an answer on port 80 of every name.
+    #[serde(default)]
+    pub challenge: Challenge,
+    /// Certificate authorities that the server's certificate is verified by, PEM; those of the
+    /// system when absent.
+    pub ca: Option<String>,
+    /// Kind of the private keys of certificates.
+    #[serde(default)]
+    pub key_type: KeyType,
+    /// Seconds since 1970 of the first write.
+    pub create_time: Option<i64>,
+    /// Seconds since 1970 of the last write.
+    pub update_time: Option<i64>,
+}
+
+/// An external account binding (RFC 8555, section 7.3.4).
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Eab {
+    /// Id of the key.
+    pub kid: String,
+    /// The key, base64url, or an `$env://` reference to it.
+    pub hmac_key: Hidden,
+}
+
+/// How a name is proved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Challenge {
+    #[default]
+    #[serde(rename = "http-01")]
+    Http01,
+}
+
+/// Kinds of private keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum KeyType {
+    #[default]
+    Ec256,
+    Ec384,
+    Rsa2048,
+}
+
+// === impl Acme ===
+
+impl Acme {
+    /// Every address that the server may write to, as URLs.
+    pub fn all_contacts(&self) -> Vec<String> {
+        let email = self.email.iter().map(|email| format!("mailto:{email}"));
+        email.chain(self.contact.iter().cloned()).collect()
+    }
+}
+
 fn region() -> String {
     "us-east-1".to_owned()
 }
@@ -156,11 +232,12 @@ fn manager(id: &str) -> &str {
 /// # Errors
 /// Everything that is wrong with it, or that there is no such manager.
 pub(super) fn validate(id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
-    static VALIDATORS: LazyLock<[(&str, Validator); 3]> = LazyLock::new(|| {
+    static VALIDATORS: LazyLock<[(&str, Validator); 4]> = LazyLock::new(|| {
         [
             ("vault", Validator::new(schema::for_type::<Vault>())),
             ("aws", Validator::new(schema::for_type::<Aws>())),
             ("gcp", Validator::new(schema::for_type::<Gcp>())),
+            ("acme", Validator::new(schema::for_type::<Acme>())),
         ]
     });
     let named = VALIDATORS.iter().find(|(name, _)| *name == manager(id));
@@ -174,12 +251,13 @@ pub(super) fn read(id: &str, value: Value) -> Result<Secret, Vec<Invalid>> {
         "vault" => typed(value).map(Secret::Vault),
         "aws" => typed(value).map(Secret::Aws),
         "gcp" => typed(value).map(Secret::Gcp),
+        "acme" => typed(value).map(Secret::Acme),
         _ => Err(vec![unknown(id)]),
     }
 }
 
 fn unknown(id: &str) -> Invalid {
-    Invalid::new("/id", format!("invalid secret manager: {}", manager(id)), "vault, aws or gcp")
+    Invalid::new("/id", format!("invalid secret manager: {}", manager(id)), "vault, aws, gcp or acme")
 }
 
 const fn timeout() -> f64 {

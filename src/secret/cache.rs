@@ -168,7 +168,10 @@ impl Secrets {
         let id: Arc<str> = id.into();
         let manager = self.0.manager(written);
         let mut state = self.0.lock();
-        state.managers.insert(id.clone(), manager);
+        match manager {
+            Some(manager) => state.managers.insert(id.clone(), manager),
+            None => state.managers.remove(&id),
+        };
         self.0.restart(&mut state, &id);
     }
 
@@ -181,10 +184,16 @@ impl Secrets {
 
     /// The Vault that `id` (`vault/quickstart`) names, with its login; `None` where there is no
     /// such manager or it is no Vault. Ask again each time: a changed manager is another.
-    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to ask")]
     pub(crate) fn vault(&self, id: &str) -> Option<Arc<Vault>> {
         let manager = self.0.lock().managers.get(id).cloned();
         manager?.into_vault()
+    }
+
+    /// Says that what `reference` stands for has changed, though it is not kept here: a certificate
+    /// that was issued.
+    pub(crate) fn tell(&self, reference: &Reference) {
+        // Nobody listens only when the process ends.
+        let _ = self.0.changed.send(reference.clone());
     }
 
     /// What `reference` stands for. Never waits; the first lookup starts the reading.
@@ -343,15 +352,17 @@ impl Inner {
         }
     }
 
-    /// The manager that `written` describes.
-    fn manager(&self, written: &resource::Secret) -> Arc<dyn Manager> {
+    /// The manager that `written` describes, where it keeps secrets.
+    fn manager(&self, written: &resource::Secret) -> Option<Arc<dyn Manager>> {
         match written {
             resource::Secret::Vault(vault) => {
                 let trusted = self.settings.trusted.as_deref();
-                Arc::new(Vault::new(vault, trusted, self.runtime.clone()))
+                Some(Arc::new(Vault::new(vault, trusted, self.runtime.clone())))
             }
-            resource::Secret::Aws(aws) => Arc::new(Aws::new(aws)),
-            resource::Secret::Gcp(gcp) => Arc::new(Gcp::new(gcp)),
+            resource::Secret::Aws(aws) => Some(Arc::new(Aws::new(aws))),
+            resource::Secret::Gcp(gcp) => Some(Arc::new(Gcp::new(gcp))),
+            // Keeps no secrets, but issues certificates.
+            resource::Secret::Acme(_) => None,
         }
     }
 

@@ -70,7 +70,6 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Manager::read`]; the reason never holds `body`.
-    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to write")]
     pub(crate) async fn write(&self, path: &str, body: &Value) -> Result<Value, SecretError> {
         self.call(Method::POST, path, Some(body)).await
     }
@@ -80,7 +79,6 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Manager::read`].
-    #[allow(dead_code, reason = "certificates issued by Vault's PKI are the first to look")]
     pub(crate) async fn look(&self, path: &str) -> Result<Value, SecretError> {
         self.call(Method::GET, path, None).await
     }

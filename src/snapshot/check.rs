@@ -114,6 +114,7 @@ impl Compiler {
             shared: &self.shared,
             parts: &self.parts,
             consumers: &self.current.consumers,
+            issued: &self.issued,
             resolver: &mut resolver,
             dry: true,
         };
@@ -182,6 +183,17 @@ impl Compiler {
         is_readable
     }
 
+    /// Encrypts anew, with the newest key, what is encrypted as a whole; `None` when no key fits.
+    pub fn reseal_whole(&self, stored: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(stored).ok()?;
+        match self.keyring.decrypt(text) {
+            Some(plain) => Some(self.keyring.encrypt(&plain)),
+            None if Keyring::may_have_written(text) => None,
+            // From a time without keys.
+            None => Some(self.keyring.encrypt(text)),
+        }
+    }
+
     /// Decrypts in place what is encrypted at rest; what does not decrypt stays as it is.
     pub fn open(&self, kind: Kind, value: &mut Value) {
         self.open_keys(kind, value);
@@ -208,6 +220,7 @@ impl Compiler {
             "/auth/secret_id",
             "/auth/jwt",
             "/auth/key",
+            "/eab/hmac_key",
         ] {
             if let Some(slot) = value.pointer_mut(key).filter(|slot| slot.is_string()) {
                 let is_reference = slot.as_str().and_then(Reference::parse).is_some();

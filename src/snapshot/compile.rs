@@ -13,6 +13,7 @@ use super::Snapshot;
 pub use super::parts::Settings;
 use super::parts::{Parts, SslPart, Workshop, log_warnings, warnings};
 use super::references::{Key, PENDING, Resolver, Users, targets};
+use crate::issue::{Issued, Order};
 use crate::plugin::Shared;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Keyring, Kind, Resource};
@@ -29,6 +30,7 @@ pub struct Compiler {
     pub(super) settings: Settings,
     pub(super) keyring: Keyring,
     pub(super) secrets: Secrets,
+    pub(super) issued: Issued,
     dns: Arc<Dns>,
     pub(super) shared: Shared,
     /// The newest version of everything that could be decoded, as it is stored: decoded again when
@@ -91,6 +93,7 @@ impl Compiler {
             settings,
             keyring,
             secrets,
+            issued: Issued::default(),
             dns,
             shared: Shared::default(),
             latest: BTreeMap::new(),
@@ -106,6 +109,18 @@ impl Compiler {
             current: Snapshot { router, fallback_sni, ..Snapshot::default() },
             reached: watch::Sender::new(0),
         }
+    }
+
+    /// The same compiler, with certificates to be had from `issued`.
+    #[must_use]
+    pub fn with_issued(mut self, issued: Issued) -> Self {
+        self.issued = issued;
+        self
+    }
+
+    /// The certificates that the gateway gets for itself.
+    pub fn issued(&self) -> Issued {
+        self.issued.clone()
     }
 
     /// What resolves the names of nodes.
@@ -128,7 +143,9 @@ impl Compiler {
     /// A dry compiler of nothing, by the same settings and keys.
     pub(super) fn scratch(&self) -> Self {
         let settings = self.settings.clone();
-        Self::new(settings, self.keyring.clone(), self.secrets.clone(), self.dns.clone()).dry()
+        Self::new(settings, self.keyring.clone(), self.secrets.clone(), self.dns.clone())
+            .with_issued(self.issued.clone())
+            .dry()
     }
 
     /// The snapshot as of the last apply.
@@ -259,6 +276,7 @@ impl Compiler {
         let holders = changed.iter().flat_map(|reference| self.references.of(reference));
         let dirty = holders.map(|key| (key.clone(), Why::Touched)).collect();
         self.compile(dirty);
+        self.current.challenges = self.issued.challenges();
     }
 
     /// Compiles what is dirty, and whoever refers to it. Kinds come in the order in which they
@@ -384,6 +402,10 @@ impl Compiler {
             self.references.add(key, resolver.seen);
             return outcome;
         }
+        if let (Resource::Ssl(ssl), false, Ok(())) = (resource, self.dry, &outcome) {
+            let order = Order::of(ssl).ok().flatten().filter(|_| ssl.status.is_on());
+            self.issued.retain(&key.1, order.as_ref());
+        }
         self.users.set(key, targets);
         for unused in self.references.set(key, resolver.seen) {
             self.secrets.release(&unused);
@@ -438,13 +460,17 @@ impl Compiler {
             shared: &self.shared,
             parts: &self.parts,
             consumers: &self.current.consumers,
+            issued: &self.issued,
             resolver,
             dry: self.dry,
         };
         match resource {
             // A dry compile asks nobody.
             Resource::Secret(_) if self.dry => {}
-            Resource::Secret(secret) => self.secrets.set_manager(id, secret),
+            Resource::Secret(secret) => {
+                self.secrets.set_manager(id, secret);
+                self.issued.set_issuer(id, secret);
+            }
             Resource::Proto(proto) => {
                 proto.compile().map_err(|invalid| vec![invalid])?;
                 say_not_acted_on(&source);
@@ -565,11 +591,19 @@ impl Compiler {
         }
         match kind {
             Kind::Secret if self.dry => {}
-            Kind::Secret => self.secrets.remove_manager(id),
+            Kind::Secret => {
+                self.secrets.remove_manager(id);
+                self.issued.remove_issuer(id);
+            }
             Kind::Proto | Kind::CostDecoration => {}
             Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
-            Kind::Ssl => self.remove_ssl(id),
+            Kind::Ssl => {
+                if !self.dry {
+                    self.issued.retain(id, None);
+                }
+                self.remove_ssl(id);
+            }
             Kind::Upstream => drop(self.parts.upstreams.remove(id)),
             Kind::Service => drop(self.parts.services.remove(id)),
             Kind::PluginConfig => drop(self.parts.plugin_configs.remove(id)),

@@ -17,6 +17,7 @@ pub(super) use self::ssl::{SslPart, log_warnings, warnings};
 use super::Route;
 use super::references::Resolver;
 use crate::context::{Consumer, Consumers};
+use crate::issue::Issued;
 use crate::lua;
 use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::{Build, Shared};
@@ -109,6 +110,8 @@ pub(super) struct Workshop<'w, 's> {
     pub(super) parts: &'w Parts,
     /// Who has which credential now.
     pub(super) consumers: &'w Consumers,
+    /// Certificates that the gateway gets for itself.
+    pub(super) issued: &'w Issued,
     pub(super) resolver: &'w mut Resolver<'s>,
     /// The result is thrown away.
     pub(super) dry: bool,

@@ -128,6 +128,8 @@ impl Road {
         let end = Instant::now() + SETTLE;
         loop {
             self.secrets.settle(end.saturating_duration_since(Instant::now())).await;
+            let issued = self.compiler.lock().issued();
+            issued.settle(end.saturating_duration_since(Instant::now())).await;
             // A secret that came may let something compile that has others.
             if !self.take_changed(Vec::new()) || Instant::now() >= end {
                 break;

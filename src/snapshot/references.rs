@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::issue::{Found, Issued, Order};
 use crate::resource::fields::Plugins;
 use crate::resource::{Id, Invalid, Kind, Resource, credential};
 use crate::secret::{Lookup, Reference, Secrets};
@@ -223,6 +224,29 @@ impl<'s> Resolver<'s> {
                 None
             }
         }
+    }
+
+    /// Chain and key of the certificate that the ssl object `ssl` has ordered; the references
+    /// themselves in a dry compile.
+    pub(super) fn issued(
+        &mut self,
+        issued: &Issued,
+        ssl: &Arc<str>,
+        order: &Order,
+    ) -> Option<(String, String)> {
+        let reference = order.reference();
+        let text = order.issuer.to_string();
+        if self.secrets.is_none() {
+            return Some((text.clone(), text));
+        }
+        self.seen.insert(reference);
+        let expected = match issued.lookup(ssl, order) {
+            Found::Ready(chain, key) => return Some((chain, key.expose().to_owned())),
+            Found::Pending => PENDING.to_owned(),
+            Found::Failed(error) => format!("a certificate that can be issued: {error}"),
+        };
+        self.missing.push(Invalid::new("/cert", text, expected));
+        None
     }
 
     /// `value` with every reference in it resolved.

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Workshop, Wrong};
 use crate::expr::Pattern;
+use crate::issue::Order;
 use crate::resource::{self, Invalid, Said};
 use crate::tls::staple::Stapling;
 use crate::tls::verify::Asked;
@@ -34,6 +35,14 @@ impl Workshop<'_, '_> {
         let pairs = written.pairs().map_err(|invalid| vec![invalid])?;
         let mut resolved = Vec::new();
         for (index, (cert, key)) in pairs.into_iter().enumerate() {
+            if index == 0
+                && let Some(order) = Order::of(written)?
+            {
+                self.issued.admits().map_err(|invalid| vec![invalid])?;
+                let issued = self.resolver.issued(self.issued, id, &order);
+                resolved.extend(issued.map(|(cert, key)| (cert, Zeroizing::new(key))));
+                continue;
+            }
             let cert = self.resolver.text(cert, &pair_path("cert", index));
             let key = self.resolver.text(key.expose(), &pair_path("key", index));
             resolved.extend(cert.zip(key.map(Zeroizing::new)));

@@ -1,0 +1,404 @@
+//! Certificates that the gateway gets for itself: from Vault's PKI engine or by ACME.
+//!
+//! An ssl object whose certificate and key are one reference to an issuer places an [`Order`].
+//! Each order has a task on each node ([`keeper`]); the nodes share one certificate through a
+//! record in the store, and a claim there says whose turn it is to ask: a hundred nodes ask once.
+//! What was issued goes down the config road as a secret does: whoever holds the reference is
+//! compiled again. A request never comes here.
+
+mod order;
+mod keeper;
+mod pki;
+mod acme;
+mod record;
+mod sealed;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use self::acme::Acme;
+use self::keeper::Keeper;
+pub use self::order::{Issuer, Order};
+use self::record::Record;
+use self::sealed::Sealed;
+use crate::resource::{self, Invalid, Keyring};
+use crate::secret::{SecretError, Secrets};
+use crate::store::{ConfigStore, StoreError};
+
+/// Where ACME servers look for answers; a token follows.
+pub const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// What answers an ACME server's challenges, by token.
+pub type Challenges = Arc<BTreeMap<String, String>>;
+
+/// Every certificate that this node keeps ordered. Clones share everything.
+#[derive(Clone, Default)]
+pub struct Issued(Option<Arc<Desk>>);
+
+/// What getting certificates takes.
+pub struct Parts {
+    pub store: Arc<dyn ConfigStore>,
+    pub keyring: Keyring,
+    pub secrets: Secrets,
+    /// This node's id.
+    pub node: String,
+    /// Whether other nodes have the same store.
+    pub is_shared: bool,
+    /// Whether the store takes writes.
+    pub is_writable: bool,
+    /// What the tasks run on.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// What there is of an order.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// Chain and key, PEM.
+    Ready(String, resource::hidden::Hidden),
+    /// It is being got for the first time.
+    Pending,
+    /// There is none, and why; that goes on being tried.
+    Failed(String),
+}
+
+/// How an order stands, for the control API.
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub ssl: Arc<str>,
+    /// The reference that placed it.
+    pub reference: String,
+    pub serial: Option<String>,
+    /// Who signed the certificate.
+    pub issuer: Option<String>,
+    /// Seconds since 1970.
+    pub renew_at: Option<i64>,
+    /// The node that asked for it.
+    pub by: Option<String>,
+    /// Why it could not be got or renewed, if it could not.
+    pub error: Option<String>,
+}
+
+/// Why there is no certificate. Names the place; never a key.
+#[derive(Debug, thiserror::Error)]
+enum IssueError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "{0} was written with another key; expected every node to have the same \
+         apisix.data_encryption.keyring"
+    )]
+    Unreadable(String),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("no secret manager {0} is configured")]
+    NoIssuer(String),
+    #[error("there is no name to ask for")]
+    Nameless,
+    #[error("{place}: the answer holds no {field}")]
+    Lacks { place: String, field: String },
+    #[error("what was issued cannot be served: {0}")]
+    Unusable(String),
+    #[error("{directory}: {reason}")]
+    Acme { directory: String, reason: String },
+    #[error("not done within {0:?}")]
+    Late(Duration),
+    #[error("another node took over")]
+    TakenOver,
+}
+
+/// The parts with what they are at.
+struct Desk {
+    sealed: Sealed,
+    secrets: Secrets,
+    node: String,
+    is_shared: bool,
+    is_writable: bool,
+    runtime: tokio::runtime::Handle,
+    state: Mutex<State>,
+    looked: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    acme: HashMap<Arc<str>, Arc<Acme>>,
+    /// By ssl object: the one that is served, and the one that is to be.
+    kept: HashMap<Arc<str>, Vec<Kept>>,
+    challenges: Challenges,
+}
+
+struct Kept {
+    order: Order,
+    task: JoinHandle<()>,
+    record: Option<Arc<Record>>,
+    error: Option<String>,
+    /// Whether the store has been asked for the record.
+    looked: bool,
+    challenges: BTreeMap<String, String>,
+}
+
+// === impl Issued ===
+
+impl Issued {
+    /// No orders yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, keyring, secrets, node, is_shared, is_writable, runtime } = parts;
+        Self(Some(Arc::new(Desk {
+            sealed: Sealed { store, keyring },
+            secrets,
+            node,
+            is_shared,
+            is_writable,
+            runtime,
+            state: Mutex::default(),
+            looked: Notify::new(),
+        })))
+    }
+
+    /// Whether orders can be taken at all.
+    ///
+    /// # Errors
+    /// The node has no place for certificates, or no key to hide them from other readers of it.
+    pub fn admits(&self) -> Result<(), Invalid> {
+        let Some(desk) = &self.0 else {
+            return Ok(());
+        };
+        if !desk.is_writable {
+            let expected = "a certificate: one that is issued needs the config provider etcd or \
+                            embedded, to be kept in";
+            return Err(Invalid::new("/cert", "an order for a certificate", expected));
+        }
+        if desk.is_shared && desk.sealed.keyring.is_empty() {
+            let expected = "apisix.data_encryption.keyring to be set, since the nodes share what \
+                            is issued through the store";
+            return Err(Invalid::new("/cert", "an order for a certificate", expected));
+        }
+        Ok(())
+    }
+
+    /// What there is of `order`, placed by the ssl object `ssl`. Never waits; the first lookup
+    /// places it.
+    pub fn lookup(&self, ssl: &Arc<str>, order: &Order) -> Found {
+        let Some(desk) = &self.0 else {
+            return Found::Failed("nothing is issued here".to_owned());
+        };
+        let mut state = desk.lock();
+        if let Some(kept) = state.of(ssl, order) {
+            return match (&kept.record, &kept.error) {
+                (Some(record), _) => Found::Ready(record.chain.clone(), record.key.clone()),
+                (None, Some(error)) => Found::Failed(error.clone()),
+                (None, None) => Found::Pending,
+            };
+        }
+        let task = desk.start(&state, ssl, order, false);
+        let kept = Kept {
+            order: order.clone(),
+            task,
+            record: None,
+            error: None,
+            looked: false,
+            challenges: BTreeMap::new(),
+        };
+        state.kept.entry(ssl.clone()).or_default().push(kept);
+        Found::Pending
+    }
+
+    /// Says that of all the orders of `ssl` only `order` is left, or none. What was issued for the
+    /// others is thrown away.
+    pub fn retain(&self, ssl: &str, order: Option<&Order>) {
+        let Some(desk) = &self.0 else {
+            return;
+        };
+        let mut state = desk.lock();
+        let Some(kept) = state.kept.get_mut(ssl) else {
+            return;
+        };
+        let (left, gone) =
+            std::mem::take(kept).into_iter().partition(|kept| Some(&kept.order) == order);
+        *kept = left;
+        if kept.is_empty() {
+            state.kept.remove(ssl);
+        }
+        for kept in gone {
+            let kept: Kept = kept;
+            kept.task.abort();
+            let place = desk.place(&state, ssl, &kept.order);
+            let desk = desk.clone();
+            desk.runtime.clone().spawn(async move {
+                for key in place.all() {
+                    // What cannot be reached now ends by itself, with the certificate.
+                    let gone = desk.sealed.store.delete(&key, crate::store::Expect::Any).await;
+                    if let Err(error) = gone {
+                        tracing::debug!(key, %error, "a record is left to its end");
+                    }
+                }
+            });
+        }
+        state.gather();
+    }
+
+    /// Adds or changes the secret manager `id`: what waits for it is tried at once.
+    pub fn set_issuer(&self, id: &Arc<str>, written: &resource::Secret) {
+        let acme = match written {
+            resource::Secret::Acme(acme) => Some(Arc::new(Acme::new(id, acme))),
+            _ => None,
+        };
+        self.change_issuer(id, acme);
+    }
+
+    /// Takes the secret manager `id` away. What it has issued is served on.
+    pub fn remove_issuer(&self, id: &Arc<str>) {
+        self.change_issuer(id, None);
+    }
+
+    fn change_issuer(&self, id: &Arc<str>, acme: Option<Arc<Acme>>) {
+        let Some(desk) = &self.0 else {
+            return;
+        };
+        let mut state = desk.lock();
+        match acme {
+            Some(acme) => state.acme.insert(id.clone(), acme),
+            None => state.acme.remove(id),
+        };
+        let mut restarted = Vec::new();
+        for (ssl, all) in &state.kept {
+            for kept in all.iter().filter(|kept| kept.order.issuer.manager() == id) {
+                kept.task.abort();
+                let task = desk.start(&state, ssl, &kept.order, true);
+                restarted.push((ssl.clone(), kept.order.clone(), task));
+            }
+        }
+        for (ssl, order, task) in restarted {
+            if let Some(kept) = state.of(&ssl, &order) {
+                kept.task = task;
+            }
+        }
+    }
+
+    /// Waits until the store has been asked for the certificates of all orders, at most for
+    /// `limit`. What has to be issued first comes later, by the same road.
+    pub async fn settle(&self, limit: Duration) {
+        let Some(desk) = &self.0 else {
+            return;
+        };
+        let settled = async {
+            loop {
+                let notified = desk.looked.notified();
+                let all_looked = {
+                    let state = desk.lock();
+                    state.kept.values().flatten().all(|kept| kept.looked)
+                };
+                if all_looked {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        // Too late is not lost.
+        let _ = tokio::time::timeout(limit, settled).await;
+    }
+
+    /// What is to be answered to ACME servers now.
+    pub fn challenges(&self) -> Challenges {
+        self.0.as_ref().map(|desk| desk.lock().challenges.clone()).unwrap_or_default()
+    }
+
+    /// Every order.
+    pub fn status(&self) -> Vec<Status> {
+        let Some(desk) = &self.0 else {
+            return Vec::new();
+        };
+        let state = desk.lock();
+        let all = state.kept.iter().flat_map(|(ssl, all)| all.iter().map(move |kept| (ssl, kept)));
+        all.map(|(ssl, kept)| {
+            let record = kept.record.as_ref();
+            Status {
+                ssl: ssl.clone(),
+                reference: kept.order.issuer.to_string(),
+                serial: record.map(|record| record.serial.clone()),
+                issuer: record.map(|record| record.issuer.clone()),
+                renew_at: record.map(|record| record.renew_at),
+                by: record.map(|record| record.by.clone()),
+                error: kept.error.clone(),
+            }
+        })
+        .collect()
+    }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, state: &State, ssl: &str, order: &Order) -> record::Place {
+        let acme = state.acme.get(order.issuer.manager());
+        let salt = acme.map(|acme| acme.salt()).unwrap_or_default();
+        record::Place::new(ssl, &order.digest(&salt))
+    }
+
+    /// Starts the task of an order. With `at_once` it does not wait for what failed before.
+    fn start(
+        self: &Arc<Self>,
+        state: &State,
+        ssl: &Arc<str>,
+        order: &Order,
+        at_once: bool,
+    ) -> JoinHandle<()> {
+        let keeper = Keeper::new(
+            self.clone(),
+            ssl.clone(),
+            order.clone(),
+            self.place(state, ssl, order),
+            at_once,
+        );
+        self.runtime.spawn(keeper.run())
+    }
+
+    /// Changes what is known of an order, and tells whoever holds it when `change` says so.
+    fn learn(&self, ssl: &Arc<str>, order: &Order, change: impl FnOnce(&mut Kept) -> bool) {
+        let mut state = self.lock();
+        let Some(kept) = state.of(ssl, order) else {
+            return;
+        };
+        let is_news = change(kept);
+        state.gather();
+        if is_news {
+            // Told before the lock is let go: who sees that all have looked finds it told.
+            self.secrets.tell(&order.reference());
+        }
+        drop(state);
+        self.looked.notify_waiters();
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn of(&mut self, ssl: &str, order: &Order) -> Option<&mut Kept> {
+        self.kept.get_mut(ssl)?.iter_mut().find(|kept| kept.order == *order)
+    }
+
+    /// Puts together what is to be answered.
+    fn gather(&mut self) {
+        let all = self.kept.values().flatten().flat_map(|kept| kept.challenges.clone());
+        let all: BTreeMap<String, String> = all.collect();
+        if all != *self.challenges {
+            self.challenges = Arc::new(all);
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

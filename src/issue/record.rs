@@ -1,0 +1,131 @@
+//! What nodes tell each other of an order: the certificate, and who is getting the next one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{IssueError, now};
+use crate::resource::hidden::Hidden;
+use crate::store::BESIDE;
+use crate::tls::Certificate;
+
+/// The part of its life after which a certificate is renewed.
+const RENEWED_AFTER: f64 = 2.0 / 3.0;
+
+/// A certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Leaf first, PEM.
+    pub(super) chain: String,
+    /// PEM.
+    pub(super) key: Hidden,
+    /// Seconds since 1970, as are the others.
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+    /// When it is to be renewed: the same moment for every node.
+    pub(super) renew_at: i64,
+    /// As the issuer writes it.
+    pub(super) serial: String,
+    /// The subject of who signed it.
+    pub(super) issuer: String,
+    /// The node that asked.
+    pub(super) by: String,
+}
+
+/// Whose turn it is to ask, or how long nobody may.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    pub(super) node: String,
+    /// How often it was tried in vain.
+    pub(super) attempts: u32,
+    /// Why the last attempt failed; the claim then stands so that nobody tries too soon.
+    pub(super) error: Option<String>,
+    /// What whoever is asked has to answer, by token.
+    pub(super) challenges: BTreeMap<String, String>,
+}
+
+/// Where the records of an order are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) certificate: String,
+    pub(super) claim: String,
+    /// Who has looked last whether the certificate is revoked.
+    pub(super) look: String,
+}
+
+// === impl Record ===
+
+impl Record {
+    /// The record of a certificate that has just been issued. `serial` where the issuer has its
+    /// own way of writing it.
+    ///
+    /// # Errors
+    /// Chain and key are not what can be served.
+    pub(super) fn new(
+        chain: String,
+        key: String,
+        serial: Option<String>,
+        by: &str,
+    ) -> Result<Self, IssueError> {
+        let parsed = Certificate::parse(&chain, &key)
+            .map_err(|error| IssueError::Unusable(error.to_string()))?;
+        let leaf = parsed.key.cert.first().map(|der| der.as_ref()).unwrap_or_default();
+        let (_, leaf) = X509Certificate::from_der(leaf)
+            .map_err(|error| IssueError::Unusable(error.to_string()))?;
+        // What is left counts, not what the issuer dated back.
+        let left = (parsed.not_after - now()).max(0);
+        let share = RENEWED_AFTER - 0.02 * fastrand::f64();
+        Ok(Self {
+            not_before: parsed.not_before,
+            not_after: parsed.not_after,
+            renew_at: now() + (left as f64 * share) as i64,
+            serial: serial.unwrap_or_else(|| leaf.raw_serial_as_string()),
+            issuer: leaf.issuer().to_string(),
+            by: by.to_owned(),
+            key: Hidden(key),
+            chain,
+        })
+    }
+
+    /// Seconds until its end.
+    pub(super) fn left(&self) -> i64 {
+        self.not_after - now()
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    pub(super) fn new(ssl: &str, digest: &str) -> Self {
+        let at = |what: &str| format!("{BESIDE}issued/{ssl}/{digest}/{what}");
+        Self { certificate: at("certificate"), claim: at("claim"), look: at("look") }
+    }
+
+    pub(super) fn all(self) -> [String; 3] {
+        [self.certificate, self.claim, self.look]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renews_at_two_thirds_of_what_is_left() {
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let at = |seconds: i64| {
+            std::time::SystemTime::UNIX_EPOCH
+                + std::time::Duration::from_secs(u64::try_from(now() + seconds).unwrap())
+        };
+        (params.not_before, params.not_after) = (at(-9000).into(), at(900).into());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let record = Record::new(cert.pem(), key.serialize_pem(), None, "one").unwrap();
+        let due = record.renew_at - now();
+        assert!((575..=600).contains(&due), "{due}");
+        assert!(!format!("{record:?}").contains("PRIVATE"));
+        let error = Record::new("x".into(), key.serialize_pem(), None, "one").unwrap_err();
+        assert!(error.to_string().contains("cannot be served"), "{error}");
+    }
+}

@@ -1,0 +1,73 @@
+//! ACME: names proved over HTTP, by whichever node is asked.
+
+use serde_json::{Value, json};
+
+use super::{issued, rejected, shows_another};
+use crate::support::etcd::Etcd;
+use crate::support::eventually;
+use crate::support::gateway::Gateway;
+use crate::support::pebble::Pebble;
+
+const ACME: &str = "$secret://acme/pebble";
+
+fn manager(pebble: &Pebble) -> Value {
+    json!({ "directory": pebble.directory(), "email": "ops@example.com", "terms_agreed": true,
+        "ca": pebble.ca() })
+}
+
+fn order(name: &str) -> Value {
+    json!({ "sni": name, "cert": ACME, "key": ACME })
+}
+
+/// The server looks on the second node, whichever asks it.
+#[tokio::test]
+async fn any_node_answers_the_challenge_and_both_serve_the_certificate() {
+    let etcd = Etcd::start().await;
+    let one = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    let two = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    let pebble = Pebble::start(two.ports().http, 3600).await;
+    one.put("/secrets/acme/pebble", manager(&pebble)).await;
+    one.put("/ssls/1", order("a.test")).await;
+    let root = pebble.root().await;
+    let leaf = shows_another(&one, "a.test", &root, None).await;
+    assert_eq!(shows_another(&two, "a.test", &root, None).await, leaf);
+    assert_eq!(pebble.log().matches("Issued certificate serial").count(), 1, "{}", pebble.log());
+
+    let stored = etcd.etcdctl(&["get", "/apisix-sluice/issue", "--prefix"]);
+    assert!(stored.contains("/issuers/acme/pebble/"), "{stored}");
+    assert!(!stored.contains("BEGIN") && !stored.contains("key_pkcs8"), "{stored}");
+    assert_eq!(issued(&one, "1").await["reference"], ACME);
+    // Nothing is answered any more: the path is as any other.
+    let path = "/.well-known/acme-challenge/any";
+    assert_eq!(two.get(path).await.status(), 404);
+    assert!(two.logs().contains("/.well-known/acme-challenge/"), "the answer is in the access log");
+}
+
+#[tokio::test]
+async fn is_renewed_with_the_same_account() {
+    let gateway = Gateway::start().await;
+    let pebble = Pebble::start(gateway.ports().http, 20).await;
+    gateway.put("/secrets/acme/pebble", manager(&pebble)).await;
+    gateway.put("/ssls/1", order("a.test")).await;
+    let root = pebble.root().await;
+    let first = shows_another(&gateway, "a.test", &root, None).await;
+    shows_another(&gateway, "a.test", &root, Some(&first)).await;
+    assert_eq!(pebble.log().matches("POST /sign-me-up").count(), 1, "{}", pebble.log());
+}
+
+#[tokio::test]
+async fn says_what_the_server_says() {
+    let gateway = Gateway::start().await;
+    // Nobody answers on that port.
+    let pebble = Pebble::start(crate::support::free_port(), 3600).await;
+    gateway.put("/secrets/acme/pebble", manager(&pebble)).await;
+    gateway.put("/ssls/1", order("a.test")).await;
+    eventually("the server's reason is told", async || {
+        rejected(&gateway, "1").await.contains("connection refused")
+    })
+    .await;
+    let bad = json!({ "directory": "https://127.0.0.1/dir", "challenge": "tls-alpn-01" });
+    let (status, answer) = gateway.admin("PUT", "/secrets/acme/other", Some(bad)).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.to_string().contains("challenge"), "{answer}");
+}
