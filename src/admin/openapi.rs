@@ -79,7 +79,9 @@ fn place(kind: Kind) -> Value {
 
 fn parent(kind: Kind) -> Vec<Value> {
     let (name, schema) = match kind {
-        Kind::Secret => ("manager", json!({ "type": "string", "enum": ["vault", "aws", "gcp", "acme"] })),
+        Kind::Secret => {
+            ("manager", json!({ "type": "string", "enum": ["vault", "aws", "gcp", "acme"] }))
+        }
         Kind::Credential => {
             ("username", json!({ "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,100}$" }))
         }

@@ -150,7 +150,7 @@ impl Variables for Ctx {
             }
             V::BodyBytesSent => number(self.body_bytes_sent, out),
             V::BytesSent => number(self.bytes_sent(), out),
-            V::UpstreamAddr => self.each_attempt(out, |attempt, out| address(attempt, out)),
+            V::UpstreamAddr => self.each_attempt(out, address),
             V::UpstreamStatus => self.each_attempt(out, |attempt, out| {
                 attempt.status.is_some_and(|status| number(status, out))
             }),

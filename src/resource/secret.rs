@@ -257,7 +257,11 @@ pub(super) fn read(id: &str, value: Value) -> Result<Secret, Vec<Invalid>> {
 }
 
 fn unknown(id: &str) -> Invalid {
-    Invalid::new("/id", format!("invalid secret manager: {}", manager(id)), "vault, aws, gcp or acme")
+    Invalid::new(
+        "/id",
+        format!("invalid secret manager: {}", manager(id)),
+        "vault, aws, gcp or acme",
+    )
 }
 
 const fn timeout() -> f64 {

@@ -206,7 +206,11 @@ fn admin_tls(config: &Config) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         ssl: "admin".into(),
         pairs: vec![(&cert, &key)],
         protocols: &protocols,
-        clients: ca.as_deref().map(|ca| crate::tls::verify::Asked { ca, depth: DEPTH, exempt: Vec::new() }),
+        clients: ca.as_deref().map(|ca| crate::tls::verify::Asked {
+            ca,
+            depth: DEPTH,
+            exempt: Vec::new(),
+        }),
         http2: false,
         stapling: None,
         terms: &crate::tls::Terms::default(),

@@ -46,7 +46,7 @@ async fn a_pull_takes_over_a_new_certificate_and_the_log_says_which() {
     assert_eq!((&told["manager"], &told["state"]), (&json!("vault/1"), &json!("ready")), "{told}");
     assert_eq!(told["used_by"], json!(["ssls/1"]));
     assert!(told["age_seconds"].as_u64().is_some_and(|age| age < 60), "{told}");
-    assert!(told["next_refresh_seconds"].as_u64().is_some_and(|next| next > 300), "{told}");
+    assert!(told["next_refresh_seconds"].as_u64().is_some_and(|next| next > 100), "{told}");
     assert!(told["last_change"].as_u64().is_some_and(|at| at > 1_700_000_000), "{told}");
 
     let (status, told) = pull(&gateway, "").await;
