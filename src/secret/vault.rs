@@ -24,6 +24,7 @@ use self::login::Login;
 use self::mount::{Mount, candidates, encode};
 use self::server::Server;
 use self::token::{Token, Tokens};
+use super::web::Answer;
 use super::{Fields, Manager, Secret, SecretError};
 use crate::resource::secret::Vault as Written;
 
@@ -70,7 +71,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Manager::read`]; the reason never holds `body`.
-    pub(crate) async fn write(&self, path: &str, body: &Value) -> Result<Value, SecretError> {
+    pub(crate) async fn write(&self, path: &str, body: &Value) -> Result<Answer, SecretError> {
         self.call(Method::POST, path, Some(body)).await
     }
 
@@ -79,7 +80,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Manager::read`].
-    pub(crate) async fn look(&self, path: &str) -> Result<Value, SecretError> {
+    pub(crate) async fn look(&self, path: &str) -> Result<Answer, SecretError> {
         self.call(Method::GET, path, None).await
     }
 
@@ -88,7 +89,7 @@ impl Vault {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Value, SecretError> {
+    ) -> Result<Answer, SecretError> {
         let url = self.server.url(&encode(path.trim_start_matches('/')));
         let token = self.tokens.get().await?;
         let answer = self.server.ask(method.clone(), &url, Some(&token.value), body).await;

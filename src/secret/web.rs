@@ -1,5 +1,7 @@
-//! What the managers of the clouds share: clients, reasons in plain words, clocks that differ.
+//! What managers share: clients, answers that do not stay in memory, reasons in plain words, clocks
+//! that differ.
 
+use std::ops::Deref;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -89,6 +91,32 @@ pub(super) fn field(value: &Value, name: &str) -> Option<Secret> {
         Value::Null => None,
         Value::String(text) => Some(Secret::new(text.as_str())),
         other => Some(Secret::new(other.to_string())),
+    }
+}
+
+/// What a server has answered; overwritten when nobody needs it any more.
+#[derive(Default)]
+pub(crate) struct Answer(Value);
+
+// === impl Answer ===
+
+impl From<Value> for Answer {
+    fn from(value: Value) -> Self {
+        Self(value)
+    }
+}
+
+impl Deref for Answer {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        scrub(&mut self.0);
     }
 }
 

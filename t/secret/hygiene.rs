@@ -19,6 +19,8 @@ const KEYRING: &str = "planted-keyring1";
 const ETCD: &str = "planted-etcd-password";
 const VAULT: &str = "planted-vault-token";
 const WRONG: &str = "planted-wrong-token";
+const APPROLE: &str = "planted-approle-secret-id";
+const ACME: &str = "cGxhbnRlZC1hY21lLWVhYg";
 const AWS: &str = "planted+aws/access-key";
 const AWS_TOKEN: &str = "planted-aws-session-token";
 const BEARER: &str = "planted-google-token";
@@ -161,6 +163,16 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
         ("/secrets/aws/bad", aws(WRONG)),
         ("/secrets/gcp/good", json!({ "auth_config": clouds.account() })),
         ("/secrets/gcp/bad", json!({ "auth_config": stranger })),
+        (
+            "/secrets/vault/role",
+            json!({ "uri": bao.url(""), "prefix": "kv/apisix",
+                "auth": { "method": "approle", "role_id": "nobody", "secret_id": APPROLE } }),
+        ),
+        (
+            "/secrets/acme/nowhere",
+            json!({ "directory": "https://127.0.0.1:1/dir", "email": "a@b.test",
+                "terms_agreed": true, "eab": { "kid": "1", "hmac_key": ACME } }),
+        ),
     ] {
         gateway.put(path, body).await;
     }
@@ -171,6 +183,7 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
         ("bad1", "$secret://vault/bad/jack/key"),
         ("bad2", "$secret://aws/bad/jill/key"),
         ("bad3", "$secret://gcp/bad/jill/key"),
+        ("bad4", "$secret://vault/role/jack/key"),
         ("none", "$secret://vault/good/jack/none"),
     ] {
         let answer = gateway.put(&format!("/consumers/{name}"), consumer(name, key)).await;
@@ -203,7 +216,7 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
     assert!(seen.iter().any(|seen| seen.headers["x-cloud"] == CLOUD_CONSUMER));
     gateway.serves_certificate("a.test", &authority.pem(), &cert).await;
     gateway.serves_certificate("b.test", &authority.pem(), &inline_cert).await;
-    for bad in ["vault/bad", "aws/bad", "gcp/bad"] {
+    for bad in ["vault/bad", "vault/role", "aws/bad", "gcp/bad"] {
         eventually("the bad managers have failed", async || {
             let (_, told) = gateway.control("/v1/secrets").await;
             let mut all = told.as_array().unwrap().iter();
@@ -249,6 +262,8 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
         "/secrets",
         "/secrets/vault/good",
         "/secrets/vault/bad",
+        "/secrets/vault/role",
+        "/secrets/acme/nowhere",
         "/secrets/aws/good",
         "/secrets/gcp/good",
         "/consumers",
@@ -338,7 +353,7 @@ async fn no_secret_is_told_by_log_answer_page_or_command() {
     }
     // What was written into the config is told to administrators alone, and private keys and
     // fields that are encrypted at rest stand nowhere in clear.
-    let outer = [VAULT, WRONG, AWS, AWS_TOKEN, &account_key, INLINE, &inline_key];
+    let outer = [VAULT, WRONG, APPROLE, ACME, AWS, AWS_TOKEN, &account_key, INLINE, &inline_key];
     viewed.hold_none_of(&outer);
     written.hold_none_of(&outer);
     kept.hold_none_of(&[INLINE, &inline_key]);

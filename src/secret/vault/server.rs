@@ -8,13 +8,18 @@ use arc_swap::ArcSwapOption;
 use reqwest::header::HeaderValue;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::login::{Text, file};
 use crate::resource::secret::{Auth, Vault as Written};
 use crate::secret::SecretError;
+use crate::secret::web::{Answer, wipe};
 
 /// An answer that is longer is not Vault's: a secret is at most 1 MiB, and JSON may double it.
 const LONGEST_ANSWER_BYTES: usize = 4 << 20;
+
+/// Room for an ordinary one.
+const ANSWER_BYTES: usize = 16 << 10;
 
 /// A server that can be asked.
 pub(super) struct Server {
@@ -100,7 +105,7 @@ impl Server {
         url: &str,
         token: Option<&HeaderValue>,
         body: Option<&Value>,
-    ) -> Result<Value, SecretError> {
+    ) -> Result<Answer, SecretError> {
         let client = self.client().await?;
         let unreachable = |reason: String| SecretError::Unreachable { url: url.to_owned(), reason };
         let mut request = client.request(method, url);
@@ -130,9 +135,9 @@ impl Server {
         let status = response.status();
         let location = response.headers().get("location").cloned();
         let text = self.body(response).await.map_err(&unreachable)?;
-        let body: Option<Value> = serde_json::from_slice(&text).ok();
+        let body: Option<Answer> = serde_json::from_slice(&text).ok().map(Value::into);
         match body {
-            _ if status.is_success() && text.is_empty() => return Ok(Value::Null),
+            _ if status.is_success() && text.is_empty() => return Ok(Answer::default()),
             Some(body) if status.is_success() => return Ok(body),
             None if status.is_success() => {
                 let reason = format!(
@@ -150,13 +155,15 @@ impl Server {
         })
     }
 
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, String> {
-        let mut text = Vec::new();
+    async fn body(&self, mut response: Response) -> Result<Zeroizing<Vec<u8>>, String> {
+        // Made large enough at once: a vector that grows leaves copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(ANSWER_BYTES));
         while let Some(chunk) = response.chunk().await.map_err(|error| self.link(&error))? {
             if text.len() + chunk.len() > LONGEST_ANSWER_BYTES {
                 return Err(format!("its answer is longer than {LONGEST_ANSWER_BYTES} bytes"));
             }
             text.extend_from_slice(&chunk);
+            wipe(chunk);
         }
         Ok(text)
     }
