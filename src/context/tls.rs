@@ -69,6 +69,11 @@ impl TlsSession {
         Self { problem, ..self }
     }
 
+    /// Whether the client has shown a certificate that is good.
+    pub fn is_verified(&self) -> bool {
+        self.certificate.is_some() && self.problem.is_none()
+    }
+
     /// The value of a variable; appended to `out`. Whether there is one.
     pub(super) fn append(&self, name: TlsVariable, out: &mut String) -> bool {
         use TlsVariable as V;
@@ -176,8 +181,12 @@ fn pem(der: &[u8]) -> String {
 }
 
 /// `Nov 24 02:00:00 2026 GMT`, as OpenSSL prints it.
+///
+/// A certificate may say a time that no calendar has, and clients choose theirs: it is written as
+/// the last one that can be.
 fn date(seconds: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    const LAST: i64 = 253_402_300_799;
+    let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds.min(LAST)).unwrap_or(0));
     // `Tue, 24 Nov 2026 02:00:00 GMT` has every part that is needed.
     let date = httpdate::fmt_http_date(at);
     let mut parts = date.split(' ').skip(1);
@@ -235,6 +244,12 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_written_all_the_same() {
+        assert_eq!(date(i64::MAX), "Dec 31 23:59:59 9999 GMT");
+        assert_eq!(date(-1), "Jan  1 00:00:00 1970 GMT");
+    }
 
     fn session() -> TlsSession {
         let mut params = rcgen::CertificateParams::default();

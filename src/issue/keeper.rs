@@ -225,28 +225,29 @@ impl Keeper {
         let (node, attempts) = (self.desk.node.clone(), self.attempts);
         let claim = Claim { node, attempts, ..Claim::default() };
         let mut expect = Expect::Absent;
+        // Looked at first: whoever only waits leaves no lease behind.
+        let mut standing = self.desk.sealed.store.get(&self.place.claim).await?;
         loop {
+            if let Some(entry) = standing.take() {
+                let theirs: Claim = self.desk.sealed.open(&entry)?;
+                // Its own from before it was stopped is taken up again, and what failed before its
+                // issuer was changed is tried again.
+                let is_own = theirs.node == self.desk.node && theirs.error.is_none();
+                let is_free = is_own || at_once && theirs.error.is_some();
+                if !is_free || expect != Expect::Absent {
+                    self.attempts = theirs.attempts;
+                    self.follow(theirs);
+                    return Ok(None);
+                }
+                expect = Expect::Revision(entry.mod_revision);
+            }
             let value = self.desk.sealed.seal(&claim);
             let put = self.desk.sealed.store.put(&self.place.claim, value, expect, Some(CLAIM_S));
-            let entry = match put.await? {
-                Written::Done { revision } => {
-                    return Ok(Some((claim, revision)));
-                }
+            match put.await? {
+                Written::Done { revision } => return Ok(Some((claim, revision))),
                 Written::Conflict { current: None } => return Ok(None),
-                Written::Conflict { current: Some(entry) } => entry,
-            };
-            let theirs: Claim = self.desk.sealed.open(&entry)?;
-            // Its own from before it was stopped is taken up again, and what failed before its
-            // issuer was changed is tried again.
-            let is_own = theirs.node == self.desk.node && theirs.error.is_none();
-            let is_free = is_own || at_once && theirs.error.is_some();
-            if is_free && expect == Expect::Absent {
-                expect = Expect::Revision(entry.mod_revision);
-                continue;
+                Written::Conflict { current } => standing = current,
             }
-            self.attempts = theirs.attempts;
-            self.follow(theirs);
-            return Ok(None);
         }
     }
 
@@ -263,8 +264,9 @@ impl Keeper {
 
     fn fail(&self, error: &str) {
         self.desk.learn(&self.ssl, &self.order, |kept| {
-            let is_news = kept.error.as_deref() != Some(error);
-            if is_news {
+            let is_new = kept.error.as_deref() != Some(error);
+            let is_news = is_new || !kept.challenges.is_empty();
+            if is_new {
                 let serves_last_good = kept.record.is_some();
                 tracing::error!(
                     ssl = %self.ssl, issuer = %self.order.issuer, error, serves_last_good,

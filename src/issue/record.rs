@@ -10,6 +10,9 @@ use crate::resource::hidden::Hidden;
 use crate::store::BESIDE;
 use crate::tls::Certificate;
 
+/// A certificate that ends sooner is not taken: it would be asked for again at once, without end.
+const SHORTEST_S: i64 = 5;
+
 /// The part of its life after which a certificate is renewed.
 const RENEWED_AFTER: f64 = 2.0 / 3.0;
 
@@ -74,7 +77,14 @@ impl Record {
         let (_, leaf) = X509Certificate::from_der(leaf)
             .map_err(|error| IssueError::Unusable(error.to_string()))?;
         // What is left counts, not what the issuer dated back.
-        let left = (parsed.not_after - now()).max(0);
+        let left = parsed.not_after - now();
+        if left < SHORTEST_S {
+            let said = format!(
+                "it ends in {left} s by this node's clock, expected at least {SHORTEST_S}: is the \
+                 clock right, and the issuer's TTL long enough?"
+            );
+            return Err(IssueError::Unusable(said));
+        }
         let share = RENEWED_AFTER - 0.02 * fastrand::f64();
         Ok(Self {
             not_before: parsed.not_before,

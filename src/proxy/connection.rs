@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -22,7 +21,6 @@ use super::roster::{Membership, Slot};
 use super::{Worker, h1, h2, h3};
 use crate::clock;
 use crate::context::{Client, TlsSession};
-use crate::expr::Pattern;
 use crate::tls;
 use crate::tls::stream::Stream;
 
@@ -45,8 +43,6 @@ pub(super) struct Via {
 pub(super) struct Downstream {
     pub(super) client: Rc<Client>,
     pub(super) slot: Rc<Slot>,
-    /// Where the client has shown no certificate and needs one: the paths that go without.
-    pub(super) exempt: Option<Arc<[Pattern]>>,
     /// What responses say of HTTP/3: nothing where the connection's name is not served over it.
     pub(super) alt_svc: Option<HeaderValue>,
 }
@@ -87,13 +83,8 @@ impl Via {
 // === impl Downstream ===
 
 impl Downstream {
-    fn new(
-        client: Client,
-        slot: &Rc<Slot>,
-        exempt: Option<Arc<[Pattern]>>,
-        alt_svc: Option<HeaderValue>,
-    ) -> Rc<Self> {
-        Rc::new(Self { client: Rc::new(client), slot: slot.clone(), exempt, alt_svc })
+    fn new(client: Client, slot: &Rc<Slot>, alt_svc: Option<HeaderValue>) -> Rc<Self> {
+        Rc::new(Self { client: Rc::new(client), slot: slot.clone(), alt_svc })
     }
 }
 
@@ -152,7 +143,7 @@ async fn serve(
     let client = client(peer, stream.local_addr()?, protocols);
     if !protocols.tls {
         let is_h2 = protocols.http2 && unless_overdue(slot, has_preface(&stream)).await??;
-        let downstream = Downstream::new(client, slot, None, None);
+        let downstream = Downstream::new(client, slot, None);
         return speak(worker, downstream, Stream::Tcp(stream), is_h2).await;
     }
     let held = worker.snapshot();
@@ -177,7 +168,7 @@ async fn serve(
     )
     .with_problem(handshake.problem);
     let client = Client { sni: handshake.sni, tls: Some(Box::new(session)), ..client };
-    let downstream = Downstream::new(client, slot, handshake.exempt, alt_svc);
+    let downstream = Downstream::new(client, slot, alt_svc);
     speak(worker, downstream, stream, handshake.is_h2).await
 }
 
@@ -212,14 +203,13 @@ async fn shake_hands(
     // Of the rest quinn does not tell, and there is no resumption nor a client's certificate.
     let session = TlsSession::new("TLSv1.3", "", "", "h3", false, None);
     let client = Client {
-        sni: sni.map(|name| name.to_ascii_lowercase().into_boxed_str()),
+        sni: sni.map(|name| tls::sni::without_dot(&name).to_ascii_lowercase().into_boxed_str()),
         tls: Some(Box::new(session)),
         ..client(connection.remote_address(), local, via.protocols)
     };
     let is_served = served.is_some_and(|served| served.is_over_quic);
     let alt_svc = via.alt_svc.as_ref().filter(|_| is_served).cloned();
-    // Names whose clients have to show a certificate are not served over QUIC.
-    Ok((Downstream::new(client, slot, None, alt_svc), connection))
+    Ok((Downstream::new(client, slot, alt_svc), connection))
 }
 
 async fn speak(

@@ -168,7 +168,12 @@ impl Begun {
         downstream: Rc<Downstream>,
     ) -> Result<(), StreamError> {
         let Self { resolver, fate, asked } = self;
-        let (request, stream) = resolver.resolve_request().await?;
+        let head = tokio::time::timeout(worker.settings.header_timeout, resolver.resolve_request());
+        let Ok(head) = head.await else {
+            fate.fail(Code::H3_REQUEST_REJECTED);
+            return Ok(());
+        };
+        let (request, stream) = head?;
         let (parts, ()) = request.into_parts();
         if is_malformed(&parts) {
             fate.fail(Code::H3_MESSAGE_ERROR);

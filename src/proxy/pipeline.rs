@@ -81,15 +81,22 @@ async fn decide(exchange: &mut Exchange) -> Option<Box<Reply>> {
     exchange.run_route(Phase::BeforeProxy).await
 }
 
-/// Whether the client had to show a certificate for this path, and has shown no good one.
+/// Whether the client has to show a certificate for this path, and has shown no good one: because
+/// its handshake did not demand one, or came before the config did.
 ///
 /// Source: APISIX `init.lua`, `verify_https_client`.
 fn lacks_a_certificate(exchange: &Exchange) -> bool {
-    let Some(exempt) = &exchange.downstream.exempt else {
+    let (client, snapshot) = (&exchange.ctx.client, &exchange.held.snapshot);
+    let Some(tls) = client.tls.as_ref().filter(|_| snapshot.sni.verifies_clients()) else {
+        return false;
+    };
+    let served = snapshot.certificate(client.sni.as_deref());
+    let Some(served) = served.filter(|served| served.verifies_clients && !tls.is_verified()) else {
         return false;
     };
     let path = exchange.ctx.request.path();
-    !exempt.iter().any(|pattern| pattern.is_match(path))
+    let exempt = served.exemption.as_ref().map(|exemption| &exemption.paths);
+    !exempt.is_some_and(|paths| paths.iter().any(|pattern| pattern.is_match(path)))
 }
 
 /// Whether a host that asks its clients for certificates is asked for over a connection that was

@@ -242,7 +242,20 @@ pub(super) fn validate(id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
     });
     let named = VALIDATORS.iter().find(|(name, _)| *name == manager(id));
     let (_, validator) = named.ok_or_else(|| vec![unknown(id)])?;
-    validator.check(value)
+    validator.check(value)?;
+    // Addresses stand in messages.
+    let with_user = ["uri", "endpoint_url", "directory"].into_iter().filter(|field| {
+        let address = value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let authority = address.split_once("://").map_or("", |(_, rest)| rest);
+        authority.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+    });
+    let wrong: Vec<_> = with_user
+        .map(|field| {
+            let expected = "one without user and password: it stands in messages";
+            Invalid::new(format!("/{field}"), "an address with a user (not shown)", expected)
+        })
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
 /// Reads what [`validate`] has admitted.
@@ -270,4 +283,20 @@ const fn timeout() -> f64 {
 
 const fn yes() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_address_holds_no_password() {
+        let vault = |uri: &str| json!({ "uri": uri, "prefix": "kv", "token": "t" });
+        assert!(validate("vault/1", &vault("https://vault:8200/a@b")).is_ok());
+        let wrong = validate("vault/1", &vault("https://jo:planted@vault:8200")).unwrap_err();
+        let said = wrong[0].to_string();
+        assert!(said.contains("uri") && !said.contains("planted"), "{said}");
+    }
 }

@@ -191,6 +191,7 @@ impl Secrets {
                 if entry.users.is_empty() {
                     entry.stop();
                     state.entries.remove(&source);
+                    self.0.settled.notify_waiters();
                 }
             }
         }
@@ -238,6 +239,7 @@ impl Inner {
                 entry.pending = false;
                 entry.next = None;
                 entry.error = Some(SecretError::NoManager(source.manager.to_string()));
+                self.settled.notify_waiters();
             }
             Some(manager) => {
                 entry.pending = entry.fields.is_none();

@@ -30,6 +30,9 @@ use crate::resource::secret::{Gcp as Written, GcpAccount};
 /// For how long a claim is good; Google takes no longer ones.
 const CLAIM_SECONDS: i64 = 3600;
 
+/// A token that says that it lasts longer is not believed.
+const LONGEST_TOKEN_S: u64 = 24 * 60 * 60;
+
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -144,7 +147,7 @@ impl Gcp {
         let mut authorization = HeaderValue::from_str(&format!("{kind} {}", *access_token))
             .map_err(|_| refused("expected a token of visible ASCII characters"))?;
         authorization.set_sensitive(true);
-        let lasts = Duration::from_secs(granted.expires_in.unwrap_or(3600));
+        let lasts = Duration::from_secs(granted.expires_in.unwrap_or(3600).min(LONGEST_TOKEN_S));
         let (uri, project) = (account.entries_uri.trim_end_matches('/'), &account.project_id);
         Ok(Token {
             authorization,

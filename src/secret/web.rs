@@ -56,7 +56,11 @@ pub(super) fn resolve(written: &str) -> Result<Secret, SecretError> {
             Lookup::Failed(error) => Err(error),
             Lookup::Pending => Err(SecretError::NoVariable(name.to_string())),
         },
-        _ => Ok(Secret::new(written)),
+        Some(_) => Err(SecretError::Unusable {
+            field: written.to_owned(),
+            reason: "expected a value or $env://name".to_owned(),
+        }),
+        None => Ok(Secret::new(written)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The handshake of a connection: server name in, finished TLS stream out.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::server::Acceptor;
 use rustls::{CipherSuite, NamedGroup};
@@ -11,7 +11,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::Served;
 use super::sni::without_dot;
-use crate::expr::Pattern;
 
 /// What the handshake settled.
 #[derive(Debug)]
@@ -32,8 +31,6 @@ pub struct Handshake {
     pub certificate: Option<Box<[u8]>>,
     /// Why that certificate is not good, where it did not have to be.
     pub problem: Option<Box<str>>,
-    /// Paths that need no certificate, where the client has shown no good one and others do.
-    pub exempt: Option<Arc<[Pattern]>>,
 }
 
 /// Why there is no TLS connection.
@@ -67,7 +64,6 @@ where
     let chain = session.peer_certificates();
     let exemption = served.exemption.as_ref();
     let problem = exemption.zip(chain).and_then(|(exemption, chain)| exemption.problem(chain));
-    let exempt = exemption.filter(|_| chain.is_none() || problem.is_some());
     let alpn = match session.alpn_protocol() {
         Some(b"h2") => "h2",
         Some(b"http/1.1") => "http/1.1",
@@ -86,7 +82,6 @@ where
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         certificate: chain.and_then(|chain| Some(chain.first()?[..].into())),
         problem: problem.map(String::into_boxed_str),
-        exempt: exempt.map(|exemption| exemption.paths.clone()),
     };
     Ok((stream, handshake))
 }
@@ -129,14 +124,17 @@ async fn unknown<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Ok(refusing) = refusing() {
+    if let Some(refusing) = &*REFUSING {
         // Fails by its nature; the alert is on its way when it has.
-        let _ = start.into_stream(refusing).await;
+        let _ = start.into_stream(refusing.clone()).await;
     }
     HandshakeError::UnknownName(name.map(String::into_boxed_str))
 }
 
-/// A configuration without a certificate: its handshake sends the alert.
+/// A configuration without a certificate: its handshake sends the alert. Made once, since clients
+/// choose how often it is needed.
+static REFUSING: LazyLock<Option<Arc<rustls::ServerConfig>>> = LazyLock::new(|| refusing().ok());
+
 fn refusing() -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
     #[derive(Debug)]
     struct Nothing;

@@ -48,7 +48,7 @@ impl Certificate {
         let leaf = &read[0];
         let validity = leaf.validity();
         let (not_before, not_after) =
-            (validity.not_before.timestamp(), validity.not_after.timestamp());
+            (validity.not_before.timestamp(), validity.not_after.timestamp().min(LAST_SECOND));
         let subject = leaf.subject().to_string();
         let names = alternative_names(leaf);
         drop(read);
@@ -113,6 +113,10 @@ impl Certificate {
             })
     }
 }
+
+/// The last second that a date of HTTP can say: the end of the year 9999. A certificate may say
+/// more.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 

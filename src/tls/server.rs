@@ -9,7 +9,7 @@ use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use super::certificate::Certificate;
 use super::staple::{Shown, Staples, Stapling};
-use super::tickets::{Binding, Tickets};
+use super::tickets::Tickets;
 use super::verify::{Asked, Exemption};
 use super::{TlsError, provider};
 
@@ -110,8 +110,10 @@ impl Served {
         config.ignore_client_order = true;
         // Sessions that are remembered here would be locked, and of one node only.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        match &spec.terms.tickets {
-            Some(tickets) => config.ticketer = tickets.bound(binding(spec.clients.as_ref())),
+        // Who resumes is not verified again: where clients show certificates, each handshake is a
+        // full one, and a certificate that has ended lets nobody in.
+        match spec.terms.tickets.as_ref().filter(|_| spec.clients.is_none()) {
+            Some(tickets) => config.ticketer = tickets.ticketer(),
             None => config.send_tls13_tickets = 0,
         }
         Ok(Self {
@@ -126,20 +128,6 @@ impl Served {
             keys,
         })
     }
-}
-
-/// What tickets are bound to: who has resumed is not verified again, so only a client that was
-/// verified as it would be now may resume.
-fn binding(clients: Option<&Asked<'_>>) -> Binding {
-    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    if let Some(asked) = clients {
-        digest.update(&[1, u8::from(asked.exempt.is_empty())]);
-        digest.update(&asked.depth.to_be_bytes());
-        digest.update(asked.ca.as_bytes());
-    }
-    let mut binding = Binding::default();
-    binding.copy_from_slice(digest.finish().as_ref());
-    binding
 }
 
 fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {

@@ -135,7 +135,7 @@ impl SniMap {
 }
 
 /// The name of a host in DNS ends with a dot, which nobody writes.
-pub(super) fn without_dot(name: &str) -> &str {
+pub fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 

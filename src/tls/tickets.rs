@@ -1,9 +1,8 @@
-//! Session tickets: the keys that seal them, and what each ticket is bound to.
+//! Session tickets and the keys that seal them.
 //!
-//! A ticket is the name of a key, a nonce and the session, sealed by AES-256-GCM. Sealed with it,
-//! but not in it, is a digest of how clients are verified where it was given out: what would let
-//! nobody in by a handshake does so by no ticket either. The keys change by [`Tickets::set`]; a
-//! handshake only loads them.
+//! A ticket is the name of a key, a nonce and the session, sealed by AES-256-GCM; rustls compares
+//! the server name that stands in the session. The keys change by [`Tickets::set`]; a handshake
+//! only loads them.
 //!
 //! Source: RFC 5077 section 4, RFC 8446 section 4.6.1.
 
@@ -14,6 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use rustls::server::ProducesTickets;
+use zeroize::Zeroizing;
 
 /// How long a key seals tickets before the next one does.
 pub const ROTATION: Duration = Duration::from_secs(12 * 60 * 60);
@@ -28,9 +28,6 @@ const NAME: usize = 16;
 const SECRET: usize = 32;
 const NONCE: usize = 12;
 
-/// What a ticket is bound to besides its server name, which rustls compares by itself.
-pub type Binding = [u8; 32];
-
 /// The keys of one time, newest first. Prints without them.
 #[derive(Clone)]
 pub struct KeySet {
@@ -41,7 +38,7 @@ pub struct KeySet {
 
 struct Key {
     name: [u8; NAME],
-    secret: [u8; SECRET],
+    secret: Zeroizing<[u8; SECRET]>,
     seals: RandomizedNonceKey,
 }
 
@@ -56,12 +53,9 @@ struct Ring {
     sealing: usize,
 }
 
-/// Seals and opens the tickets of one configuration.
+/// Seals and opens tickets.
 #[derive(Debug)]
-struct Ticketer {
-    tickets: Arc<Tickets>,
-    binding: Binding,
-}
+struct Ticketer(Arc<Tickets>);
 
 // === impl KeySet ===
 
@@ -91,7 +85,7 @@ impl KeySet {
 
     /// The keys as bytes, to be kept where nobody reads them.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.keys.iter().flat_map(|key| key.name.iter().chain(&key.secret).copied()).collect()
+        self.keys.iter().flat_map(|key| key.name.iter().chain(key.secret.iter()).copied()).collect()
     }
 
     /// The other way round; `None` for what was not written so.
@@ -139,14 +133,11 @@ impl Key {
         // Drawn nonces of 96 bits may repeat after some 2^32 tickets of a key: at two a handshake
         // that is 50,000 handshakes a second, all the cluster's, for the whole of a rotation.
         let seals = RandomizedNonceKey::new(&AES_256_GCM, &secret).ok()?;
-        Some(Self { name, secret, seals })
+        Some(Self { name, secret: Zeroizing::new(secret), seals })
     }
 
-    fn aad(&self, binding: &Binding) -> Aad<[u8; NAME + 32]> {
-        let mut aad = [0; NAME + 32];
-        aad[..NAME].copy_from_slice(&self.name);
-        aad[NAME..].copy_from_slice(binding);
-        Aad::from(aad)
+    fn aad(&self) -> Aad<[u8; NAME]> {
+        Aad::from(self.name)
     }
 }
 
@@ -176,9 +167,9 @@ impl Tickets {
         !is_same
     }
 
-    /// What gives out the tickets of a configuration, good only where `binding` is the same.
-    pub fn bound(self: &Arc<Self>, binding: Binding) -> Arc<dyn ProducesTickets> {
-        Arc::new(Ticketer { tickets: self.clone(), binding })
+    /// What gives tickets out.
+    pub fn ticketer(self: &Arc<Self>) -> Arc<dyn ProducesTickets> {
+        Arc::new(Ticketer(self.clone()))
     }
 }
 
@@ -195,14 +186,14 @@ impl ProducesTickets for Ticketer {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let ring = self.tickets.0.load();
+        let ring = self.0.0.load();
         let key = ring.set.keys.get(ring.sealing)?;
         let tag_bytes = AES_256_GCM.tag_len();
         let mut ticket = Vec::with_capacity(NAME + NONCE + plain.len() + tag_bytes);
         ticket.extend_from_slice(&key.name);
         ticket.extend_from_slice(&[0; NONCE]);
         ticket.extend_from_slice(plain);
-        let aad = key.aad(&self.binding);
+        let aad = key.aad();
         let (head, body) = ticket.split_at_mut(NAME + NONCE);
         let (nonce, tag) = key.seals.seal_in_place_separate_tag(aad, body).ok()?;
         head[NAME..].copy_from_slice(nonce.as_ref());
@@ -213,12 +204,12 @@ impl ProducesTickets for Ticketer {
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_at_checked(NAME)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE)?;
-        let ring = self.tickets.0.load();
+        let ring = self.0.0.load();
         // Names are no secret: they stand in the ticket.
         let key = ring.set.keys.iter().find(|key| key.name == name)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut plain = sealed.to_vec();
-        let length = key.seals.open_in_place(nonce, key.aad(&self.binding), &mut plain).ok()?.len();
+        let length = key.seals.open_in_place(nonce, key.aad(), &mut plain).ok()?.len();
         plain.truncate(length);
         Some(plain)
     }
@@ -228,12 +219,11 @@ impl ProducesTickets for Ticketer {
 mod tests {
     use super::*;
 
-    const HERE: Binding = [1; 32];
     const DAY: u64 = 1_800_000_000;
 
     #[test]
     fn opens_what_it_sealed_and_nothing_else() {
-        let ours = Tickets::new(KeySet::fresh(DAY).unwrap()).bound(HERE);
+        let ours = Tickets::new(KeySet::fresh(DAY).unwrap()).ticketer();
         let ticket = ours.encrypt(b"session").unwrap();
         assert_eq!(ours.decrypt(&ticket).unwrap(), b"session");
         assert_ne!(ours.encrypt(b"session").unwrap(), ticket, "the nonce is new each time");
@@ -245,23 +235,15 @@ mod tests {
             broken[at] ^= 1;
             assert!(ours.decrypt(&broken).is_none(), "changed at {at}");
         }
-        let others = Tickets::new(KeySet::fresh(DAY).unwrap()).bound(HERE);
+        let others = Tickets::new(KeySet::fresh(DAY).unwrap()).ticketer();
         assert!(others.decrypt(&ticket).is_none());
-    }
-
-    #[test]
-    fn a_ticket_is_bound_to_how_clients_are_verified() {
-        let tickets = Tickets::new(KeySet::fresh(DAY).unwrap());
-        let ticket = tickets.bound(HERE).encrypt(b"session").unwrap();
-        assert!(tickets.bound([2; 32]).decrypt(&ticket).is_none());
-        assert!(tickets.bound(HERE).decrypt(&ticket).is_some());
     }
 
     #[test]
     fn old_keys_open_for_two_rotations_and_a_new_one_waits_to_be_known() {
         let mut set = KeySet::fresh(DAY).unwrap();
         let tickets = Tickets::new(set.clone());
-        let ours = tickets.bound(HERE);
+        let ours = tickets.ticketer();
         let ticket = ours.encrypt(b"session").unwrap();
         for turn in 1..=KEPT as u64 {
             let now = DAY + turn * ROTATION.as_secs();
@@ -282,8 +264,8 @@ mod tests {
         let bytes = set.to_bytes();
         let read = KeySet::from_bytes(DAY, &bytes).unwrap();
         assert!(read.is(&set));
-        let ticket = Tickets::new(set.clone()).bound(HERE).encrypt(b"session").unwrap();
-        assert!(Tickets::new(read).bound(HERE).decrypt(&ticket).is_some());
+        let ticket = Tickets::new(set.clone()).ticketer().encrypt(b"session").unwrap();
+        assert!(Tickets::new(read).ticketer().decrypt(&ticket).is_some());
         assert!(KeySet::from_bytes(DAY, &bytes[1..]).is_none());
         assert!(KeySet::from_bytes(DAY, b"").is_none());
         assert_eq!(format!("{set:?}"), "KeySet(2 keys, made 1800000000)");

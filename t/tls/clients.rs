@@ -80,6 +80,31 @@ async fn lets_some_paths_go_without_a_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_from_before_a_certificate_was_asked_for_does_not_go_on_without() {
+    let (gateway, _origin) = one_origin().await;
+    let ca = Authority::new("ROOT");
+    let mut object = asking(&ca, "test.com", Value::Null);
+    object.as_object_mut().unwrap().remove("client");
+    gateway.put("/ssls/1", object.clone()).await;
+    for http2 in [false, true] {
+        let someone = Someone { ca: &ca, identity: None, http2 };
+        let client = someone.client(&gateway, "test.com");
+        let ask = async || {
+            let asked = client.get(gateway.https_url("test.com", "/get")).send().await;
+            asked.ok().map(|answer| answer.status().as_u16())
+        };
+        eventually("test.com is served", async || ask().await == Some(200)).await;
+        object["client"] = json!({ "ca": ca.pem() });
+        gateway.put("/ssls/1", object.clone()).await;
+        // Refused on the old connection, or in the handshake of another.
+        eventually("it is not any more", async || ask().await != Some(200)).await;
+        assert_ne!(ask().await, Some(200));
+        object.as_object_mut().unwrap().remove("client");
+        gateway.put("/ssls/1", object.clone()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tells_routes_whether_the_certificate_is_good() {
     let (gateway, _origin) = one_origin().await;
     let ca = Authority::new("ROOT");

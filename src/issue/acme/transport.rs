@@ -23,7 +23,10 @@ impl Transport {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn new(ca: Option<&str>) -> Result<Self, String> {
-        let mut builder = Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT);
+        let mut builder = Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none());
         if let Some(ca) = ca {
             let authorities = reqwest::Certificate::from_pem_bundle(ca.as_bytes())
                 .map_err(|error| format!("ca: {error}"))?;

@@ -17,6 +17,9 @@ use crate::resource::secret::{Auth, Vault as Written};
 use crate::secret::cache::{Lookup, env};
 use crate::secret::{Reference, Secret, SecretError};
 
+/// Longer than any token lives that is looked after; the server's number may be any.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// How a token is got.
 pub(super) enum Login {
     /// It is given, and not ours to replace.
@@ -249,7 +252,7 @@ impl Text {
 impl Life {
     /// By `auth` of an answer or `data` of a look-up; `None` when it lives on until it is revoked.
     pub(super) fn of(answer: &Value, ttl: &str) -> Option<Self> {
-        let ttl = Duration::from_secs(answer[ttl].as_u64()?);
+        let ttl = Duration::from_secs(answer[ttl].as_u64()?).min(LONGEST_LIFE);
         let is_renewable = answer["renewable"] == true;
         // Only the server's clock counts: of ours just the time that passes, which no correction
         // of the wall clock changes. A machine that slept finds out by the first refusal.
