@@ -1,4 +1,4 @@
-//! The time as of this turn of a worker's loop.
+//! The time: as of this turn of a worker's loop, and by the calendar.
 //!
 //! Between two waits of a request pass some microseconds, in which its start, its tries, its
 //! deadlines and its log ask for the time a dozen times. They get the time at which the task was
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static TURN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -17,6 +17,12 @@ thread_local! {
 /// The time; on a worker, as of when the task that asks was woken.
 pub fn now() -> Instant {
     TURN.get().unwrap_or_else(Instant::now)
+}
+
+/// Seconds since 1970, by the wall clock; looked at each time.
+pub fn unix() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().cast_signed()
 }
 
 /// A task for which each poll is a turn.

@@ -17,28 +17,28 @@
 //! | room | owns | may use |
 //! |---|---|---|
 //! | `allocator` | the binary's allocator | |
-//! | `clock` | the time as of this turn of a worker's loop | |
+//! | `clock` | the time: as of this turn of a worker's loop, and by the calendar | |
 //! | `config` | `conf/config.yaml` as one typed, checked value | |
 //! | `resource` | one file a kind: type, schema, defaults, references; the keyring for what is encrypted at rest | |
 //! | `serve` | HTTP for the node's own services: accept loop, TLS, one handler | |
 //! | `metrics` | the per-worker cells and the Prometheus exporter | serve |
 //! | `log` | access and error log writers | |
-//! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls |
+//! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls, clock |
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
-//! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource |
+//! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource, clock |
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
-//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr |
+//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr, clock |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
 //! | `router` | host and path trees, match order, what a path's parameters stand for | resource |
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
 //! | `lua` | Lua functions of the config: compiled, loaded a thread, called within bounds; what they find | context, expr, resource |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
-//! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls |
-//! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, issue, tls, upstream, context, plugin, router, metrics, lua |
+//! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls, clock |
+//! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, issue, tls, upstream, context, plugin, router, metrics, lua, clock |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
-//! | `cluster` | which nodes live and what each has applied; the ticket keys that they share | store, resource, tls |
-//! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve |
-//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, issue, tls, plugin, snapshot, proxy, cluster, serve |
+//! | `cluster` | which nodes live and what each has applied; the ticket keys that they share | store, resource, tls, clock |
+//! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve, clock |
+//! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, issue, tls, plugin, snapshot, proxy, cluster, serve, clock |
 //! | `runtime` | threads, workers, signals, drain: who is started where | everything |
 //! | `cli` | command-line verbs and their words | everything |
 

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::answer::{Answer, Answered};
 use super::check::same_id;
 use super::path::{Place, own_id};
-use super::write::{TRIES, must_be_object, now, overtaken};
+use super::write::{TRIES, must_be_object, overtaken};
 use super::{Admin, Call};
+use crate::clock;
 use crate::resource::Kind;
 
 impl Admin {
@@ -57,10 +58,10 @@ impl Admin {
 /// Sets `update_time` unless the merged `change` brings one, and `create_time` where there was none.
 fn stamp(value: &mut Value, change: Option<&Value>) {
     if value.get("create_time").is_none() {
-        value["create_time"] = now().into();
+        value["create_time"] = clock::unix().into();
     }
     if change.is_none_or(|change| change.get("update_time").is_none_or(Value::is_null)) {
-        value["update_time"] = now().into();
+        value["update_time"] = clock::unix().into();
     }
 }
 

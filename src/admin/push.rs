@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Answered};
 use super::check::PATIENCE;
 use super::configs::{INDEX, Wrong, lists, version_of};
-use super::write::now;
 use super::{Admin, Call, Role};
+use crate::clock;
 use crate::resource::{Kind, credential, yaml};
 use crate::store::{Expect, Step, StoreError, Transacted, file};
 
@@ -128,7 +128,7 @@ impl Admin {
         let mut next = Pushed {
             fields: Map::new(),
             digest: HeaderValue::from_static(""),
-            last_modified: now(),
+            last_modified: clock::unix(),
             applied: HashMap::new(),
         };
         for dir in names() {

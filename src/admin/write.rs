@@ -7,7 +7,6 @@
 //! Source: APISIX `admin/resource.lua`.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -19,6 +18,7 @@ use super::history::Kept;
 use super::path::{Place, own_id};
 use super::read::id_text;
 use super::{Admin, Call};
+use crate::clock;
 use crate::resource::{Invalid, Kind};
 use crate::store::{Entry, Expect, Step, StoreError, Transacted};
 
@@ -80,7 +80,7 @@ impl Admin {
         // Checked before an id is taken, so that what is refused leaves no trace.
         let unborn = place.store_id("new");
         let warnings = self.check(kind, &unborn, &value).await?;
-        let now = now();
+        let now = clock::unix();
         value["create_time"] = now.into();
         value["update_time"] = now.into();
         for _ in 0..TRIES {
@@ -188,9 +188,9 @@ impl Admin {
 /// Sets the times of what replaces `current`; plugin metadata has none.
 pub(super) fn set_times(kind: Kind, value: &mut Value, current: Option<&Entry>) {
     if kind != Kind::PluginMetadata {
-        let created = current.and_then(create_time).unwrap_or_else(now);
+        let created = current.and_then(create_time).unwrap_or_else(clock::unix);
         value["create_time"] = created.into();
-        value["update_time"] = now().into();
+        value["update_time"] = clock::unix().into();
     }
 }
 
@@ -281,10 +281,4 @@ pub(super) fn overtaken(key: &str) -> Answer {
 fn create_time(entry: &Entry) -> Option<i64> {
     let value: Value = serde_json::from_slice(&entry.value).ok()?;
     value["create_time"].as_i64()
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -6,12 +6,13 @@
 //! would lie there for everybody to read who reads the store, so then each node keeps its own.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::resource::Keyring;
 use crate::store::{BESIDE, ConfigStore, Entry, Expect, StoreError, Written};
 use crate::tls::tickets::{KeySet, ROTATION, Tickets};
@@ -92,7 +93,7 @@ impl TicketKeys {
                 _ = &mut stop => return,
                 _ = looks.tick() => {}
             }
-            if let Err(error) = self.look(now()).await {
+            if let Err(error) = self.look(clock::unix().cast_unsigned()).await {
                 tracing::error!(%error, "there is no new key for session tickets");
             }
         }
@@ -209,11 +210,6 @@ impl TicketKeys {
         );
         self.store = None;
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::cell::OnceCell;
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +13,7 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
+use crate::clock;
 use crate::expr::TlsVariable;
 
 /// A TLS session.
@@ -145,8 +146,7 @@ impl Shown {
                 return true;
             }
             V::ClientRemain => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let left = self.ends_at.saturating_sub(now.as_secs().cast_signed()).max(0);
+                let left = self.ends_at.saturating_sub(clock::unix()).max(0);
                 return write!(out, "{}", left / DAY_SECONDS).is_ok();
             }
             _ => return false,

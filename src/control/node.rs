@@ -1,11 +1,10 @@
 //! The node itself: state, rejections, certificates; and which others there are.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Answer, Control};
+use crate::clock;
 use crate::issue;
 use crate::resource::{Invalid, Kind};
 use crate::tls::staple;
@@ -64,8 +63,7 @@ impl Control {
     }
 
     pub(super) fn certificates(&self) -> Value {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = since.as_secs().cast_signed();
+        let now = clock::unix();
         let compiler = self.parts.compiler.lock();
         let issued = compiler.issued().status();
         let told = compiler.served().flat_map(|(id, snis, served)| {

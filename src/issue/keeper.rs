@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use super::acme::Offer;
 use super::pki::Role;
 use super::record::{Claim, Place, Record};
-use super::{Desk, IssueError, Issuer, Order, now};
+use super::{Desk, IssueError, Issuer, Order};
+use crate::clock;
 use crate::store::{Entry, Expect, Life, Step, Transacted, Written};
 
 /// How often a node looks that waits for another one's certificate.
@@ -171,7 +172,7 @@ impl Keeper {
     /// How long there is nothing to do because the certificate is good; `None` when it is due.
     async fn is_good(&mut self) -> Option<Duration> {
         let (record, _) = self.record.clone()?;
-        let due = record.renew_at - now();
+        let due = record.renew_at - clock::unix();
         if due <= 0 {
             return None;
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{IssueError, now};
+use super::IssueError;
+use crate::clock;
 use crate::resource::hidden::Hidden;
 use crate::store::BESIDE;
 use crate::tls::Certificate;
@@ -77,7 +78,7 @@ impl Record {
         let (_, leaf) = X509Certificate::from_der(leaf)
             .map_err(|error| IssueError::Unusable(error.to_string()))?;
         // What is left counts, not what the issuer dated back.
-        let left = parsed.not_after - now();
+        let left = parsed.not_after - clock::unix();
         if left < SHORTEST_S {
             let said = format!(
                 "it ends in {left} s by this node's clock, expected at least {SHORTEST_S}: is the \
@@ -89,7 +90,7 @@ impl Record {
         Ok(Self {
             not_before: parsed.not_before,
             not_after: parsed.not_after,
-            renew_at: now() + (left as f64 * share) as i64,
+            renew_at: clock::unix() + (left as f64 * share) as i64,
             serial: serial.unwrap_or_else(|| leaf.raw_serial_as_string()),
             issuer: leaf.issuer().to_string(),
             by: by.to_owned(),
@@ -100,7 +101,7 @@ impl Record {
 
     /// Seconds until its end.
     pub(super) fn left(&self) -> i64 {
-        self.not_after - now()
+        self.not_after - clock::unix()
     }
 }
 
@@ -126,13 +127,13 @@ mod tests {
         let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
         let at = |seconds: i64| {
             std::time::SystemTime::UNIX_EPOCH
-                + std::time::Duration::from_secs(u64::try_from(now() + seconds).unwrap())
+                + std::time::Duration::from_secs(u64::try_from(clock::unix() + seconds).unwrap())
         };
         (params.not_before, params.not_after) = (at(-9000).into(), at(900).into());
         let key = rcgen::KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
         let record = Record::new(cert.pem(), key.serialize_pem(), None, "one").unwrap();
-        let due = record.renew_at - now();
+        let due = record.renew_at - clock::unix();
         assert!((575..=600).contains(&due), "{due}");
         assert!(!format!("{record:?}").contains("PRIVATE"));
         let error = Record::new("x".into(), key.serialize_pem(), None, "one").unwrap_err();

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use http::{HeaderName, HeaderValue};
 
 use super::{SecretSettings, VERSION};
+use crate::clock;
 use crate::config::{self, Config, Escape, HttpRouter, LogFormat, LogLevel, LogTarget, TlsVersion};
 use crate::context::Limits;
 use crate::proxy::{AccessLine, PathRules, RealIp, Trust};
@@ -155,7 +156,7 @@ pub(super) fn terms(config: &Config, runtime: tokio::runtime::Handle) -> anyhow:
     Ok(Terms {
         provider: ciphers(config)?.provider,
         tickets: match tickets {
-            true => Some(Tickets::new(KeySet::fresh(crate::cluster::tickets::now())?)),
+            true => Some(Tickets::new(KeySet::fresh(clock::unix().cast_unsigned())?)),
             false => None,
         },
         staples: Some(Staples::new(runtime)),

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Fields, Manager, Secret, SecretError, web};
+use crate::clock;
 use crate::resource::secret::Aws as Written;
 
 /// What errors say that pass by themselves, though their status is 400.
@@ -147,7 +148,7 @@ impl Credentials {
             (host, None) => host.to_owned(),
             (host, Some(port)) => format!("{host}:{port}"),
         };
-        let time = sigv4::time(web::now());
+        let time = sigv4::time(clock::unix());
         let mut signed = vec![
             ("content-type", "application/x-amz-json-1.1"),
             ("host", &host),

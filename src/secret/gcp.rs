@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{Fields, Manager, Secret, SecretError, web};
+use crate::clock;
 use crate::resource::secret::{Gcp as Written, GcpAccount};
 
 /// For how long a claim is good; Google takes no longer ones.
@@ -125,7 +126,7 @@ impl Gcp {
             status: StatusCode::OK.as_u16(),
             reason: reason.to_owned(),
         };
-        let assertion = claim(account, web::now())?;
+        let assertion = claim(account, clock::unix())?;
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
             .append_pair("assertion", &assertion)

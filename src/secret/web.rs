@@ -2,7 +2,7 @@
 //! that differ.
 
 use std::ops::Deref;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use reqwest::header::{DATE, HeaderMap};
@@ -12,6 +12,7 @@ use zeroize::Zeroize;
 
 use super::cache::{Lookup, env};
 use super::{Reference, Secret, SecretError};
+use crate::clock;
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -154,16 +155,10 @@ pub(super) fn skew(headers: &HeaderMap) -> Option<String> {
     let date = headers.get(DATE)?.to_str().ok()?;
     let theirs = httpdate::parse_http_date(date).ok()?;
     let theirs = i64::try_from(theirs.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
-    let ahead = now() - theirs;
+    let ahead = clock::unix() - theirs;
     let way = if ahead > 0 { "ahead of" } else { "behind" };
     (ahead.abs() >= NOTABLE_SKEW)
         .then(|| format!("this node's clock is {} s {way} the server's", ahead.abs()))
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -180,7 +175,8 @@ mod tests {
     #[test]
     fn tells_how_far_clocks_are_apart() {
         let at = |seconds: i64| {
-            let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(now() + seconds).unwrap());
+            let at =
+                UNIX_EPOCH + Duration::from_secs(u64::try_from(clock::unix() + seconds).unwrap());
             let date = httpdate::fmt_http_date(at);
             skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]))
         };

@@ -7,7 +7,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::{
     Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step,
     StoreError, Transacted, Written,
 };
+use crate::clock;
 
 /// Key → value.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -187,7 +188,9 @@ impl Embedded {
                         let created = current.map_or(revision, |entry| entry.create_revision);
                         let end = match life {
                             Life::Endless => 0,
-                            Life::Seconds(ttl) => now() + u64::try_from(*ttl).unwrap_or(0),
+                            Life::Seconds(ttl) => {
+                                clock::unix().cast_unsigned() + u64::try_from(*ttl).unwrap_or(0)
+                            }
                             Life::AsBefore => revisions.get(key)?.map_or(0, |at| at.value().2),
                         };
                         values.insert(key, &**value)?;
@@ -233,7 +236,7 @@ impl Embedded {
         let over: Vec<(String, i64)> = {
             let transaction = self.database.begin_read()?;
             let revisions = transaction.open_table(REVISIONS)?;
-            let now = now();
+            let now = clock::unix().cast_unsigned();
             let mut over = Vec::new();
             for item in revisions.iter()? {
                 let (key, value) = item?;
@@ -270,11 +273,6 @@ fn entry(
         create_revision,
         mod_revision,
     }))
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 #[async_trait]

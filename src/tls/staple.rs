@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use rustls::SignatureScheme;
@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use super::certificate::Certificate;
 use super::ocsp::{self, OcspError, Question};
 use super::server::Terms;
+use crate::clock;
 
 /// How long a responder may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -295,14 +296,14 @@ impl Asking {
             let end = lock(&staple.status).until;
             drop(staple);
             if let Some(end) = end {
-                let left = u64::try_from(end - now()).unwrap_or_default();
+                let left = u64::try_from(end - clock::unix()).unwrap_or_default();
                 pause = pause.min(Duration::from_secs(left));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.again.notified() => retry = FIRST_RETRY,
             }
-            if end.is_some_and(|end| end <= now())
+            if end.is_some_and(|end| end <= clock::unix())
                 && let Some(staple) = self.staple.upgrade()
             {
                 self.take_down(&staple);
@@ -335,7 +336,7 @@ impl Asking {
                 return Err(unreachable(format!("its answer is larger than {LARGEST} bytes")));
             }
         }
-        let now = now();
+        let now = clock::unix();
         let read = question.read(&bytes, now, !self.stapling.skip_verify)?;
         let ttl = self.stapling.cache_ttl;
         let in_ttl = now.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
@@ -405,10 +406,4 @@ fn innermost(error: &reqwest::Error) -> String {
 /// What was put in stays whole whoever panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,11 +1,12 @@
 //! Ssl objects, compiled: certificates for clients, and for nodes.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::{Workshop, Wrong};
+use crate::clock;
 use crate::expr::Pattern;
 use crate::issue::Order;
 use crate::resource::{self, Invalid, Said};
@@ -126,7 +127,7 @@ impl SslPart {
     pub(in crate::snapshot) fn warnings(&self) -> Vec<String> {
         match self {
             Self::Server(names, served) => warnings(names, served),
-            Self::Client(_, certificate) => certificate.warnings(&[], now()),
+            Self::Client(_, certificate) => certificate.warnings(&[], clock::unix()),
             Self::Unresolved => Vec::new(),
         }
     }
@@ -134,7 +135,7 @@ impl SslPart {
 
 /// What whoever serves it should know: each warning begins with the property that it is about.
 pub(in crate::snapshot) fn warnings(names: &[String], served: &Served) -> Vec<String> {
-    let now = now();
+    let now = clock::unix();
     let mut all = Vec::new();
     for (index, certificate) in served.certificates.iter().enumerate() {
         let path = pair_path("cert", index);
@@ -160,11 +161,6 @@ pub(in crate::snapshot) fn log_warnings(id: &str, names: &[String], served: &Ser
     for warning in warnings(names, served) {
         tracing::warn!(ssl = id, sha256 = first.fingerprint, "{warning}");
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().cast_signed()
 }
 
 /// Compiles `skip_mtls_uri_regex`; everything in it that cannot be compiled is told.
