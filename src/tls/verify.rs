@@ -28,25 +28,23 @@ pub struct Asked<'a> {
 
 /// Verifies certificates after the handshake, for clients that may come without.
 pub struct Exemption {
-    verifier: Arc<dyn ClientCertVerifier>,
+    verifier: UpTo,
     /// Those that need none.
     pub paths: Arc<[Pattern]>,
 }
 
-/// Takes chains up to a length.
+/// Takes chains up to a length; or lets everybody in, when what they show is looked at later.
 ///
 /// Source: OpenSSL `SSL_set_verify_depth`, which counts neither the client's certificate nor the
 /// authority's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct UpTo {
     depth: usize,
     roots: Arc<RootCertStore>,
     inner: Arc<dyn ClientCertVerifier>,
+    /// Whether a handshake without a good certificate fails.
+    demands: bool,
 }
-
-/// Asks for a certificate and lets everybody in: what it is worth is looked at later.
-#[derive(Debug)]
-struct Asking(Arc<dyn ClientCertVerifier>);
 
 /// A chain has more certificates than `depth` allows.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +66,13 @@ impl Asked<'_> {
             .build()
             .map_err(|error| TlsError::Authorities(error.to_string()))?;
         let depth = usize::try_from(self.depth).unwrap_or(usize::MAX);
-        let verifier: Arc<dyn ClientCertVerifier> = Arc::new(UpTo { depth, roots, inner });
+        let demanding = UpTo { depth, roots, inner, demands: true };
         if self.exempt.is_empty() {
-            return Ok((verifier, None));
+            return Ok((Arc::new(demanding), None));
         }
-        let exemption = Exemption { verifier: verifier.clone(), paths: self.exempt.clone().into() };
-        Ok((Arc::new(Asking(verifier)), Some(exemption)))
+        let asking = UpTo { demands: false, ..demanding.clone() };
+        let exemption = Exemption { verifier: demanding, paths: self.exempt.clone().into() };
+        Ok((Arc::new(asking), Some(exemption)))
     }
 }
 
@@ -132,6 +131,10 @@ impl UpTo {
 }
 
 impl ClientCertVerifier for UpTo {
+    fn client_auth_mandatory(&self) -> bool {
+        self.demands
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }
@@ -142,6 +145,9 @@ impl ClientCertVerifier for UpTo {
         more: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        if !self.demands {
+            return Ok(ClientCertVerified::assertion());
+        }
         let verified = self.inner.verify_client_cert(leaf, more, now)?;
         // Where fewer were sent than may be, there is nothing to count.
         if more.len() <= self.depth || self.is_within_depth(leaf, more, now) {
@@ -170,49 +176,6 @@ impl ClientCertVerifier for UpTo {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
-    }
-}
-
-// === impl Asking ===
-
-impl ClientCertVerifier for Asking {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
     }
 }
 
