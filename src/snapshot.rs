@@ -139,8 +139,8 @@ impl Snapshot {
     }
 
     /// What is served for a server name, or to clients that name none.
-    pub fn certificate(&self, name: Option<&str>) -> Option<Arc<Served>> {
-        self.sni.find(name.or(self.fallback_sni.as_deref())?).cloned()
+    pub fn certificate(&self, name: Option<&str>) -> Option<&Arc<Served>> {
+        self.sni.find(name.or(self.fallback_sni.as_deref())?)
     }
 }
 

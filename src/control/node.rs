@@ -68,7 +68,7 @@ impl Control {
         let issued = compiler.issued().status();
         let told = compiler.served().flat_map(|(id, snis, served)| {
             let order = issued.iter().find(|order| *order.ssl == *id);
-            let shown = served.certificates.iter().zip(&*served.shown).enumerate();
+            let shown = served.certificates.iter().zip(served.shown()).enumerate();
             shown.map(move |(index, (certificate, shown))| {
                 let mut told = json!({
                     "ssl": id,

@@ -151,7 +151,7 @@ async fn serve(
     let find = |name: Option<&str>| {
         let served = held.snapshot.certificate(name)?;
         alt_svc = via.alt_svc.as_ref().filter(|_| served.is_over_quic).cloned();
-        Some(served)
+        Some(served.clone())
     };
     // Boxed apart: what a handshake needs is not kept for the connection's life.
     let handshake = Box::pin(tls::accept::accept(stream, find));
@@ -199,7 +199,8 @@ async fn shake_hands(
     let local = SocketAddr::new(local_ip, via.addr.port());
     let shaken = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let sni = shaken.and_then(|data| data.server_name);
-    let served = worker.snapshot().snapshot.certificate(sni.as_deref());
+    let held = worker.snapshot();
+    let served = held.snapshot.certificate(sni.as_deref());
     // Of the rest quinn does not tell, and there is no resumption nor a client's certificate.
     let session = TlsSession::new("TLSv1.3", "", "", "h3", false, None);
     let client = Client {

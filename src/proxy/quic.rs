@@ -77,7 +77,7 @@ impl Quic {
     /// The socket cannot be registered with this thread's reactor, or there is no TLS 1.3.
     pub(super) fn listen(socket: Socket, published: &Published, via: Rc<Via>) -> io::Result<Self> {
         let published = published.clone();
-        let find = move |name: Option<&str>| published.load().certificate(name);
+        let find = move |name: Option<&str>| published.load().certificate(name).cloned();
         let crypto = tls::quic::config(find).map_err(io::Error::other)?;
         let mut config = ServerConfig::with_crypto(crypto);
         config

@@ -46,8 +46,6 @@ pub struct Served {
     pub ssl: Arc<str>,
     pub config: Arc<ServerConfig>,
     pub certificates: Vec<Certificate>,
-    /// The same certificates with what is stapled to them.
-    pub shown: Arc<[Shown]>,
     /// Whether clients must show a certificate, for some paths at least.
     pub verifies_clients: bool,
     /// Set where not every request needs one.
@@ -55,12 +53,13 @@ pub struct Served {
     /// Whether it is served over QUIC too: not where clients have to show a certificate, nor
     /// without TLS 1.3.
     pub is_over_quic: bool,
+    /// What handshakes choose from.
     pub(super) keys: Arc<ByAbility>,
 }
 
 /// Chooses among several certificates by what the client can verify.
 #[derive(Debug)]
-pub(super) struct ByAbility(Arc<[Shown]>);
+pub(super) struct ByAbility(Box<[Shown]>);
 
 // === impl Terms ===
 
@@ -87,10 +86,6 @@ impl Served {
                     .map_err(|error| TlsError::Pair { index, error: Box::new(error) })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let shown: Arc<[Shown]> = certificates
-            .iter()
-            .map(|certificate| Shown::new(&spec.ssl, certificate, spec.stapling, spec.terms))
-            .collect();
         let builder = ServerConfig::builder_with_provider(spec.terms.provider.clone())
             .with_protocol_versions(&versions(spec.protocols)?)?;
         let (builder, exemption) = match &spec.clients {
@@ -100,7 +95,10 @@ impl Served {
                 (builder.with_client_cert_verifier(verifier), exemption)
             }
         };
-        let keys = Arc::new(ByAbility(shown.clone()));
+        let shown = certificates
+            .iter()
+            .map(|certificate| Shown::new(&spec.ssl, certificate, spec.stapling, spec.terms));
+        let keys = Arc::new(ByAbility(shown.collect()));
         let mut config = builder.with_cert_resolver(keys.clone());
         if spec.http2 {
             config.alpn_protocols.push(b"h2".to_vec());
@@ -120,13 +118,17 @@ impl Served {
             ssl: spec.ssl.clone(),
             config: Arc::new(config),
             certificates,
-            shown,
             verifies_clients: spec.clients.is_some(),
             exemption,
             is_over_quic: spec.clients.is_none()
                 && spec.protocols.iter().any(|version| version == "TLSv1.3"),
             keys,
         })
+    }
+
+    /// The certificates, in the same order, with what is stapled to them.
+    pub fn shown(&self) -> &[Shown] {
+        &self.keys.0
     }
 }
 
