@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::Worker;
 use super::connection::{self, Via};
-use super::quic::{self, Quic};
+use super::quic::Quic;
 use crate::snapshot::Published;
 
 /// Connections that the kernel completes before they are accepted.
@@ -53,6 +53,22 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// A socket of TCP or UDP that is bound to `addr`.
+fn socket(addr: SocketAddr, kind: Type, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, None)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Of UDP it would let others have the port too.
+    socket.set_reuse_address(kind == Type::STREAM)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
 // === impl BindError ===
 
 impl BindError {
@@ -76,23 +92,10 @@ impl Listener {
         protocols: Protocols,
         reuse_port: bool,
     ) -> Result<Self, BindError> {
-        let bind = || {
-            let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-            if addr.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.set_reuse_address(true)?;
-            if reuse_port {
-                socket.set_reuse_port(true)?;
-            }
-            socket.set_nonblocking(true)?;
-            socket.bind(&addr.into())?;
-            Ok(socket)
-        };
-        let socket = bind().map_err(|source| BindError { addr, source })?;
-        let bind = || protocols.http3.then(|| quic::bind(addr, reuse_port)).transpose();
-        let datagrams = bind().map_err(|source| BindError { addr, source })?;
-        Ok(Self { socket, datagrams, addr, protocols })
+        let bound =
+            |kind| socket(addr, kind, reuse_port).map_err(|source| BindError { addr, source });
+        let datagrams = || protocols.http3.then(|| bound(Type::DGRAM)).transpose();
+        Ok(Self { socket: bound(Type::STREAM)?, datagrams: datagrams()?, addr, protocols })
     }
 
     /// The same socket for another worker. QUIC stays with the first: whose datagram it is shows

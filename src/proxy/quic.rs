@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::Worker;
 use super::connection::{self, Via};
@@ -50,23 +49,6 @@ pub(super) struct Quic {
 
 /// A handshake that is under way.
 pub(super) struct Handshaking(Rc<Cell<u32>>);
-
-/// Binds `addr` over UDP.
-///
-/// # Errors
-/// What the kernel says.
-pub(super) fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    Ok(socket)
-}
 
 // === impl Quic ===
 
