@@ -18,22 +18,23 @@
 //! |---|---|---|
 //! | `allocator` | the binary's allocator | |
 //! | `clock` | the time: as of this turn of a worker's loop, and by the calendar | |
+//! | `call` | calls of the node's own to other servers: bounded answers, failures in plain words | |
 //! | `config` | `conf/config.yaml` as one typed, checked value | |
 //! | `resource` | one file a kind: type, schema, defaults, references; the keyring for what is encrypted at rest | |
 //! | `serve` | HTTP for the node's own services: accept loop, TLS, one handler | |
 //! | `metrics` | the per-worker cells and the Prometheus exporter | serve |
 //! | `log` | access and error log writers | |
-//! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls, clock |
+//! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls, clock, call |
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
-//! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource, clock |
+//! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource, clock, call |
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
-//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr, clock |
+//! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr, clock, call |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
 //! | `router` | host and path trees, match order, what a path's parameters stand for | resource |
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
 //! | `lua` | Lua functions of the config: compiled, loaded a thread, called within bounds; what they find | context, expr, resource |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
-//! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls, clock |
+//! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls, clock, call |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, issue, tls, upstream, context, plugin, router, metrics, lua, clock |
 //! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
 //! | `cluster` | which nodes live and what each has applied; the ticket keys that they share | store, resource, tls, clock |
@@ -44,6 +45,7 @@
 
 pub mod allocator;
 pub mod clock;
+pub mod call;
 pub mod config;
 pub mod resource;
 pub mod serve;

@@ -90,6 +90,26 @@ pub enum SecretError {
     Account(String),
 }
 
+/// What `text` stands for, written into `field` of a secret manager: itself, or what the
+/// environment variable holds that it refers to.
+///
+/// # Errors
+/// There is no such variable; any other reference: a manager is not read by another.
+pub(crate) fn plain(field: &str, text: &str) -> Result<Secret, SecretError> {
+    match Reference::parse(text) {
+        None => Ok(Secret::new(text)),
+        Some(Ok(Reference::Env { name, key })) => match cache::env(&name, key.as_deref()) {
+            Lookup::Ready(secret) => Ok(secret),
+            Lookup::Failed(error) => Err(error),
+            Lookup::Pending => Err(SecretError::NoVariable(name.to_string())),
+        },
+        Some(_) => Err(SecretError::Unusable {
+            field: field.to_owned(),
+            reason: "expected a value or $env://name".to_owned(),
+        }),
+    }
+}
+
 // === impl Secret ===
 
 impl Secret {

@@ -3,7 +3,6 @@
 mod transport;
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +19,9 @@ use super::IssueError;
 use super::order::Order;
 use super::record::Record;
 use super::sealed::Sealed;
+use crate::call::innermost;
 use crate::resource::secret as written;
-use crate::secret::{Lookup, Reference, Secrets};
+use crate::secret::plain;
 use crate::store::{BESIDE, Expect, Written};
 
 /// How long the server may take to look at the answers, and then to sign.
@@ -62,11 +62,10 @@ impl Acme {
         &self,
         order: &Order,
         sealed: &Sealed,
-        secrets: &Secrets,
         offer: &mut impl Offer,
         node: &str,
     ) -> Result<Record, IssueError> {
-        let account = self.account(sealed, secrets).await?;
+        let account = self.account(sealed).await?;
         let names: Vec<Identifier> = order.names.iter().cloned().map(Identifier::Dns).collect();
         let mut asked = account.new_order(&NewOrder::new(&names)).await.map_err(self.failed())?;
         let answers = self.answers(&mut asked).await?;
@@ -140,7 +139,7 @@ impl Acme {
     }
 
     /// The account, made when there is none. Its key is kept where the other nodes find it.
-    async fn account(&self, sealed: &Sealed, secrets: &Secrets) -> Result<Account, IssueError> {
+    async fn account(&self, sealed: &Sealed) -> Result<Account, IssueError> {
         let key = format!("{BESIDE}issuers/{}/{}", self.id, self.account_digest());
         if let Some((known, _)) = sealed.get::<AccountCredentials>(&key).await? {
             return self.known(known).await;
@@ -152,7 +151,7 @@ impl Acme {
             terms_of_service_agreed: self.written.terms_agreed,
             only_return_existing: false,
         };
-        let bound = self.binding(secrets)?;
+        let bound = self.binding()?;
         let directory = self.written.directory.clone();
         let builder = Account::builder_with_http(Box::new(self.transport()?));
         let (made, credentials) =
@@ -181,20 +180,12 @@ impl Acme {
     }
 
     /// The account elsewhere that this one is to be bound to.
-    fn binding(&self, secrets: &Secrets) -> Result<Option<ExternalAccountKey>, IssueError> {
+    fn binding(&self) -> Result<Option<ExternalAccountKey>, IssueError> {
         let Some(eab) = &self.written.eab else {
             return Ok(None);
         };
-        let written = eab.hmac_key.expose();
-        let key = match Reference::parse(written) {
-            Some(Ok(reference @ Reference::Env { .. })) => match secrets.lookup(&reference) {
-                Lookup::Ready(secret) => secret.expose().to_owned(),
-                Lookup::Failed(error) => return Err(error.into()),
-                Lookup::Pending => return Err(self.error("eab.hmac_key cannot be read".into())),
-            },
-            _ => written.to_owned(),
-        };
-        let key = URL_SAFE_NO_PAD.decode(key.trim().trim_end_matches('='));
+        let key = plain("eab/hmac_key", eab.hmac_key.expose())?;
+        let key = URL_SAFE_NO_PAD.decode(key.expose().trim().trim_end_matches('='));
         let key = key.map_err(|_| self.error("eab.hmac_key: expected base64url".into()))?;
         Ok(Some(ExternalAccountKey::new(eab.kid.clone(), &key)))
     }
@@ -218,14 +209,6 @@ impl Acme {
 
     /// Turns the client's errors into ours, told by their innermost cause.
     fn failed(&self) -> impl Fn(instant_acme::Error) -> IssueError {
-        |error| {
-            let mut reason = error.to_string();
-            let mut cause = error.source();
-            while let Some(inner) = cause {
-                reason = inner.to_string();
-                cause = inner.source();
-            }
-            self.error(reason)
-        }
+        |error| self.error(innermost(&error))
     }
 }

@@ -296,7 +296,7 @@ impl Turn<'_> {
             Issuer::Acme { id } => {
                 let acme = desk.lock().acme.get(id).cloned();
                 let acme = acme.ok_or_else(|| IssueError::NoIssuer(id.to_string()))?;
-                acme.issue(order, &desk.sealed, &desk.secrets, self, &desk.node).await
+                acme.issue(order, &desk.sealed, self, &desk.node).await
             }
         }
     }

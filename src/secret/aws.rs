@@ -9,13 +9,12 @@
 mod sigv4;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Fields, Manager, Secret, SecretError, web};
+use super::{Fields, Manager, Secret, SecretError, plain, web};
 use crate::clock;
 use crate::resource::secret::Aws as Written;
 
@@ -87,12 +86,10 @@ impl Aws {
         })?;
         let request = client.post(url.clone()).headers(headers).body(body);
         let (status, headers, body) = web::send(url.as_str(), request).await?;
-        let found = match status {
+        match status {
             StatusCode::OK => read(url, name, &body).map(Some),
             _ => credentials.refusal(url, name, status, &headers, &body),
-        };
-        web::wipe(body);
-        found
+        }
     }
 }
 
@@ -136,9 +133,9 @@ impl Credentials {
     fn of(written: &Written) -> Result<Self, SecretError> {
         let token = written.session_token.as_ref();
         Ok(Self {
-            key_id: web::resolve(&written.access_key_id)?,
-            key: web::resolve(written.secret_access_key.expose())?,
-            token: token.map(|token| web::resolve(token.expose())).transpose()?,
+            key_id: plain("access_key_id", &written.access_key_id)?,
+            key: plain("secret_access_key", written.secret_access_key.expose())?,
+            token: token.map(|token| plain("session_token", token.expose())).transpose()?,
         })
     }
 
@@ -178,7 +175,7 @@ impl Credentials {
         name: &str,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &Bytes,
+        body: &[u8],
     ) -> Result<Option<Secret>, SecretError> {
         let said: Said = serde_json::from_slice(body).unwrap_or_default();
         let code = said.code.rsplit('#').next().unwrap_or_default();
@@ -217,7 +214,7 @@ fn endpoint(written: &Written) -> Result<Url, String> {
 }
 
 /// The text in an answer.
-fn read(url: &Url, name: &str, body: &Bytes) -> Result<Secret, SecretError> {
+fn read(url: &Url, name: &str, body: &[u8]) -> Result<Secret, SecretError> {
     let refused = |reason: String| SecretError::Refused {
         url: url.to_string(),
         status: StatusCode::OK.as_u16(),

@@ -13,7 +13,6 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, StatusCode};
@@ -24,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Fields, Manager, Secret, SecretError, web};
+use super::{Fields, Manager, Secret, SecretError, plain, web};
 use crate::clock;
 use crate::resource::secret::{Gcp as Written, GcpAccount};
 
@@ -142,7 +141,6 @@ impl Gcp {
         }
         let granted: Granted = serde_json::from_slice(&body)
             .map_err(|_| refused("expected access_token and expires_in in the answer"))?;
-        web::wipe(body);
         let access_token = Zeroizing::new(granted.access_token);
         let kind = granted.token_type.as_deref().unwrap_or("Bearer");
         let mut authorization = HeaderValue::from_str(&format!("{kind} {}", *access_token))
@@ -175,11 +173,7 @@ impl Manager for Gcp {
             let request = client.get(&url).header("authorization", token.authorization.clone());
             let (status, headers, body) = web::send(&url, request).await?;
             match status {
-                StatusCode::OK => {
-                    let fields = fields(&url, path, &body);
-                    web::wipe(body);
-                    return fields;
-                }
+                StatusCode::OK => return fields(&url, path, &body),
                 // It was withdrawn before its time.
                 StatusCode::UNAUTHORIZED if !is_second => {
                     is_second = true;
@@ -223,7 +217,7 @@ impl Source {
 /// A signed claim to be `account`, as of `now`.
 fn claim(account: &GcpAccount, now: i64) -> Result<String, SecretError> {
     let wrong = |reason: &str| SecretError::Account(format!("private_key: {reason}"));
-    let written = web::resolve(account.private_key.expose())?;
+    let written = plain("auth_config/private_key", account.private_key.expose())?;
     let key = PrivateKeyDer::from_pem_slice(written.expose().as_bytes())
         .map_err(|_| wrong("expected a PEM private key"))?;
     let pair = match &key {
@@ -252,7 +246,7 @@ fn claim(account: &GcpAccount, now: i64) -> Result<String, SecretError> {
 }
 
 /// The text of a version and, where it is a JSON object, its fields.
-fn fields(url: &str, name: &str, body: &Bytes) -> Result<Fields, SecretError> {
+fn fields(url: &str, name: &str, body: &[u8]) -> Result<Fields, SecretError> {
     // The reader's own words would show what stands there.
     let refused = |expected: &str| SecretError::Refused {
         url: url.to_owned(),
@@ -280,7 +274,7 @@ fn refusal(
     url: &str,
     status: StatusCode,
     headers: &HeaderMap,
-    body: &Bytes,
+    body: &[u8],
     confidential: &[&str],
 ) -> SecretError {
     let said: Value = serde_json::from_slice(body).unwrap_or_default();

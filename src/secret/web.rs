@@ -4,18 +4,20 @@
 use std::ops::Deref;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
 use reqwest::header::{DATE, HeaderMap};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::cache::{Lookup, env};
-use super::{Reference, Secret, SecretError};
-use crate::clock;
+use super::{Secret, SecretError};
+use crate::{call, clock};
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An answer that is longer is no secret's: Vault's are 1 MiB at most, others' less, and JSON may
+/// double them.
+pub(super) const LONGEST_ANSWER_BYTES: usize = 4 << 20;
 
 /// How much of a server's words is repeated.
 const LONGEST_REASON: usize = 300;
@@ -31,38 +33,7 @@ pub(super) fn client(ssl_verify: bool) -> Result<Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .tls_danger_accept_invalid_certs(!ssl_verify)
         .build()
-        .map_err(|error| reason(&error))
-}
-
-/// The innermost cause of an error, without the URL.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "timed out".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-/// The text itself, or what the environment variable holds that it refers to.
-///
-/// # Errors
-/// [`SecretError::NoVariable`] or [`SecretError::NoField`] where there is no such.
-pub(super) fn resolve(written: &str) -> Result<Secret, SecretError> {
-    match Reference::parse(written) {
-        Some(Ok(Reference::Env { name, key })) => match env(&name, key.as_deref()) {
-            Lookup::Ready(secret) => Ok(secret),
-            Lookup::Failed(error) => Err(error),
-            Lookup::Pending => Err(SecretError::NoVariable(name.to_string())),
-        },
-        Some(_) => Err(SecretError::Unusable {
-            field: written.to_owned(),
-            reason: "expected a value or $env://name".to_owned(),
-        }),
-        None => Ok(Secret::new(written)),
-    }
+        .map_err(|error| call::reason(&error))
 }
 
 /// Sends `request` to `url`; status, headers and body of the answer.
@@ -72,22 +43,12 @@ pub(super) fn resolve(written: &str) -> Result<Secret, SecretError> {
 pub(super) async fn send(
     url: &str,
     request: reqwest::RequestBuilder,
-) -> Result<(StatusCode, HeaderMap, Bytes), SecretError> {
-    let unreachable = |error: reqwest::Error| SecretError::Unreachable {
-        url: url.to_owned(),
-        reason: reason(&error),
-    };
-    let response = request.send().await.map_err(unreachable)?;
+) -> Result<(StatusCode, HeaderMap, Zeroizing<Vec<u8>>), SecretError> {
+    let unreachable = |reason: String| SecretError::Unreachable { url: url.to_owned(), reason };
+    let response = request.send().await.map_err(|error| unreachable(call::reason(&error)))?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.bytes().await.map_err(unreachable)?;
-    Ok((status, headers, body))
-}
-
-/// Overwrites a body that nobody else holds.
-pub(super) fn wipe(body: Bytes) {
-    if let Ok(mut own) = body.try_into_mut() {
-        own.as_mut().zeroize();
-    }
+    let body = call::body(response, LONGEST_ANSWER_BYTES).await;
+    Ok((status, headers, body.map_err(|error| unreachable(error.to_string()))?))
 }
 
 /// The field of a JSON object as text; nothing where there is none, or null.

@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use super::certificate::Certificate;
 use super::ocsp::{self, OcspError, Question};
 use super::server::Terms;
-use crate::clock;
+use crate::{call, clock};
 
 /// How long a responder may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -323,19 +323,12 @@ impl Asking {
         let client = client.as_ref().map_err(|error| unreachable(error.clone()))?;
         let request = client.post(&url).header("content-type", "application/ocsp-request");
         let answer = request.body(question.request()).send().await;
-        let mut answer = answer.map_err(|error| unreachable(innermost(&error)))?;
+        let answer = answer.map_err(|error| unreachable(call::reason(&error)))?;
         if answer.status() != 200 {
             return Err(unreachable(format!("it answered {}", answer.status())));
         }
-        let mut bytes = Vec::new();
-        while let Some(part) =
-            answer.chunk().await.map_err(|error| unreachable(innermost(&error)))?
-        {
-            bytes.extend_from_slice(&part);
-            if bytes.len() > LARGEST {
-                return Err(unreachable(format!("its answer is larger than {LARGEST} bytes")));
-            }
-        }
+        let bytes = call::body(answer, LARGEST).await;
+        let bytes = bytes.map_err(|error| unreachable(error.to_string()))?.to_vec();
         let now = clock::unix();
         let read = question.read(&bytes, now, !self.stapling.skip_verify)?;
         let ttl = self.stapling.cache_ttl;
@@ -392,15 +385,6 @@ impl Asking {
         let (ssl, subject) = (&*self.ssl, &self.subject);
         tracing::warn!(ssl, subject, reason, "the OCSP answer is out of date: nothing is stapled");
     }
-}
-
-/// The cause in plain words.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    if error.is_timeout() { "timed out".to_owned() } else { cause.to_string() }
 }
 
 /// What was put in stays whole whoever panicked.

@@ -9,8 +9,13 @@ use http_body_util::{BodyExt, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use reqwest::Client;
 
+use crate::call;
+
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// More than any answer of ACME has: a chain is some kilobytes.
+const LONGEST_ANSWER_BYTES: usize = 1 << 20;
 
 /// An HTTP client that believes the authorities of a directory.
 pub(super) struct Transport(Client);
@@ -51,8 +56,10 @@ impl HttpClient for Transport {
             let mut response = http::Response::new(());
             *response.status_mut() = answer.status();
             *response.headers_mut() = answer.headers().clone();
-            let body = answer.bytes().await.map_err(|error| Error::Other(Box::new(error)))?;
-            Ok(BytesResponse::from(response.map(|()| Full::new(body))))
+            let body = call::body(answer, LONGEST_ANSWER_BYTES).await;
+            let body = body.map_err(|error| Error::Other(Box::new(error)))?;
+            let body = Full::new(Bytes::copy_from_slice(&body));
+            Ok(BytesResponse::from(response.map(|()| body)))
         })
     }
 }

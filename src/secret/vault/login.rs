@@ -14,8 +14,7 @@ use tokio::sync::OnceCell;
 use super::mount::SEGMENT;
 use super::server::Server;
 use crate::resource::secret::{Auth, Vault as Written};
-use crate::secret::cache::{Lookup, env};
-use crate::secret::{Reference, Secret, SecretError};
+use crate::secret::{Secret, SecretError, plain};
 
 /// Longer than any token lives that is looked after; the server's number may be any.
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -232,18 +231,7 @@ impl Text {
             }
             Self::Given { field, text } => (field, text),
         };
-        match Reference::parse(text.expose()) {
-            None => Ok(text.clone()),
-            Some(Ok(Reference::Env { name, key })) => match env(&name, key.as_deref()) {
-                Lookup::Ready(secret) => Ok(Secret::new(secret.expose().trim())),
-                Lookup::Failed(error) => Err(error),
-                Lookup::Pending => Err(SecretError::NoVariable(name.to_string())),
-            },
-            Some(_) => Err(SecretError::Unusable {
-                field: (*field).to_owned(),
-                reason: "expected a value or $env://name".to_owned(),
-            }),
-        }
+        Ok(Secret::new(plain(field, text.expose())?.expose().trim()))
     }
 }
 

@@ -6,20 +6,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::login::{Text, file};
+use crate::call::{self, Unread};
 use crate::resource::secret::{Auth, Vault as Written};
 use crate::secret::SecretError;
-use crate::secret::web::{Answer, wipe};
-
-/// An answer that is longer is not Vault's: a secret is at most 1 MiB, and JSON may double it.
-const LONGEST_ANSWER_BYTES: usize = 4 << 20;
-
-/// Room for an ordinary one.
-const ANSWER_BYTES: usize = 16 << 10;
+use crate::secret::web::{Answer, LONGEST_ANSWER_BYTES};
 
 /// A server that can be asked.
 pub(super) struct Server {
@@ -134,7 +128,11 @@ impl Server {
         };
         let status = response.status();
         let location = response.headers().get("location").cloned();
-        let text = self.body(response).await.map_err(&unreachable)?;
+        let text = call::body(response, LONGEST_ANSWER_BYTES).await;
+        let text = text.map_err(|error| match error {
+            Unread::Failed(error) => unreachable(self.link(&error)),
+            error @ Unread::TooLong(_) => unreachable(error.to_string()),
+        })?;
         let body: Option<Answer> = serde_json::from_slice(&text).ok().map(Value::into);
         match body {
             _ if status.is_success() && text.is_empty() => return Ok(Answer::default()),
@@ -153,19 +151,6 @@ impl Server {
             status: status.as_u16(),
             reason: reason(status, &body.unwrap_or_default(), location.as_ref()),
         })
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Zeroizing<Vec<u8>>, String> {
-        // Made large enough at once: a vector that grows leaves copies behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(ANSWER_BYTES));
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.link(&error))? {
-            if text.len() + chunk.len() > LONGEST_ANSWER_BYTES {
-                return Err(format!("its answer is longer than {LONGEST_ANSWER_BYTES} bytes"));
-            }
-            text.extend_from_slice(&chunk);
-            wipe(chunk);
-        }
-        Ok(text)
     }
 
     async fn client(&self) -> Result<Client, SecretError> {
@@ -217,11 +202,7 @@ impl Server {
         if error.is_timeout() {
             return format!("timed out after {} s", self.timeout.as_secs_f64());
         }
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        let text = cause.to_string();
+        let text = call::innermost(error);
         let lower = text.to_lowercase();
         if lower.contains("not valid for name") {
             return format!(

@@ -7,6 +7,7 @@ use tonic::transport::Endpoint;
 
 use super::fault::{self, Fault};
 use super::{Options, Tls, tls};
+use crate::call::innermost;
 use crate::store::StoreError;
 
 /// How long one member may take to answer a connection attempt.
@@ -72,7 +73,7 @@ async fn attempt(endpoint: &str, options: &Options) -> Result<Connection, StoreE
 
 fn target(endpoint: &str, options: &Options) -> Result<Endpoint, String> {
     let target = Endpoint::from_shared(endpoint.to_owned())
-        .map_err(|error| fault::innermost(&error))?
+        .map_err(|error| innermost(&error))?
         .connect_timeout(ATTEMPT)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))

@@ -1,9 +1,11 @@
 //! What a failed call says: about the call, the credentials or the connection.
 
-use std::error::Error as StdError;
+use std::error::Error as _;
 
 use etcd_client::Error;
 use tonic::{Code, Status};
+
+use crate::call::innermost;
 
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +73,6 @@ pub(super) fn hinted(text: String) -> String {
         return format!("{text} (see deployment.etcd.tls: ca, cert and key, sni, verify)");
     }
     text
-}
-
-pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

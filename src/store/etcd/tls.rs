@@ -5,7 +5,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
 use super::Tls;
-use super::fault::innermost;
+use crate::call::innermost;
 
 /// Puts `written` on `endpoint`.
 ///
