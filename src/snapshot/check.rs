@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::compile::{Compiler, check_metadata};
+use super::compile::Compiler;
 use super::parts::Workshop;
 use super::references::{MAY_BE_ABSENT, Resolver, targets};
 use crate::plugin::registry;
@@ -321,4 +321,20 @@ fn each_encrypted(kind: Kind, value: &mut Value, mut change: impl FnMut(&str) ->
             }
         }
     }
+}
+
+/// Checks what is stored of a plugin for all of its places.
+pub(super) fn check_metadata(id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
+    let Some(entry) = crate::plugin::registry::find(id) else {
+        let expected = "the name of a plugin that this version has";
+        return Err(vec![Invalid::new("/id", id, expected)]);
+    };
+    let Some(validator) = &entry.metadata else {
+        return Ok(());
+    };
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("id");
+    }
+    validator.check(&value)
 }

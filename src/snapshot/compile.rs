@@ -1,28 +1,27 @@
 //! The compiler: events in, the next snapshot out, touching only what changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod air;
+mod told;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::Snapshot;
+use super::parts::Parts;
 pub use super::parts::Settings;
-use super::parts::{Parts, SslPart, Workshop, log_warnings, warnings};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::issue::{Issued, Order};
 use crate::plugin::Shared;
-use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Keyring, Kind, Resource};
 use crate::router::Router;
-use crate::secret::{self, Reference, Secrets};
+use crate::secret::{Reference, Secrets};
 use crate::store::Entry;
-use crate::tls::Served;
 use crate::tls::staple::Staples;
-use crate::upstream::Upstream;
 use crate::upstream::dns::Dns;
 
 /// Compiles resources and remembers how, so that the next event costs what it touches.
@@ -156,69 +155,6 @@ impl Compiler {
     /// The revision of the newest event that was applied, as it moves.
     pub fn reached(&self) -> watch::Receiver<i64> {
         self.reached.subscribe()
-    }
-
-    /// What is rejected now: kind, id and why.
-    pub fn rejected(&self) -> impl Iterator<Item = (Kind, &str, &Rejected)> {
-        self.rejected.iter().map(|((kind, id), why)| (*kind, &**id, why))
-    }
-
-    /// How many resources of each kind there are.
-    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
-        for (kind, _) in self.latest.keys() {
-            *counts.entry(kind.name()).or_default() += 1;
-        }
-        counts
-    }
-
-    /// Keys in the store whose kind is not served.
-    pub fn ignored(&self) -> impl Iterator<Item = &str> {
-        self.ignored.iter().map(|key| &**key)
-    }
-
-    /// Every certificate that is served: ssl id, first name, end in seconds since 1970.
-    pub fn certificates(&self) -> impl Iterator<Item = (&str, &str, i64)> {
-        self.parts.served.iter().flat_map(|(id, (names, served))| {
-            let name = names.first().map_or("", String::as_str);
-            let ends = served.certificates.iter().map(|certificate| certificate.not_after);
-            ends.min().map(|end| (&**id, name, end))
-        })
-    }
-
-    /// Every reference to a secret, and the resources that have it: `ssls/1`.
-    pub fn secret_users(&self) -> BTreeMap<Reference, BTreeSet<String>> {
-        let all = self.references.all();
-        all.map(|(reference, users)| (reference.clone(), users.iter().map(name).collect()))
-            .collect()
-    }
-
-    /// How every reference stands that a secret manager answers.
-    pub fn secret_status(&self) -> Vec<secret::Status> {
-        self.secrets.status()
-    }
-
-    /// What is served for names: ssl id, names, certificates.
-    pub fn served(&self) -> impl Iterator<Item = (&str, &[String], &Served)> {
-        let served = self.parts.served.iter();
-        served.map(|(id, (names, served))| (&**id, names.as_slice(), &**served))
-    }
-
-    /// What whoever runs this should know of the certificates that are served: ssl id, warning.
-    pub fn warnings(&self) -> impl Iterator<Item = (&str, String)> {
-        self.served().flat_map(|(id, names, served)| {
-            warnings(names, served).into_iter().map(move |warning| (id, warning))
-        })
-    }
-
-    /// What the `route` label of metrics may be: ids of routes, and their names.
-    pub fn live_routes(&self) -> HashSet<String> {
-        let routes = self.parts.routes.values();
-        routes
-            .flat_map(|part| part.route.all_labels())
-            .flat_map(|labels| [&labels.by_id, &labels.by_name])
-            .map(|labels| labels.route.to_string())
-            .collect()
     }
 
     /// The whole content of the store: compared with what is known, and only the difference
@@ -446,247 +382,6 @@ impl Compiler {
             Kind::StreamRoute => self.parts.stream_routes.contains_key(id),
         }
     }
-
-    /// Compiles one resource and puts it where workers find it.
-    fn put(
-        &mut self,
-        (kind, id): &Key,
-        resource: &Resource,
-        resolver: &mut Resolver<'_>,
-    ) -> Result<(), Vec<Invalid>> {
-        let source = format!("{}/{id}", kind.dir());
-        let mut workshop = Workshop {
-            settings: &self.settings,
-            shared: &self.shared,
-            parts: &self.parts,
-            consumers: &self.current.consumers,
-            issued: &self.issued,
-            resolver,
-            dry: self.dry,
-        };
-        match resource {
-            // A dry compile asks nobody.
-            Resource::Secret(_) if self.dry => {}
-            Resource::Secret(secret) => {
-                self.secrets.set_manager(id, secret);
-                self.issued.set_issuer(id, secret);
-            }
-            Resource::Proto(proto) => {
-                proto.compile().map_err(|invalid| vec![invalid])?;
-                say_not_acted_on(&source);
-            }
-            Resource::CostDecoration(_) => say_not_acted_on(&source),
-            Resource::PluginMetadata(metadata) => {
-                let value = metadata.0.clone().into();
-                check_metadata(id, &value)?;
-                self.parts.metadata.insert(id.clone(), value);
-            }
-            Resource::Ssl(ssl) => {
-                if !ssl.status.is_on() {
-                    self.remove_ssl(id);
-                    return Ok(());
-                }
-                let part = workshop.ssl(id, ssl)?;
-                if let SslPart::Server(_, served) = &part {
-                    self.tell_replaced(id, served);
-                }
-                self.remove_ssl(id);
-                match part {
-                    SslPart::Server(names, served) => {
-                        if !self.dry {
-                            log_warnings(id, &names, &served);
-                        }
-                        let all = names.iter().map(String::as_str);
-                        self.current.sni.insert(all, &served);
-                        self.parts.served.insert(id.clone(), (names, served));
-                    }
-                    SslPart::Client(pair, _) => {
-                        self.parts.clients.insert(id.clone(), pair);
-                    }
-                    SslPart::Unresolved => {}
-                }
-            }
-            Resource::Upstream(upstream) => {
-                let old = self.parts.upstreams.get(id);
-                let compiled = workshop.upstream(&source, upstream, old)?;
-                self.watch_names(&compiled);
-                self.parts.upstreams.insert(id.clone(), compiled);
-            }
-            Resource::Service(service) => {
-                let part = workshop.service(id, service)?;
-                if let Some(upstream) =
-                    part.upstream.as_ref().filter(|_| service.upstream_id.is_none())
-                {
-                    self.watch_names(upstream);
-                }
-                self.parts.services.insert(id.clone(), part);
-            }
-            Resource::PluginConfig(config) => {
-                let old = self.parts.plugin_configs.get(id);
-                let plugins = workshop.plugins(&source, &config.plugins, old)?;
-                self.parts.plugin_configs.insert(id.clone(), plugins);
-            }
-            Resource::GlobalRule(rule) => {
-                let old = self.parts.globals.get(id);
-                let plugins = workshop.plugins(&source, &rule.plugins, old)?;
-                self.parts.globals.insert(id.clone(), plugins);
-                self.join_globals();
-            }
-            Resource::ConsumerGroup(group) => {
-                let old = self.parts.consumer_groups.get(id);
-                let plugins = workshop.plugins(&source, &group.plugins, old)?;
-                self.parts.consumer_groups.insert(id.clone(), plugins);
-            }
-            Resource::Consumer(consumer) => {
-                let part = workshop.consumer(id, consumer)?;
-                self.remove_consumer(id);
-                let consumers = &mut self.current.consumers;
-                consumers.insert(&part.consumer, &part.credentials);
-                if !part.chain.is_empty() {
-                    let chains = &mut self.current.consumer_chains;
-                    chains.insert(part.consumer.name.clone(), part.chain.clone());
-                }
-                self.parts.consumers.insert(id.clone(), part);
-            }
-            Resource::Credential(credential) => {
-                let part = workshop.credential(id, credential)?;
-                self.remove_credential(id);
-                self.current.consumers.insert(&part.consumer, &part.credentials);
-                self.parts.credentials.insert(id.clone(), part);
-            }
-            Resource::StreamRoute(route) => {
-                let protocol = workshop.stream_route(id, route)?;
-                say_not_acted_on(&source);
-                self.parts.stream_routes.insert(id.clone(), protocol);
-            }
-            Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
-            Resource::Route(route) => {
-                let part = workshop.route(id, route)?;
-                self.remove_route(id);
-                // One that is shared is watched already.
-                let is_own = route.upstream_id.is_none() && route.upstream.is_some();
-                if let Some(upstream) = part.route.upstream.as_ref().filter(|_| is_own) {
-                    self.watch_names(upstream);
-                }
-                self.current.router.insert(&part.matcher, &part.route);
-                self.parts.routes.insert(id.clone(), part);
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the names of an upstream's nodes resolved, if it is going to be served.
-    fn watch_names(&self, upstream: &Arc<Upstream>) {
-        if !self.dry {
-            self.dns.watch(upstream);
-        }
-    }
-
-    /// Takes a deleted resource off the air.
-    fn remove(&mut self, key: &Key) {
-        let (kind, id) = key;
-        self.users.set(key, BTreeSet::new());
-        for unused in self.references.set(key, BTreeSet::new()) {
-            self.secrets.release(&unused);
-        }
-        match kind {
-            Kind::Secret if self.dry => {}
-            Kind::Secret => {
-                self.secrets.remove_manager(id);
-                self.issued.remove_issuer(id);
-            }
-            Kind::Proto | Kind::CostDecoration => {}
-            Kind::StreamRoute => drop(self.parts.stream_routes.remove(id)),
-            Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
-            Kind::Ssl => {
-                if !self.dry {
-                    self.issued.retain(id, None);
-                }
-                self.remove_ssl(id);
-            }
-            Kind::Upstream => drop(self.parts.upstreams.remove(id)),
-            Kind::Service => drop(self.parts.services.remove(id)),
-            Kind::PluginConfig => drop(self.parts.plugin_configs.remove(id)),
-            Kind::GlobalRule => {
-                self.parts.globals.remove(id);
-                self.join_globals();
-            }
-            Kind::ConsumerGroup => drop(self.parts.consumer_groups.remove(id)),
-            Kind::Consumer => {
-                self.remove_consumer(id);
-                self.remove_credentials_of(id);
-            }
-            Kind::Credential => self.remove_credential(id),
-            Kind::Route => self.remove_route(id),
-        }
-    }
-
-    /// Logs what takes the place of an ssl object's certificates, if they are others.
-    fn tell_replaced(&self, id: &str, new: &Served) {
-        let Some((_, old)) = self.parts.served.get(id).filter(|_| !self.dry) else {
-            return;
-        };
-        let prints = |served: &Served| -> Vec<String> {
-            served.certificates.iter().map(|one| one.fingerprint.clone()).collect()
-        };
-        let (before, after) = (prints(old), prints(new));
-        if before == after {
-            return;
-        }
-        let names = new.certificates.iter().flat_map(|one| one.names.iter().cloned());
-        let names: BTreeSet<String> = names.collect();
-        let ends = new.certificates.iter().map(|one| one.not_after).min().unwrap_or_default();
-        let ends = UNIX_EPOCH + Duration::from_secs(u64::try_from(ends).unwrap_or_default());
-        tracing::info!(
-            ssl = id,
-            old = before.join(" "),
-            new = after.join(" "),
-            names = Vec::from_iter(names).join(" "),
-            not_after = %httpdate::fmt_http_date(ends),
-            "a certificate has changed"
-        );
-    }
-
-    fn remove_ssl(&mut self, id: &str) {
-        self.parts.clients.remove(id);
-        if let Some((names, _)) = self.parts.served.remove(id) {
-            self.current.sni.remove(id, names.iter().map(String::as_str));
-        }
-    }
-
-    fn join_globals(&mut self) {
-        let steps = self.parts.globals.values().flat_map(chain::Plugins::steps);
-        self.current.globals = Chain::new(steps.cloned().collect());
-    }
-
-    fn remove_consumer(&mut self, id: &str) {
-        if let Some(part) = self.parts.consumers.remove(id) {
-            self.current.consumers.remove(&part.consumer, &part.credentials);
-            self.current.consumer_chains.remove(id);
-        }
-    }
-
-    /// Nobody may be taken for a consumer that is gone, also when its credentials are still stored.
-    fn remove_credentials_of(&mut self, consumer: &str) {
-        let start: Arc<str> = resource::credential::store_id(consumer, "").into();
-        let after = self.parts.credentials.range(start.clone()..).map(|(id, _)| id);
-        let theirs: Vec<_> = after.take_while(|id| id.starts_with(&*start)).cloned().collect();
-        for id in theirs {
-            self.remove_credential(&id);
-        }
-    }
-
-    fn remove_credential(&mut self, id: &str) {
-        if let Some(part) = self.parts.credentials.remove(id) {
-            self.current.consumers.remove(&part.consumer, &part.credentials);
-        }
-    }
-
-    fn remove_route(&mut self, id: &str) {
-        if let Some(part) = self.parts.routes.remove(id) {
-            self.current.router.remove(&part.matcher);
-        }
-    }
 }
 
 // === impl Stored ===
@@ -704,25 +399,6 @@ fn touch<'k>(dirty: &mut BTreeMap<Key, Why>, users: impl Iterator<Item = &'k Key
     for user in users {
         dirty.entry(user.clone()).or_insert(Why::Touched);
     }
-}
-
-fn say_not_acted_on(resource: &str) {
-    tracing::warn!(resource, "stored, but this version does not act on resources of its kind yet");
-}
-
-pub(super) fn check_metadata(id: &str, value: &serde_json::Value) -> Result<(), Vec<Invalid>> {
-    let Some(entry) = crate::plugin::registry::find(id) else {
-        let expected = "the name of a plugin that this version has";
-        return Err(vec![Invalid::new("/id", id, expected)]);
-    };
-    let Some(validator) = &entry.metadata else {
-        return Ok(());
-    };
-    let mut value = value.clone();
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("id");
-    }
-    validator.check(&value)
 }
 
 fn name((kind, id): &Key) -> String {
