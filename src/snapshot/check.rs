@@ -109,15 +109,7 @@ impl Compiler {
         resource: &Resource,
     ) -> Result<Vec<String>, Vec<Invalid>> {
         let mut resolver = Resolver::new(None);
-        let mut workshop = Workshop {
-            settings: &self.settings,
-            shared: &self.shared,
-            parts: &self.parts,
-            consumers: &self.current.consumers,
-            issued: &self.issued,
-            resolver: &mut resolver,
-            dry: true,
-        };
+        let mut workshop = Workshop { dry: true, ..self.workshop(&mut resolver) };
         let source = format!("{}/{id}", kind.dir());
         let id: Arc<str> = id.into();
         let checked = match resource {

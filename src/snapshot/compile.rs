@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::Snapshot;
-use super::parts::Parts;
 pub use super::parts::Settings;
+use super::parts::{Parts, Workshop};
 use super::references::{Key, PENDING, Resolver, Users, targets};
 use crate::issue::{Issued, Order};
 use crate::plugin::Shared;
@@ -145,6 +145,19 @@ impl Compiler {
         Self::new(settings, self.keyring.clone(), self.secrets.clone(), self.dns.clone())
             .with_issued(self.issued.clone())
             .dry()
+    }
+
+    /// What compiling one resource takes.
+    pub(super) fn workshop<'c, 'r>(&'c self, resolver: &'c mut Resolver<'r>) -> Workshop<'c, 'r> {
+        Workshop {
+            settings: &self.settings,
+            shared: &self.shared,
+            parts: &self.parts,
+            consumers: &self.current.consumers,
+            issued: &self.issued,
+            resolver,
+            dry: self.dry,
+        }
     }
 
     /// The snapshot as of the last apply.

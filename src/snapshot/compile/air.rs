@@ -8,7 +8,7 @@ use super::Compiler;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Kind, Resource};
 use crate::snapshot::check::check_metadata;
-use crate::snapshot::parts::{SslPart, Workshop, log_warnings};
+use crate::snapshot::parts::{SslPart, log_warnings};
 use crate::snapshot::references::{Key, Resolver};
 use crate::tls::Served;
 use crate::upstream::Upstream;
@@ -24,15 +24,7 @@ impl Compiler {
         resolver: &mut Resolver<'_>,
     ) -> Result<(), Vec<Invalid>> {
         let source = format!("{}/{id}", kind.dir());
-        let mut workshop = Workshop {
-            settings: &self.settings,
-            shared: &self.shared,
-            parts: &self.parts,
-            consumers: &self.current.consumers,
-            issued: &self.issued,
-            resolver,
-            dry: self.dry,
-        };
+        let mut workshop = self.workshop(resolver);
         match resource {
             // A dry compile asks nobody.
             Resource::Secret(_) if self.dry => {}
