@@ -3,10 +3,12 @@
 //! Every write is a transaction on disk before it is answered. Revisions count writes, as in
 //! etcd; keys with a time to live are deleted when it is over, also across restarts.
 
+mod ends;
+
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,9 +16,10 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{broadcast, mpsc};
 
+use self::ends::Ends;
 use super::{
-    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Life, Listing, Read, Step,
-    StoreError, Transacted, Written,
+    Action, BESIDE, Change, ConfigStore, Entry, Event, Expect, Listing, Read, Step, StoreError,
+    Transacted, Written,
 };
 use crate::clock;
 
@@ -36,8 +39,15 @@ const EXPIRY_CHECK: Duration = Duration::from_millis(500);
 pub struct Embedded {
     database: Arc<Database>,
     path: PathBuf,
-    /// Changes since; also the order of writes: it is held while one is carried out.
-    changes: Arc<Mutex<broadcast::Sender<Committed>>>,
+    /// Also the order of writes: it is held while one is carried out.
+    live: Arc<Mutex<Live>>,
+}
+
+/// What is not read from the file each time.
+struct Live {
+    /// Changes since it was opened.
+    changes: broadcast::Sender<Committed>,
+    ends: Ends,
 }
 
 /// A transaction's revision and what it changed in the config.
@@ -52,6 +62,11 @@ impl Embedded {
     /// [`StoreError::Broken`] when the file cannot be used, for instance because another process
     /// has it open.
     pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        Self::open_at(path, clock::unix())
+    }
+
+    /// Opens it when the calendar says `now`, in seconds since 1970.
+    fn open_at(path: &Path, now: i64) -> Result<Arc<Self>, StoreError> {
         let broken = |reason: String| StoreError::Broken {
             backend: "embedded",
             reason: format!("{}: {reason}", path.display()),
@@ -75,23 +90,19 @@ impl Embedded {
         let database = redb::backends::FileBackend::new(file)
             .and_then(|file| redb::Builder::new().create_with_backend(file))
             .map_err(|error| broken(error.to_string()))?;
+        let tables = make_tables(&database);
+        let ends = tables.and_then(|()| Ends::read(&database.begin_read()?, now));
+        let ends = ends.map_err(|error| broken(error.to_string()))?;
         let (changes, _) = broadcast::channel(1024);
-        let store = Arc::new(Self {
+        Ok(Arc::new(Self {
             database: Arc::new(database),
             path: path.to_owned(),
-            changes: Arc::new(Mutex::new(changes)),
-        });
-        store.make_tables().map_err(|error| broken(error.to_string()))?;
-        Ok(store)
+            live: Arc::new(Mutex::new(Live { changes, ends })),
+        }))
     }
 
-    fn make_tables(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(VALUES)?;
-        transaction.open_table(REVISIONS)?;
-        transaction.open_table(COUNTERS)?;
-        transaction.commit()?;
-        Ok(())
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` where blocking is allowed.
@@ -102,7 +113,7 @@ impl Embedded {
         let this = Self {
             database: self.database.clone(),
             path: self.path.clone(),
-            changes: self.changes.clone(),
+            live: self.live.clone(),
         };
         let outcome = tokio::task::spawn_blocking(move || work(&this)).await;
         let broken = |reason: String| StoreError::Broken {
@@ -159,7 +170,7 @@ impl Embedded {
     /// Carries out all of `steps` in one transaction, then tells the watchers; or none, returning
     /// the steps whose expectations do not hold, each with what is there.
     fn write(&self, steps: &[Step]) -> Result<Outcome, redb::Error> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live();
         let transaction = self.database.begin_write()?;
         let revision;
         let mut told = Vec::new();
@@ -167,6 +178,7 @@ impl Embedded {
             let mut values = transaction.open_table(VALUES)?;
             let mut revisions = transaction.open_table(REVISIONS)?;
             let mut counters = transaction.open_table(COUNTERS)?;
+            let mut lives = transaction.open_table(ends::LIVES)?;
             let mut before = Vec::new();
             let mut conflicts = Vec::new();
             for (index, step) in steps.iter().enumerate() {
@@ -183,16 +195,13 @@ impl Embedded {
             counters.insert("revision", revision)?;
             for (step, current) in steps.iter().zip(before) {
                 let key = step.key.as_str();
+                let end = match ends::write(&mut lives, step)? {
+                    Some(end) => end,
+                    None => revisions.get(key)?.map_or(0, |at| at.value().2),
+                };
                 let change = match &step.action {
-                    Action::Put { value, life } => {
+                    Action::Put { value, .. } => {
                         let created = current.map_or(revision, |entry| entry.create_revision);
-                        let end = match life {
-                            Life::Endless => 0,
-                            Life::Seconds(ttl) => {
-                                clock::unix().cast_unsigned() + u64::try_from(*ttl).unwrap_or(0)
-                            }
-                            Life::AsBefore => revisions.get(key)?.map_or(0, |at| at.value().2),
-                        };
                         values.insert(key, &**value)?;
                         revisions.insert(key, (created, revision, end))?;
                         Change::Put(Entry {
@@ -215,9 +224,10 @@ impl Embedded {
             }
         }
         transaction.commit()?;
+        live.ends.follow(steps, revision);
         if !told.is_empty() {
             // Nobody may be watching; that is no failure.
-            let _ = changes.send((revision, told));
+            let _ = live.changes.send((revision, told));
         }
         Ok(Ok(revision))
     }
@@ -233,20 +243,7 @@ impl Embedded {
     }
 
     fn expire(&self) -> Result<(), redb::Error> {
-        let over: Vec<(String, i64)> = {
-            let transaction = self.database.begin_read()?;
-            let revisions = transaction.open_table(REVISIONS)?;
-            let now = clock::unix().cast_unsigned();
-            let mut over = Vec::new();
-            for item in revisions.iter()? {
-                let (key, value) = item?;
-                let (_, written, end) = value.value();
-                if end != 0 && end <= now {
-                    over.push((key.value().to_owned(), written));
-                }
-            }
-            over
-        };
+        let over = self.live().ends.over();
         for (key, written) in over {
             // A key that was written again since has a new life, and the conflict says so.
             let _ = self.write(&[Step::delete(key, Expect::Revision(written))])?;
@@ -257,6 +254,16 @@ impl Embedded {
 
 /// The revision of a transaction that was carried out, or the steps that stood in its way.
 type Outcome = Result<i64, Vec<(usize, Option<Entry>)>>;
+
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(VALUES)?;
+    transaction.open_table(REVISIONS)?;
+    transaction.open_table(COUNTERS)?;
+    transaction.open_table(ends::LIVES)?;
+    transaction.commit()?;
+    Ok(())
+}
 
 fn entry(
     values: &impl ReadableTable<&'static str, &'static [u8]>,
@@ -365,10 +372,7 @@ async fn follow(store: Arc<Embedded>, events: mpsc::Sender<Event>) {
     loop {
         // Subscribed before the listing: what is written in between comes twice, which is
         // harmless, and never not at all.
-        let mut changes = {
-            let sender = store.changes.lock().unwrap_or_else(PoisonError::into_inner);
-            sender.subscribe()
-        };
+        let mut changes = store.live().changes.subscribe();
         let listing = match store.list("").await {
             Ok(listing) => listing,
             Err(error) => {
@@ -403,6 +407,62 @@ async fn follow(store: Arc<Embedded>, events: mpsc::Sender<Event>) {
                 // Too many changes at once: list again.
                 Err(_) => break,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 60 * 60;
+
+    /// Waits until `key` is over.
+    async fn ends(store: &Embedded, key: &str) {
+        let wait = async {
+            while store.read(key).unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                store.expire().unwrap();
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        ended.unwrap_or_else(|_| panic!("{key} has no end"));
+    }
+
+    #[tokio::test]
+    async fn a_calendar_that_is_set_back_keeps_no_key_over_its_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.redb");
+        let value = Bytes::from_static(b"x");
+        let store = Embedded::open(&path).unwrap();
+        for (key, life) in [("short", 1), ("long", 2 * DAY)] {
+            store.put(key, value.clone(), Expect::Any, Some(life)).await.unwrap();
+        }
+        drop(store);
+        let store = Embedded::open_at(&path, clock::unix() - DAY).unwrap();
+        ends(&store, "short").await;
+        assert!(store.read("long").unwrap().is_some());
+        drop(store);
+        // What the calendar says is over was over while nothing ran.
+        let store = Embedded::open_at(&path, clock::unix() + 3 * DAY).unwrap();
+        ends(&store, "long").await;
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_written_again_lives_by_what_it_is_given_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(&dir.path().join("config.redb")).unwrap();
+        let put = |key: &'static str, life| store.put(key, Bytes::new(), Expect::Any, life);
+        for key in ["endless", "longer", "gone", "short"] {
+            put(key, Some(1)).await.unwrap();
+        }
+        put("endless", None).await.unwrap();
+        put("longer", Some(DAY)).await.unwrap();
+        store.delete("gone", Expect::Any).await.unwrap();
+        put("gone", None).await.unwrap();
+        ends(&store, "short").await;
+        for key in ["endless", "longer", "gone"] {
+            assert!(store.read(key).unwrap().is_some(), "{key}");
         }
     }
 }
