@@ -102,6 +102,11 @@ enum IssueError {
     Lacks { place: String, field: String },
     #[error("what was issued cannot be served: {0}")]
     Unusable(String),
+    #[error(
+        "what was issued cannot be served: it ended {0} s ago by this node's clock; is the clock \
+         right?"
+    )]
+    Ended(i64),
     #[error("{directory}: {reason}")]
     Acme { directory: String, reason: String },
     #[error("not done within {0:?}")]

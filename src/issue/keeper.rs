@@ -51,6 +51,8 @@ pub(super) struct Keeper {
     place: Place,
     /// The record that is served, and its revision.
     record: Option<(Arc<Record>, i64)>,
+    /// When it is due at the latest, since the calendar may be set back meanwhile.
+    due_at: Instant,
     is_revoked: bool,
     /// When revocation was asked about last.
     asked: Instant,
@@ -77,9 +79,9 @@ impl Keeper {
         place: Place,
         at_once: bool,
     ) -> Self {
-        let (record, asked) = (None, Instant::now());
+        let (record, due_at, asked) = (None, Instant::now(), Instant::now());
         let (is_revoked, attempts) = (false, 0);
-        Self { desk, ssl, order, place, record, is_revoked, asked, attempts, at_once }
+        Self { desk, ssl, order, place, record, due_at, is_revoked, asked, attempts, at_once }
     }
 
     /// Looks after the order until it is aborted.
@@ -157,6 +159,7 @@ impl Keeper {
         }
         let record = Arc::new(record);
         self.record = Some((record.clone(), entry.mod_revision));
+        self.due_at = Instant::now() + record.rest(clock::unix());
         (self.is_revoked, self.attempts) = (false, 0);
         self.asked = Instant::now();
         self.desk.learn(&self.ssl, &self.order, |kept| {
@@ -172,8 +175,9 @@ impl Keeper {
     /// How long there is nothing to do because the certificate is good; `None` when it is due.
     async fn is_good(&mut self) -> Option<Duration> {
         let (record, _) = self.record.clone()?;
-        let due = record.renew_at - clock::unix();
-        if due <= 0 {
+        let latest = self.due_at.saturating_duration_since(Instant::now());
+        let due = record.rest(clock::unix()).min(latest);
+        if due.is_zero() {
             return None;
         }
         // A twelfth of a short life is often enough to look; once a minute that of a long one.
@@ -186,7 +190,7 @@ impl Keeper {
         if self.is_revoked {
             return None;
         }
-        Some(look.min(Duration::from_secs(u64::try_from(due).unwrap_or(1))))
+        Some(look.min(due))
     }
 
     /// Whether the certificate is revoked. One node asks for all: what it finds out, the others
@@ -332,7 +336,11 @@ impl Turn<'_> {
         let most = record.map_or(most, |(record, _)| {
             most.min((record.not_after - record.renew_at) / 4).max(first)
         });
-        let pause = first.saturating_mul(1 << self.claim.attempts.min(20)).min(most);
+        let pause = match error {
+            // Another certificate would be as far behind this node's clock: each is one in vain.
+            IssueError::Ended(_) => most,
+            _ => first.saturating_mul(1 << self.claim.attempts.min(20)).min(most),
+        };
         self.claim.attempts = self.claim.attempts.saturating_add(1);
         self.claim.error = Some(error.to_string());
         self.claim.challenges.clear();

@@ -1,6 +1,7 @@
 //! What nodes tell each other of an order: the certificate, and who is getting the next one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -77,8 +78,11 @@ impl Record {
         let leaf = parsed.key.cert.first().map(|der| der.as_ref()).unwrap_or_default();
         let (_, leaf) = X509Certificate::from_der(leaf)
             .map_err(|error| IssueError::Unusable(error.to_string()))?;
-        // What is left counts, not what the issuer dated back.
-        let left = parsed.not_after - clock::unix();
+        let now = clock::unix();
+        let left = parsed.not_after - now;
+        if left <= 0 {
+            return Err(IssueError::Ended(-left));
+        }
         if left < SHORTEST_S {
             let said = format!(
                 "it ends in {left} s by this node's clock, expected at least {SHORTEST_S}: is the \
@@ -86,11 +90,12 @@ impl Record {
             );
             return Err(IssueError::Unusable(said));
         }
+        let life = ahead(parsed.not_before, parsed.not_after, now);
         let share = RENEWED_AFTER - 0.02 * fastrand::f64();
         Ok(Self {
             not_before: parsed.not_before,
             not_after: parsed.not_after,
-            renew_at: clock::unix() + (left as f64 * share) as i64,
+            renew_at: now + (life as f64 * share) as i64,
             serial: serial.unwrap_or_else(|| leaf.raw_serial_as_string()),
             issuer: leaf.issuer().to_string(),
             by: by.to_owned(),
@@ -99,10 +104,25 @@ impl Record {
         })
     }
 
+    /// How long it need not be renewed when the calendar says `now`: until its moment, and no
+    /// longer than such a certificate is served, whatever was done to the calendar since.
+    pub(super) fn rest(&self, now: i64) -> Duration {
+        let longest = (self.not_after - self.not_before) as f64 * RENEWED_AFTER;
+        let rest = (self.renew_at - now).min(longest as i64);
+        Duration::from_secs(u64::try_from(rest).unwrap_or(0))
+    }
+
     /// Seconds until its end.
     pub(super) fn left(&self) -> i64 {
         self.not_after - clock::unix()
     }
+}
+
+/// The seconds of its life that a certificate has before it when the calendar says `now`: what is
+/// left, not what the issuer dated back; and no more than all, since a calendar that is behind
+/// would have it renewed when it is over.
+fn ahead(not_before: i64, not_after: i64, now: i64) -> i64 {
+    (not_after - now).min(not_after - not_before)
 }
 
 // === impl Place ===
@@ -138,5 +158,27 @@ mod tests {
         assert!(!format!("{record:?}").contains("PRIVATE"));
         let error = Record::new("x".into(), key.serialize_pem(), None, "one").unwrap_err();
         assert!(error.to_string().contains("cannot be served"), "{error}");
+    }
+
+    #[test]
+    fn a_calendar_that_is_wrong_puts_no_renewal_off() {
+        const HOUR: i64 = 60 * 60;
+        const NOON: i64 = 1_800_000_000;
+        // Issued at noon for three hours, on nodes whose calendars differ.
+        let life = |by: i64| ahead(NOON, NOON + 3 * HOUR, NOON + by);
+        assert_eq!([-24 * HOUR, 0, HOUR].map(life), [3 * HOUR, 3 * HOUR, 2 * HOUR]);
+        let record = Record {
+            chain: String::new(),
+            key: Hidden(String::new()),
+            not_before: NOON,
+            not_after: NOON + 3 * HOUR,
+            renew_at: NOON + 2 * HOUR,
+            serial: String::new(),
+            issuer: String::new(),
+            by: String::new(),
+        };
+        let rest = |by: i64| i64::try_from(record.rest(NOON + by).as_secs()).unwrap();
+        assert_eq!([-24 * HOUR, 0, HOUR].map(rest), [2 * HOUR, 2 * HOUR, HOUR]);
+        assert_eq!([2 * HOUR, 24 * HOUR].map(rest), [0, 0]);
     }
 }
