@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use rustls::SignatureScheme;
@@ -38,6 +38,9 @@ const AT_ONCE: usize = 16;
 
 /// The least time between two answers that are good.
 const LEAST: Duration = Duration::from_secs(5);
+
+/// An answer that is to be good for longer is looked at again all the same.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// How a certificate is stapled to (`ocsp_stapling` of an ssl object).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -267,6 +270,8 @@ impl Asking {
     async fn run(self, client: Result<reqwest::Client, String>, first: Awaited) {
         let mut first = Some(first);
         let mut retry = FIRST_RETRY;
+        // When the answer that is shown is over, though the calendar may be set back meanwhile.
+        let mut over_at = Instant::now();
         loop {
             let outcome = {
                 // Closed it is never.
@@ -280,6 +285,7 @@ impl Asking {
                 Ok(fetched) => {
                     retry = FIRST_RETRY;
                     let pause = fetched.again;
+                    over_at = Instant::now() + rest(fetched.until, clock::unix(), LONGEST);
                     self.show(&staple, fetched);
                     pause
                 }
@@ -295,15 +301,16 @@ impl Asking {
             pause = pause.mul_f64(0.9 + 0.1 * fastrand::f64());
             let end = lock(&staple.status).until;
             drop(staple);
-            if let Some(end) = end {
-                let left = u64::try_from(end - clock::unix()).unwrap_or_default();
-                pause = pause.min(Duration::from_secs(left));
-            }
+            let rest = || {
+                let latest = over_at.saturating_duration_since(Instant::now());
+                end.map(|end| rest(end, clock::unix(), latest))
+            };
+            pause = rest().map_or(pause, |rest| pause.min(rest));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.again.notified() => retry = FIRST_RETRY,
             }
-            if end.is_some_and(|end| end <= clock::unix())
+            if rest().is_some_and(|rest| rest.is_zero())
                 && let Some(staple) = self.staple.upgrade()
             {
                 self.take_down(&staple);
@@ -387,7 +394,27 @@ impl Asking {
     }
 }
 
+/// How long an answer is good until `end` when the calendar says `now`, at most `latest`.
+fn rest(end: i64, now: i64, latest: Duration) -> Duration {
+    Duration::from_secs(u64::try_from(end - now).unwrap_or_default()).min(latest)
+}
+
 /// What was put in stays whole whoever panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_calendar_that_is_set_back_keeps_no_answer_over_its_end() {
+        const HOUR: i64 = 60 * 60;
+        const NOON: i64 = 1_800_000_000;
+        // Fetched at noon, good for two hours; looked at an hour later, by calendars that differ.
+        let latest = Duration::from_secs(HOUR.unsigned_abs());
+        let hours = |by: i64| rest(NOON + 2 * HOUR, NOON + HOUR + by, latest).as_secs() / 3600;
+        assert_eq!([-24 * HOUR, 0, HOUR, 24 * HOUR].map(hours), [1, 1, 0, 0]);
+    }
 }
