@@ -146,9 +146,11 @@ impl TicketKeys {
         Ok(())
     }
 
-    /// Goes on with keys of this node's own, with a new one when that `is_due`.
+    /// Goes on with keys of this node's own, with a new one when that `is_due`, or would hardly
+    /// ever be since the calendar was set back. (Those that are shared leave the store in time by
+    /// the store's clock: nodes whose calendars differ would have them renewed all the time.)
     fn renew_own(&self, own: &KeySet, is_due: bool, now: u64) -> Result<(), rustls::Error> {
-        if is_due {
+        if is_due || own.is_ahead(now) {
             self.take(&own.rotated(now)?, now);
         } else {
             self.take(own, now);
@@ -310,6 +312,14 @@ mod tests {
             assert_eq!(bytes(node), own);
             node.look(NOON + HALF_A_DAY).await.unwrap();
             assert!(bytes(node).ends_with(&own) && bytes(node).len() > own.len());
+        }
+        // The calendar was a year ahead, and is right again.
+        for node in [&mut bare, &mut alone] {
+            node.look(NOON + 700 * HALF_A_DAY).await.unwrap();
+            let ahead = bytes(node);
+            node.look(NOON + 2 * HALF_A_DAY).await.unwrap();
+            assert_eq!(node.tickets.keys().made, NOON + 2 * HALF_A_DAY);
+            assert_ne!(bytes(node), ahead);
         }
         assert!(nodes.stored().await.is_none());
     }

@@ -83,6 +83,12 @@ impl KeySet {
         now >= self.made.saturating_add(ROTATION.as_secs())
     }
 
+    /// Whether it was made when the calendar was ahead, so that it would not be due for longer than
+    /// a ticket is good.
+    pub fn is_ahead(&self, now: u64) -> bool {
+        self.made > now.saturating_add(ROTATION.as_secs())
+    }
+
     /// The keys as bytes, to be kept where nobody reads them.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.keys.iter().flat_map(|key| key.name.iter().chain(key.secret.iter()).copied()).collect()
