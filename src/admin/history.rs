@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Answered};
 use super::path::Place;
 use super::{Admin, Call};
+use crate::clock;
 use crate::store::{BESIDE, Entry, Expect, Life, Read, Step, StoreError, Transacted};
 
 /// For how long the last version of a deleted resource is kept, and that it was deleted: ids that
@@ -106,7 +107,7 @@ impl Admin {
             return Vec::new();
         }
         let newest = versions.last().and_then(Version::of);
-        let time = nanos();
+        let time = nanos().max(after(versions));
         let mut fresh = Vec::new();
         let unknown = kept.current.filter(|current| {
             newest.as_ref().is_none_or(|(revision, _)| *revision != current.mod_revision)
@@ -117,10 +118,9 @@ impl Admin {
                 Version { revision: Some(current.mod_revision), time: None, by: None, value };
             fresh.push((time.saturating_sub(1), version));
         }
-        let seconds = i64::try_from(time / 1_000_000_000).ok();
         let by = Some(call.caller.to_owned());
         let value = kept.value.cloned();
-        fresh.push((time, Version { revision: None, time: seconds, by, value }));
+        fresh.push((time, Version { revision: None, time: Some(clock::unix()), by, value }));
         let too_many = (versions.len() + fresh.len()).saturating_sub(most);
         let old = versions.iter().take(too_many);
         let mut steps: Vec<Step> =
@@ -242,6 +242,13 @@ fn folder(key: &str) -> String {
 pub(super) fn resource_of(key: &str) -> Option<&str> {
     let (resource, _) = key.strip_prefix(BESIDE)?.strip_prefix("history/")?.split_once('@')?;
     Some(resource)
+}
+
+/// The least number of a version that comes after `versions`, with room for one before it: the
+/// calendar may have been set back since they were written.
+fn after(versions: &[Entry]) -> u64 {
+    let number = |entry: &Entry| entry.key.rsplit_once('@')?.1.parse::<u64>().ok();
+    versions.last().and_then(number).map_or(0, |newest| newest.saturating_add(2))
 }
 
 /// Nanoseconds since 1970: in the order of writes, and no two alike.
