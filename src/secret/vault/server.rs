@@ -209,6 +209,9 @@ impl Server {
                 "{text} (`uri` of this secret manager must name the server as its certificate does)"
             );
         }
+        if lower.contains("certificate expired") || lower.contains("not valid yet") {
+            return format!("{text} (renew the server's certificate, or set this node's clock)");
+        }
         if lower.contains("certificate") && !lower.contains("certificaterequired") {
             return format!("{text} (set `ca`, `ca_file` or `ssl_verify` of this secret manager)");
         }
