@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::{Value, json as object};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// How it answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mood {
-    /// As a KV version 1 mounted at `kv`, with one field `key`.
+    /// As a KV version 1 mounted at `kv`, with what a path [holds](StandIn::holds), else with one
+    /// field `key`.
     Well(&'static str),
     /// So many milliseconds later than it should.
     Slow(u64),
@@ -27,6 +29,8 @@ pub struct StandIn {
 
 struct Shared {
     mood: Mutex<Mood>,
+    /// Fields by path.
+    held: Mutex<HashMap<String, Value>>,
     /// The only token that is good; each login makes another.
     token: Mutex<String>,
     logins: AtomicUsize,
@@ -44,6 +48,7 @@ impl StandIn {
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             mood: Mutex::new(Mood::Well("good")),
+            held: Mutex::default(),
             token: Mutex::new("given".to_owned()),
             logins: AtomicUsize::new(0),
             reads: Mutex::default(),
@@ -61,6 +66,11 @@ impl StandIn {
 
     pub fn is(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
+    }
+
+    /// Gives `path` (`apisix/ssl`, below the mount) these fields.
+    pub fn holds(&self, path: &str, fields: Value) {
+        self.shared.held.lock().unwrap().insert(path.to_owned(), fields);
     }
 
     /// Makes the token of the last login worthless.
@@ -128,16 +138,18 @@ impl Shared {
         if path.starts_with("/v1/sys/internal/ui/mounts/") {
             return json(200, r#"{"data": {"path": "kv/", "options": {"version": "1"}}}"#);
         }
-        if !path.starts_with("/v1/kv/") {
+        let Some(below) = path.strip_prefix("/v1/kv/") else {
             return json(404, r#"{"errors": []}"#);
-        }
+        };
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(under_way, Ordering::SeqCst);
         // Long enough for all that come at once to meet.
         tokio::time::sleep(Duration::from_millis(5)).await;
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         *self.reads.lock().unwrap().entry(path.to_owned()).or_default() += 1;
-        json(200, &format!(r#"{{"data": {{"key": "{value}"}}}}"#))
+        let held = self.held.lock().unwrap().get(below).cloned();
+        let fields = held.unwrap_or_else(|| object!({ "key": value }));
+        json(200, &object!({ "data": fields }).to_string())
     }
 }
 
