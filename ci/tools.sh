@@ -151,6 +151,11 @@ pebble() {
   { have pebble && have pebble-challtestsrv; } || apt pebble
 }
 
+# What moves the calendar of a program.
+faketime() {
+  have faketime || apt faketime
+}
+
 deny() {
   have cargo-deny && return
   say "building cargo-deny $CARGO_DENY, once (some minutes)"
@@ -189,11 +194,11 @@ gate_tools() {
 
 case "${1:-}" in
   build) build ;;
-  test) build; etcd; bao; pebble; clients; openssl_and_curl; sslscan ;;
+  test) build; etcd; bao; pebble; clients; openssl_and_curl; sslscan; faketime ;;
   check) build; deny ;;
   cluster) build; etcd; openssl_and_curl ;;
   bench) build; load_tools ;;
   gate) build; gate_tools ;;
-  all) build; etcd; bao; pebble; clients; openssl_and_curl; sslscan; deny; load_tools; gate_tools ;;
+  all) build; etcd; bao; pebble; clients; openssl_and_curl; sslscan; faketime; deny; load_tools; gate_tools ;;
   *) fail "usage: ci/tools.sh build|test|check|cluster|bench|gate|all" ;;
 esac

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod cli;
+mod clock;
 mod cluster;
 mod config;
 mod house;

@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod bao;
+pub mod calendar;
 pub mod clouds;
 pub mod etcd;
 pub mod gateway;

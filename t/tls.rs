@@ -3,8 +3,8 @@
 mod ciphers;
 mod clients;
 mod scan;
-mod staple;
-mod tickets;
+pub mod staple;
+pub mod tickets;
 mod trusted;
 mod warnings;
 

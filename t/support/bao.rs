@@ -1,7 +1,7 @@
 //! Real OpenBao: in memory, or with its data on disk, initialised and unsealed over HTTP.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,6 +9,9 @@ use tempfile::TempDir;
 use super::authority::Authority;
 use super::etcd::quiet;
 use super::{Server, eventually, free_port, tool};
+
+/// Its audit log, in its folder.
+const AUDIT: &str = "audit.log";
 
 /// A server. Killed when dropped, its data with it.
 pub struct Bao {
@@ -57,7 +60,10 @@ impl Bao {
         let at = |name: &str| bao.dir.path().join(name);
         let mut listener = json!({ "address": format!("127.0.0.1:{}", bao.port) });
         if let Some(authority) = authority {
-            let (certificate, key) = authority.issue(&["bao.test"]);
+            // As long as such certificates are good: a year later it is over.
+            let (certificate, key) = authority.issue_as(&["bao.test"], |params| {
+                params.not_after = (SystemTime::now() + Duration::from_secs(90 * 86_400)).into();
+            });
             std::fs::write(at("bao.crt"), certificate).unwrap();
             std::fs::write(at("bao.key"), key).unwrap();
             listener["tls_cert_file"] = json!(at("bao.crt"));
@@ -74,6 +80,11 @@ impl Bao {
             } },
             "api_addr": bao.url(""),
             "cluster_addr": format!("http://127.0.0.1:{}", bao.port + 1),
+            // Without a description, its reader of JSON takes the levels for one.
+            "audit": [{ "file": { "all": {
+                "description": "all that is asked",
+                "options": { "file_path": at(AUDIT) },
+            } } }],
         });
         std::fs::create_dir(at("data")).unwrap();
         std::fs::write(at("config.json"), config.to_string()).unwrap();
@@ -157,6 +168,20 @@ impl Bao {
     pub async fn unseal(&self) {
         self.api("PUT", "/v1/sys/unseal", json!({ "key": self.unseal_key })).await;
         self.unsealed().await;
+    }
+
+    /// How often it was asked for what begins with `path` (`auth/approle/login`) by that
+    /// `operation` (`read`, `update`) and has answered; one with its data on disk.
+    pub fn asked(&self, operation: &str, path: &str) -> usize {
+        let log = std::fs::read_to_string(self.dir.path().join(AUDIT)).unwrap();
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let is_it = |entry: &Value| {
+            let asked = &entry["request"];
+            entry["type"] == "response"
+                && asked["operation"] == operation
+                && asked["path"].as_str().is_some_and(|asked| asked.starts_with(path))
+        };
+        entries.filter(is_it).count()
     }
 
     /// Writes an object at a path of version 1 (`kv/…`) or 2 (`secret/…`, without `data`).

@@ -9,6 +9,7 @@ use reqwest::{Certificate, Client, Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::calendar::Calendar;
 use super::{PATIENCE, Server, free_port};
 
 /// The key that every test gateway gives its administrator.
@@ -131,6 +132,11 @@ impl Builder {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Has the gateway go by `calendar`.
+    pub fn calendar(self, calendar: &Calendar) -> Self {
+        calendar.env().iter().fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// Returns from `start` and `restart` at once instead of when the gateway is ready.

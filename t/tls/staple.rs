@@ -11,7 +11,7 @@ use crate::support::gateway::Gateway;
 use crate::support::{Server, eventually, free_port};
 
 /// An authority that answers for its certificates.
-struct Issuer {
+pub struct Issuer {
     ca: Authority,
     dir: tempfile::TempDir,
     port: u16,
@@ -20,7 +20,7 @@ struct Issuer {
 // === impl Issuer ===
 
 impl Issuer {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Authority::new("ROOT");
         std::fs::write(dir.path().join("ca.crt"), ca.pem()).unwrap();
@@ -29,7 +29,7 @@ impl Issuer {
     }
 
     /// A chain for `name` whose certificate has the number `serial` and names the responder.
-    fn issue(&self, name: &str, serial: u8, must_staple: bool) -> (String, String) {
+    pub fn issue(&self, name: &str, serial: u8, must_staple: bool) -> (String, String) {
         let url = format!("http://127.0.0.1:{}/", self.port);
         let (cert, key) = self.ca.issue_as(&[name], |params: &mut CertificateParams| {
             params.serial_number = Some(SerialNumber::from(vec![serial]));
@@ -50,7 +50,7 @@ impl Issuer {
     }
 
     /// Starts to answer: the certificate 1 is good, 2 is revoked, any other not known.
-    fn respond(&self) -> Server {
+    pub fn respond(&self) -> Server {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let index = "V\t491231235959Z\t\t01\tunknown\t/CN=good\n\
                      R\t491231235959Z\t240101000000Z\t02\tunknown\t/CN=revoked\n";
@@ -78,7 +78,7 @@ fn status(gateway: &Gateway, name: &str, more: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn is_stapled(gateway: &Gateway, name: &str) -> bool {
+pub fn is_stapled(gateway: &Gateway, name: &str) -> bool {
     status(gateway, name, &["-status"]).contains("OCSP Response Status: successful")
 }
 
@@ -87,14 +87,14 @@ async fn start() -> Gateway {
     Gateway::builder().config(with_plugin).start().await
 }
 
-fn stapled(name: &str, pair: &(String, String), stapling: Value) -> Value {
+pub fn stapled(name: &str, pair: &(String, String), stapling: Value) -> Value {
     let mut object = ssl(&[name], pair);
     object["ocsp_stapling"] = stapling;
     object
 }
 
 /// What the control API tells of the certificate of `ssl`.
-async fn told(gateway: &Gateway, ssl: &str) -> Value {
+pub async fn told(gateway: &Gateway, ssl: &str) -> Value {
     let (_, all) = gateway.control("/v1/certificates").await;
     let mut all = all.as_array().unwrap().iter();
     all.find(|one| one["ssl"] == ssl).cloned().unwrap_or_default()

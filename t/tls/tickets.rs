@@ -17,7 +17,7 @@ use crate::support::origin::Origin;
 const TICKET_KEYS: &str = "/apisix-sluice/ticket_keys";
 
 /// A client that keeps sessions and certificates in a folder.
-struct Client {
+pub struct Client {
     dir: tempfile::TempDir,
     more: Vec<String>,
 }
@@ -25,7 +25,7 @@ struct Client {
 // === impl Client ===
 
 impl Client {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), more: Vec::new() }
     }
 
@@ -75,12 +75,12 @@ impl Client {
     }
 
     /// The same, of one that has to be answered; whether it was resumed.
-    fn resumes(&self, gateway: &Gateway, name: &str, version: &str, session: &Path) -> bool {
+    pub fn resumes(&self, gateway: &Gateway, name: &str, version: &str, session: &Path) -> bool {
         self.visit(gateway, name, version, Some(session)).expect("an answer").0
     }
 
     /// A session of a first visit.
-    fn session(&self, gateway: &Gateway, name: &str, version: &str) -> PathBuf {
+    pub fn session(&self, gateway: &Gateway, name: &str, version: &str) -> PathBuf {
         let (resumed, session) = self.visit(gateway, name, version, None).expect("an answer");
         assert!(!resumed);
         session
