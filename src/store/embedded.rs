@@ -464,5 +464,6 @@ mod tests {
         for key in ["endless", "longer", "gone"] {
             assert!(store.read(key).unwrap().is_some(), "{key}");
         }
+        assert_eq!(store.live().ends.over(), [], "nobody tries to end them again and again");
     }
 }
