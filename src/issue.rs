@@ -103,10 +103,10 @@ enum IssueError {
     #[error("what was issued cannot be served: {0}")]
     Unusable(String),
     #[error(
-        "what was issued cannot be served: it ended {0} s ago by this node's clock; is the clock \
-         right?"
+        "what was issued cannot be served: it ended {ago_s} s ago by the clock of node {node}; is \
+         that clock right?"
     )]
-    Ended(i64),
+    Ended { ago_s: i64, node: String },
     #[error("{directory}: {reason}")]
     Acme { directory: String, reason: String },
     #[error("not done within {0:?}")]

@@ -337,8 +337,8 @@ impl Turn<'_> {
             most.min((record.not_after - record.renew_at) / 4).max(first)
         });
         let pause = match error {
-            // Another certificate would be as far behind this node's clock: each is one in vain.
-            IssueError::Ended(_) => most,
+            // Another certificate would be as far behind the clock: each is one in vain.
+            IssueError::Ended { .. } => most,
             _ => first.saturating_mul(1 << self.claim.attempts.min(20)).min(most),
         };
         self.claim.attempts = self.claim.attempts.saturating_add(1);

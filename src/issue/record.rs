@@ -81,7 +81,7 @@ impl Record {
         let now = clock::unix();
         let left = parsed.not_after - now;
         if left <= 0 {
-            return Err(IssueError::Ended(-left));
+            return Err(IssueError::Ended { ago_s: -left, node: by.to_owned() });
         }
         if left < SHORTEST_S {
             let said = format!(
