@@ -6,16 +6,13 @@ local host = ...
 -- Those of C are not interrupted.
 string.find, string.match, string.gmatch, string.gsub =
     host.string_find, host.string_match, host.string_gmatch, host.string_gsub
-string.gfind = nil
 
-unpack = table.unpack
 local error, getmetatable, ipairs, next, pairs, pcall =
     error, getmetatable, ipairs, next, pairs, pcall
-local rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack =
-    rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack
+local rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack =
+    rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack
 local concat, sort = table.concat, table.sort
-local find, gsub, lower, rep, sub =
-    string.find, string.gsub, string.lower, string.rep, string.sub
+local find, gsub, lower, sub = string.find, string.gsub, string.lower, string.sub
 local floor = math.floor
 local null = host.null
 
@@ -24,22 +21,12 @@ local ENDED = "ended"
 
 -- The standard library -----------------------------------------------------------------------------
 
-for _, name in ipairs {
-    "dofile", "loadfile", "load", "module", "newproxy", "getfenv", "setfenv", "gcinfo",
-} do
+-- A finalizer runs unseen by the clock, and `newproxy` alone could make one.
+for _, name in ipairs { "dofile", "loadfile", "load", "module", "newproxy", "gcinfo" } do
     _G[name] = nil
 end
-package, io, debug, bit32 = nil, nil, nil, nil
 string.dump = nil
 os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }
-
--- A finalizer runs unseen by the clock.
-function _G.setmetatable(tab, meta)
-    if type(meta) == "table" and rawget(meta, "__gc") ~= nil then
-        error("__gc is not there", 2)
-    end
-    return setmetatable(tab, meta)
-end
 
 local memory = collectgarbage
 function collectgarbage(what)
@@ -50,14 +37,16 @@ function loadstring(text, name)
     return host.load(text, name or text)
 end
 
-function load(text, name)
+function load(text, name, _, globals)
     if type(text) ~= "string" then
         error("load: expected a text, got a " .. type(text), 2)
     end
-    return loadstring(text, name)
+    local loaded, wrong = host.load(text, name or text)
+    if loaded and globals then
+        setfenv(loaded, globals)
+    end
+    return loaded, wrong
 end
-
-bit = host.bit
 
 -- What is over cannot be caught.
 local function passed(ok, ...)
@@ -89,17 +78,6 @@ end
 local resume = coroutine.resume
 function coroutine.resume(thread, ...)
     return passed(resume(thread, ...))
-end
-
--- A loop that is all C's is not interrupted, so it must not be long.
-function string.rep(text, count, between)
-    if between and between ~= "" and count > 1 then
-        return rep(text .. between, count - 1) .. text
-    end
-    if #text == 0 then
-        return ""
-    end
-    return rep(text, count)
 end
 
 -- Text ---------------------------------------------------------------------------------------------
