@@ -28,7 +28,7 @@ use http::StatusCode;
 use mlua::{MultiValue, Value};
 
 use self::state::State;
-use crate::context::{Ctx, Reply};
+use crate::context::{Chunk, Ctx, Reply};
 use crate::resource::Invalid;
 
 const _: () = assert!(
@@ -73,6 +73,7 @@ pub enum Phase {
     /// Before the upstream is asked: rewrite, access and before_proxy.
     Access,
     HeaderFilter,
+    BodyFilter,
     Log,
 }
 
@@ -95,6 +96,8 @@ enum Failure {
     TooLarge(usize),
     #[error("it calls itself too deep through functions that are not Lua")]
     TooDeep,
+    #[error("what it kept of this response went with the Lua state that had no memory left")]
+    Lost,
     #[error("{0}")]
     Lua(String),
 }
@@ -195,6 +198,27 @@ impl Function {
                 Outcome::Failed
             }
         }
+    }
+
+    /// Calls it with a piece of the response's body, `ngx.arg`, of which it may make another. Whether
+    /// it could: if not, the log says why, and the piece is what it had made of it.
+    pub fn filter_body(&self, ctx: &Ctx, chunk: &mut Chunk) -> bool {
+        let called = state::with(self.limits, |state| {
+            if exchange::is_lost(state, ctx) {
+                // A part of the body may have been in it: what follows must not pass for all.
+                return Err(Failure::Lost);
+            }
+            let call = self.bound(state, ctx)?;
+            let kept = exchange::of(state, ctx)?;
+            kept.chunk.replace(Some(std::mem::take(chunk)));
+            let returned = current::look(ctx, Phase::BodyFilter, || state.run(call));
+            *chunk = kept.chunk.take().unwrap_or_default();
+            if state.watch.take_exit().is_some() { Ok(()) } else { returned.map(drop) }
+        });
+        if let Err(failure) = &called {
+            self.report(failure);
+        }
+        called.is_ok()
     }
 
     /// Calls it where nothing can be changed any more.

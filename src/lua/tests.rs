@@ -7,6 +7,7 @@ use serde_json::json;
 use super::surface::json as lua_json;
 use super::*;
 use crate::context::rig::exchange;
+use crate::expr::Need;
 
 const QUICK: Limits = Limits { timeout: Duration::from_millis(50), memory_bytes: 8 << 20 };
 
@@ -210,7 +211,9 @@ fn nothing_leads_out_of_the_sandbox() {
         ("return ngx.shared.x", "ngx.shared is not there"),
         ("ngx.sleep(1)", "ngx.sleep is not there"),
         ("ngx.socket.tcp()", "ngx.socket is not there"),
-        ("ngx.req.read_body()", "ngx.req.read_body is not there"),
+        ("ngx.req.read_body()", "the request's body was not read"),
+        ("ngx.req.set_body_data('x')", "ngx.req.set_body_data is not there"),
+        ("ngx.arg[1] = ''", "a piece of the body is there in body_filter alone"),
         ("require('apisix.core').etcd.get('/')", "core.etcd is not there"),
         ("ngx.var.uri = '/x'", "variable \"uri\" not changeable"),
     ] {
@@ -502,6 +505,67 @@ fn json_and_core_are_there() {
     ] {
         assert_eq!(check(body), expected, "{body}");
     }
+}
+
+#[test]
+fn the_body_of_a_request_is_read() {
+    let mut ctx = exchange("/");
+    let mut with = |body: &str, code: &str| {
+        let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+        ctx.payload.fill(Need::Any, crate::context::Limits::default(), Some(body));
+        check_in(&mut ctx, &format!("local request = require('apisix.core').request {code}"))
+    };
+    let read = with("a=1&b=2", "return request.get_body(), request.get_post_args().b");
+    assert_eq!(read, "a=1&b=2 2");
+    assert_eq!(with("", "return ngx.req.get_body_data(), request.get_body()"), "nil nil nil");
+    let too_large = "nil request size 3 is greater than the maximum size 2 allowed";
+    assert_eq!(with("abc", "return request.get_body(2, ctx)"), too_large);
+    assert_eq!(with("{\"a\":[1]}", "return request.get_json_request_body_table().a"), "[1]");
+    let said = with("{", "return select(2, request.get_json_request_body_table()).message");
+    assert!(said.starts_with("could not parse JSON request body: "), "{said}");
+    let limits = crate::context::Limits { graphql: 1, post_args: 1 };
+    ctx.payload.fill(Need::Any, limits, None);
+    let said = check_in(&mut ctx, "return require('apisix.core').request.get_body()");
+    assert!(said.contains("max_post_args_readable_size"), "{said}");
+}
+
+#[test]
+fn a_piece_of_a_body_is_changed_and_one_that_fails_stays_what_it_was_made() {
+    let filter = |text: &str, data: &'static str, is_last: bool| {
+        let text = format!("return function(conf, ctx) {text} end");
+        let function = Function::chunk(&text, None, "t", json!({}), QUICK).unwrap();
+        let mut chunk = Chunk { data: data.into(), is_last };
+        let went = function.filter_body(&exchange("/"), &mut chunk);
+        (went, String::from_utf8(chunk.data.to_vec()).unwrap(), chunk.is_last)
+    };
+    let phase = "ngx.arg[1] = ngx.get_phase() .. tostring(ngx.arg[2]) .. ngx.arg[1]";
+    assert_eq!(filter(phase, "a", false), (true, "body_filterfalsea".to_owned(), false));
+    assert_eq!(filter("ngx.arg[1] = nil", "a", true), (true, String::new(), true));
+    assert_eq!(filter("ngx.arg[2] = true", "a", false), (true, "a".to_owned(), true));
+    assert_eq!(filter("ngx.arg[1] = 7 error('no')", "a", false), (false, "7".to_owned(), false));
+    assert_eq!(filter("ngx.status = 201", "a", false), (false, "a".to_owned(), false));
+    assert_eq!(filter("while true do end", "a", true), (false, "a".to_owned(), true));
+}
+
+#[test]
+fn a_body_breaks_off_where_what_was_gathered_of_it_is_lost() {
+    let text = "return function(conf, ctx)
+        local body = require('apisix.core').response.hold_body_chunk(ctx)
+        ngx.arg[1] = body end";
+    let function = Function::chunk(text, None, "t", json!({}), QUICK).unwrap();
+    let filter = |ctx: &Ctx, data: &'static str, is_last: bool| {
+        let mut chunk = Chunk { data: data.into(), is_last };
+        (function.filter_body(ctx, &mut chunk), chunk.data)
+    };
+    let ctx = exchange("/");
+    assert_eq!(filter(&ctx, "one ", false), (true, "".into()));
+    assert_eq!(filter(&ctx, "two", true), (true, "one two".into()));
+    let ctx = exchange("/");
+    assert_eq!(filter(&ctx, "one ", false), (true, "".into()));
+    // Another state takes the place of this thread's.
+    check_within(Limits::default(), &mut exchange("/"), "return 1");
+    assert_eq!(filter(&ctx, "two", true), (false, "two".into()));
+    assert_eq!(filter(&exchange("/"), "two", true), (true, "two".into()));
 }
 
 /// What a filter costs: `cargo test --release -- --ignored --nocapture a_call_costs`.
