@@ -83,10 +83,6 @@ impl Kept for Exchange {
             return Some(value.clone());
         }
         let state = state::present().filter(|state| state.generation == self.generation)?;
-        if state.watch.is_ending() {
-            // What is over must not begin again here, and go deeper with each time.
-            return None;
-        }
         let getter = state.getters.borrow().get(name).cloned()?;
         let call = || getter.call::<Value>(&self.api);
         match current::look(ctx, Phase::Log, || state.run(call)) {

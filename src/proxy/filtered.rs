@@ -49,6 +49,11 @@ impl Filtered {
             if !chunk.data.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk.data))));
             }
+            if !self.ended {
+                // One that keeps pieces back does not keep others waiting for all of them.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
     }
