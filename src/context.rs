@@ -145,7 +145,8 @@ pub struct Response {
     pub head_bytes: u64,
     /// Whether the upstream answered (`response_source` is `upstream`).
     pub from_upstream: bool,
-    /// Whether a plugin that was to look at it failed: the client gets a 500 instead.
+    /// Whether a plugin that was to look at it failed: the client gets a 500 instead, and no more of
+    /// it where its head is on its way.
     pub withheld: bool,
 }
 
@@ -183,6 +184,15 @@ pub struct Labels {
     pub by_id: Arc<RouteLabels>,
     /// With names for ids where there are names (`prefer_name`).
     pub by_name: Arc<RouteLabels>,
+}
+
+/// A piece of a response's body on its way to the client, for plugins to change.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// May be empty, and is where a body ends after its last piece.
+    pub data: Bytes,
+    /// Whether the body ends with it.
+    pub is_last: bool,
 }
 
 /// A response that a plugin gives instead of the upstream.

@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::context::{Ctx, Reply};
+use crate::context::{Chunk, Ctx, Reply};
 use crate::lua;
 use crate::resource::Invalid;
 
@@ -47,6 +47,16 @@ pub trait Plugin: Send + Sync {
 
     /// The response head is there and not yet sent: `ctx.response`.
     fn header_filter(&self, _ctx: &mut Ctx) {}
+
+    /// A piece of the response's body has come and is not yet sent. The last one says so, and may be
+    /// empty. Not called where the response has no body (HEAD, 204, 304).
+    fn body_filter(&self, _ctx: &mut Ctx, _chunk: &mut Chunk) {}
+
+    /// Whether this instance filters bodies; asked when it is compiled, where the phase is among
+    /// [`Spec::PHASES`]. A response whose body is filtered does not tell its length beforehand.
+    fn filters_body(&self) -> bool {
+        true
+    }
 
     /// The exchange is over. Runs on every exit, also when the client went away.
     fn log(&self, _ctx: &Ctx) {}
@@ -75,7 +85,8 @@ pub enum Phase {
     Access = 1,
     BeforeProxy = 2,
     HeaderFilter = 3,
-    Log = 4,
+    BodyFilter = 4,
+    Log = 5,
 }
 
 /// How a plugin is declared: `impl Spec` and a row in [`registry`] make it known.
@@ -148,12 +159,19 @@ impl Phases {
     pub const ACCESS: Self = Self(1 << Phase::Access as u8);
     pub const BEFORE_PROXY: Self = Self(1 << Phase::BeforeProxy as u8);
     pub const HEADER_FILTER: Self = Self(1 << Phase::HeaderFilter as u8);
+    pub const BODY_FILTER: Self = Self(1 << Phase::BodyFilter as u8);
     pub const LOG: Self = Self(1 << Phase::Log as u8);
 
     /// Both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// This set without what is in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Whether `phase` is in the set.
@@ -166,8 +184,14 @@ impl Phases {
 
 impl Phase {
     /// Every phase, in time order.
-    pub const ALL: [Self; 5] =
-        [Self::Rewrite, Self::Access, Self::BeforeProxy, Self::HeaderFilter, Self::Log];
+    pub const ALL: [Self; 6] = [
+        Self::Rewrite,
+        Self::Access,
+        Self::BeforeProxy,
+        Self::HeaderFilter,
+        Self::BodyFilter,
+        Self::Log,
+    ];
 
     /// The name in APISIX's documents.
     pub const fn name(self) -> &'static str {
@@ -176,6 +200,7 @@ impl Phase {
             Self::Access => "access",
             Self::BeforeProxy => "before_proxy",
             Self::HeaderFilter => "header_filter",
+            Self::BodyFilter => "body_filter",
             Self::Log => "log",
         }
     }

@@ -28,6 +28,7 @@ mod forward;
 mod head;
 mod trailers;
 mod body;
+mod filtered;
 mod upgrade;
 mod respond;
 

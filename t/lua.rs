@@ -7,6 +7,7 @@ use crate::proxy::upstream;
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
+use crate::support::raw;
 
 const PRE: &str = "serverless-pre-function";
 const POST: &str = "serverless-post-function";
@@ -22,9 +23,9 @@ async fn of_one_worker() -> (Gateway, Origin) {
 
 /// Puts a route for `uri` with `plugins`, and waits until it is served.
 async fn put(gateway: &Gateway, origin: &Origin, uri: &str, plugins: Value) {
-    let id = uri.trim_matches('/');
+    let id = uri.trim_matches(['/', '*']).replace('/', "-");
     let route = json!({ "uri": uri, "plugins": plugins, "upstream": upstream(origin) });
-    gateway.put_route(id, route).await;
+    gateway.put_route(&id, route).await;
     gateway.routed(uri).await;
 }
 
@@ -79,9 +80,9 @@ async fn what_is_no_lua_is_refused_with_field_and_line() {
     assert!(said.contains("filter_func") && said.contains("'end' expected near '<eof>'"), "{said}");
     let said = refused(json!({ "plugins": { PRE: { "functions": ["local a = 1"] } } })).await;
     assert!(said.contains("functions/0") && said.contains("returns a nil"), "{said}");
-    let said = refused(json!({ "plugins": { POST: functions("body_filter", &["return print"]) } }));
+    let said = refused(json!({ "plugins": { POST: functions("balancer", &["return print"]) } }));
     let said = said.await;
-    assert!(said.contains("phase") && said.contains("header_filter or log"), "{said}");
+    assert!(said.contains("phase") && said.contains("body_filter"), "{said}");
     let meta = json!({ "key-auth": { "_meta": { "pre_function": "not a function" } } });
     let said = refused(json!({ "plugins": meta })).await;
     assert!(said.contains("_meta/pre_function") && said.contains("near 'not'"), "{said}");
@@ -193,6 +194,137 @@ async fn a_head_is_filtered_and_one_that_could_not_be_is_not_shown() {
     let (status, body) = text(gateway.get("/anything").await).await;
     assert_eq!(status, 500);
     assert!(body.contains("500 Internal Server Error"), "{body}");
+}
+
+/// Marks the pieces that it sees, and the end.
+const MARKS: &str = "return function()
+    ngx.arg[1] = ngx.arg[1]:upper() .. (ngx.arg[2] and '!' or '')
+end";
+
+#[tokio::test]
+async fn a_body_is_filtered_as_it_passes_and_loses_its_length() {
+    let (gateway, origin) = of_one_worker().await;
+    put(&gateway, &origin, "/bytes/*", json!({ PRE: functions("body_filter", &[MARKS]) })).await;
+    put(&gateway, &origin, "/stream/*", json!({ PRE: functions("body_filter", &[MARKS]) })).await;
+    put(&gateway, &origin, "/status/*", json!({ PRE: functions("body_filter", &[MARKS]) })).await;
+    put(&gateway, &origin, "/get", json!({ PRE: functions("access", &["return print"]) })).await;
+    let h2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    for client in [gateway.client(), &h2] {
+        let get = async |uri: &str| client.get(gateway.http_url(uri)).send().await.unwrap();
+        let (plain, filtered) = (get("/get").await, get("/bytes/3").await);
+        assert!(plain.headers().contains_key("content-length"), "{plain:?}");
+        assert!(!filtered.headers().contains_key("content-length"), "{filtered:?}");
+        assert!(filtered.text().await.unwrap().ends_with('!'));
+        let streamed = text(get("/stream/3/4?ms=5").await).await;
+        assert_eq!(streamed, (200, "XXXXXXXXXXXX!".to_owned()));
+        // The end alone is a piece too; where there can be no body there is none.
+        assert_eq!(text(get("/status/418").await).await, (418, "!".to_owned()));
+        assert_eq!(text(get("/status/204").await).await, (204, String::new()));
+        let head = client.head(gateway.http_url("/bytes/3")).send().await.unwrap();
+        assert!(!head.headers().contains_key("content-length"), "{head:?}");
+        assert_eq!(text(head).await, (200, String::new()));
+    }
+    let old = "GET /stream/2/2 HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    let old = raw::send(gateway.ports().http, old).await;
+    assert!(old.ends_with("\r\n\r\nXXXX!"), "{old}");
+}
+
+#[tokio::test]
+async fn a_body_is_gathered_replaced_and_cut_short() {
+    let (gateway, origin) = of_one_worker().await;
+    let gathers = "local core = require('apisix.core') return function(conf, ctx)
+        local body = core.response.hold_body_chunk(ctx)
+        if body then
+            ngx.arg[1] = ('%d bytes of %s, %d'):format(#body, ngx.header.x_origin, ngx.status)
+        end end";
+    let starts = "local core = require('apisix.core') return function(conf, ctx)
+        local start = core.response.hold_body_chunk(ctx, true, 5, 'mine')
+        if start then ngx.log(ngx.WARN, 'it starts with ', start) end end";
+    let tells = "return function() ngx.log(ngx.WARN, 'sent ', ngx.var.body_bytes_sent) end";
+    let both = json!({
+        PRE: functions("body_filter", &[starts, gathers]), POST: functions("log", &[tells]),
+    });
+    put(&gateway, &origin, "/stream/3/4", both).await;
+    let gathered = text(gateway.get("/stream/3/4").await).await;
+    assert_eq!(gathered, (200, "12 bytes of origin, 200".to_owned()));
+    eventually("the log", || async { gateway.logs().contains("lua: sent 23") }).await;
+    assert!(gateway.logs().contains("lua: it starts with xxxxx"), "{}", gateway.logs());
+    // A function may have had enough; its connection serves on.
+    let cuts = "return function() ngx.arg[1], ngx.arg[2] = {'only ', 'this'}, true end";
+    put(&gateway, &origin, "/stream/*", json!({ PRE: functions("body_filter", &[cuts]) })).await;
+    for _ in 0..2 {
+        let cut = text(gateway.get("/stream/100/4").await).await;
+        assert_eq!(cut, (200, "only this".to_owned()));
+    }
+    // What the gateway itself says goes the same way.
+    let refuses = json!({
+        POST: functions("access", &["return function() return 403, 'no' end"]),
+        PRE: functions("body_filter", &[MARKS]),
+    });
+    put(&gateway, &origin, "/x", refuses).await;
+    assert_eq!(text(gateway.get("/x").await).await, (403, "NO!".to_owned()));
+}
+
+#[tokio::test]
+async fn a_body_whose_filter_fails_breaks_off() {
+    let (gateway, origin) = of_one_worker().await;
+    let hides = "return function() if ngx.arg[2] then ngx.arg[1] = nil .. '' end end";
+    let changes = "return function() ngx.header['X-Late'] = 'yes' end";
+    let hoards = "return function() hoard = {} for i = 1, 1e9 do hoard[i] = ngx.md5(i) end end";
+    let h2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    for (number, broken) in [changes, hides, hoards].into_iter().enumerate() {
+        let uri = format!("/bytes/{}", number + 1);
+        put(&gateway, &origin, &uri, json!({ PRE: functions("body_filter", &[broken]) })).await;
+        for client in [gateway.client(), &h2] {
+            let response = client.get(gateway.http_url(&uri)).send().await;
+            let body = match response {
+                Ok(response) => response.text().await,
+                Err(error) => Err(error),
+            };
+            assert!(body.is_err(), "{broken}: {body:?}");
+        }
+    }
+    let log = gateway.logs();
+    // Of each second the first failure is written down.
+    assert!(log.contains("nothing of the exchange can be changed in this phase"), "{log}");
+}
+
+#[tokio::test]
+async fn functions_read_the_body_of_a_request_which_still_reaches_the_node() {
+    let (gateway, origin) = of_one_worker().await;
+    let reads = "return function(conf, ctx) local core = require('apisix.core')
+        ngx.req.read_body()
+        ngx.req.set_header('x-data', ngx.req.get_body_data() or 'none')
+        ngx.req.set_header('x-small', tostring((core.request.get_body(3, ctx))))
+        ngx.req.set_header('x-field', ngx.req.get_post_args().a or 'none') end";
+    put(&gateway, &origin, "/echo", json!({ PRE: functions("rewrite", &[reads]) })).await;
+    let post = async |uri: &str, body: &'static str| {
+        gateway.client().post(gateway.http_url(uri)).body(body).send().await.unwrap()
+    };
+    assert_eq!(text(post("/echo", "a=1&b=2").await).await, (200, "a=1&b=2".to_owned()));
+    let seen = origin.seen().pop().unwrap().headers;
+    assert_eq!(
+        (&seen["x-data"], &seen["x-small"], &seen["x-field"]),
+        (&"a=1&b=2".parse().unwrap(), &"nil".parse().unwrap(), &"1".parse().unwrap(),)
+    );
+    post("/echo", "").await;
+    assert_eq!(origin.seen().pop().unwrap().headers["x-data"], "none");
+    // Also while the route is looked for.
+    let by_body = "function() return ngx.req.get_body_data() == 'mine' end";
+    let plugins = json!({ "proxy-rewrite": { "uri": "/anything/mine" } });
+    let route = json!({ "uri": "/post", "filter_func": by_body, "priority": 1, "plugins": plugins,
+                        "upstream": upstream(&origin) });
+    gateway.put_route("mine", route).await;
+    put(&gateway, &origin, "/post", json!({})).await;
+    for (body, path) in [("mine", "/anything/mine"), ("theirs", "/post")] {
+        let echo: Value = post("/post", body).await.json().await.unwrap();
+        assert_eq!((&echo["uri"], &echo["body"]), (&json!(path), &json!(body)));
+    }
+    // Who does not name it does not have it, and is told so.
+    let hidden = "return function() return 200, ngx.req['get_' .. 'body_data']() end";
+    put(&gateway, &origin, "/hidden", json!({ PRE: { "functions": [hidden] } })).await;
+    assert_eq!(post("/hidden", "x").await.status(), 500);
+    assert!(gateway.logs().contains("the request's body was not read"), "{}", gateway.logs());
 }
 
 #[tokio::test]

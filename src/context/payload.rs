@@ -67,6 +67,13 @@ impl Payload {
         self.read.as_ref().is_some_and(|read| read.for_ >= need)
     }
 
+    /// The whole body, empty where there is none. `None` where it is larger than the limit; also where
+    /// it was not read, and then the wish is noted.
+    pub fn whole(&self) -> Option<&Bytes> {
+        let read = self.read(Need::Any)?;
+        read.up_to(read.limits.post_args)
+    }
+
     /// Notes what was read for `need`: the whole body, or nothing where it is too large.
     pub fn fill(&mut self, need: Need, limits: Limits, bytes: Option<Bytes>) {
         // Nothing more can be read of what is whole.
@@ -187,8 +194,12 @@ impl Read {
 
     /// The body, unless it is larger than `limit`, or there is none.
     fn within(&self, limit: u64) -> Option<&Bytes> {
-        let is_within = |bytes: &&Bytes| limit == 0 || bytes.len() as u64 <= limit;
-        self.bytes.as_ref().filter(is_within).filter(|bytes| !bytes.is_empty())
+        self.up_to(limit).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The body, unless it is larger than `limit`.
+    fn up_to(&self, limit: u64) -> Option<&Bytes> {
+        self.bytes.as_ref().filter(|bytes| limit == 0 || bytes.len() as u64 <= limit)
     }
 }
 

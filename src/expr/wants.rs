@@ -14,6 +14,8 @@ pub struct Wants {
     pub body: Option<Need>,
     /// Whether the response's head is looked at when it has been sent.
     pub response_head: bool,
+    /// Whether a plugin looks at the response's body as it passes.
+    pub response_body: bool,
 }
 
 /// What for a body is read, and with that how much of one. Later ones include earlier ones.
@@ -42,12 +44,15 @@ impl Wants {
     /// What one text asks for.
     pub fn of_text(text: &str) -> Self {
         let has = |name: &str| text.contains(name);
-        let body = if has("post_arg") || has("request_body") {
+        // The last two are how Lua functions ask.
+        let names = ["post_arg", "request_body", "get_body", "read_body"];
+        let body = if names.into_iter().any(has) {
             Some(Need::Any)
         } else {
             has("graphql_").then_some(Need::Graphql)
         };
-        Self { body, response_head: has("sent_http_") || has("upstream_http_") }
+        let response_head = has("sent_http_") || has("upstream_http_");
+        Self { body, response_head, response_body: false }
     }
 
     /// What any of them asks for.
@@ -61,6 +66,7 @@ impl Wants {
         Self {
             body: self.body.max(other.body),
             response_head: self.response_head | other.response_head,
+            response_body: self.response_body | other.response_body,
         }
     }
 }
@@ -72,7 +78,11 @@ mod tests {
     use super::*;
 
     fn check(config: &Value, body: Option<Need>, response_head: bool) {
-        assert_eq!(Wants::of(config), Wants { body, response_head }, "{config}");
+        assert_eq!(
+            Wants::of(config),
+            Wants { body, response_head, response_body: false },
+            "{config}"
+        );
     }
 
     #[test]
@@ -81,6 +91,8 @@ mod tests {
         check(&json!({ "a": [{ "b": "graphql_name" }] }), Some(Need::Graphql), false);
         check(&json!(["graphql_name", "$post_arg.x"]), Some(Need::Any), false);
         check(&json!({ "log_format": { "b": "$request_body" } }), Some(Need::Any), false);
+        check(&json!({ "functions": ["ngx.req.read_body()"] }), Some(Need::Any), false);
+        check(&json!({ "functions": ["core.request.get_body()"] }), Some(Need::Any), false);
         check(&json!([["sent_http_x", "==", "y"]]), None, true);
         check(&json!(["$upstream_http_etag", "$graphql_name"]), Some(Need::Graphql), true);
     }

@@ -10,7 +10,7 @@ use mlua::{Table, Value};
 use super::state::{self, State};
 use super::surface::json;
 use super::{Failure, Phase, current};
-use crate::context::{Ctx, Kept};
+use crate::context::{Chunk, Ctx, Kept};
 
 /// What one exchange keeps.
 pub(super) struct Exchange {
@@ -20,17 +20,15 @@ pub(super) struct Exchange {
     pub(super) context: Table,
     /// `ngx.ctx.api_ctx`, a function's second argument.
     pub(super) api: Table,
+    /// `ngx.arg`, while a piece of the response's body is being filtered.
+    pub(super) chunk: RefCell<Option<Chunk>>,
     /// Variables that functions have set.
     variables: RefCell<HashMap<Box<str>, String>>,
 }
 
 /// What `ctx` keeps, made up when it is asked for.
 pub(super) fn of(state: &State, ctx: &Ctx) -> Result<Rc<Exchange>, Failure> {
-    let kept = ctx.kept.borrow().clone();
-    let old = kept.and_then(|kept| {
-        let kept: Rc<dyn Any> = kept;
-        kept.downcast::<Exchange>().ok()
-    });
+    let old = kept_by(ctx);
     if let Some(old) = old.as_ref().filter(|old| old.generation == state.generation) {
         return Ok(old.clone());
     }
@@ -39,10 +37,31 @@ pub(super) fn of(state: &State, ctx: &Ctx) -> Result<Rc<Exchange>, Failure> {
         generation: state.generation,
         context,
         api,
+        chunk: RefCell::default(),
         variables: RefCell::new(old.map(|old| old.variables.take()).unwrap_or_default()),
     });
     ctx.kept.replace(Some(exchange.clone()));
     Ok(exchange)
+}
+
+/// What the exchange of the call under way keeps; nothing while no state is there yet.
+///
+/// # Errors
+/// There is no exchange, or no memory.
+pub(super) fn of_call() -> mlua::Result<Option<Rc<Exchange>>> {
+    let state = state::present();
+    let kept = current::read(|ctx| state.map(|state| of(&state, ctx)))?;
+    kept.transpose().map_err(mlua::Error::runtime)
+}
+
+/// Whether `ctx` has kept something in a state that is gone.
+pub(super) fn is_lost(state: &State, ctx: &Ctx) -> bool {
+    kept_by(ctx).is_some_and(|kept| kept.generation != state.generation)
+}
+
+fn kept_by(ctx: &Ctx) -> Option<Rc<Exchange>> {
+    let kept: Rc<dyn Any> = ctx.kept.borrow().clone()?;
+    kept.downcast().ok()
 }
 
 // === impl Exchange ===

@@ -6,16 +6,13 @@ local host = ...
 -- Those of C are not interrupted.
 string.find, string.match, string.gmatch, string.gsub =
     host.string_find, host.string_match, host.string_gmatch, host.string_gsub
-string.gfind = nil
 
-unpack = table.unpack
 local error, getmetatable, ipairs, next, pairs, pcall =
     error, getmetatable, ipairs, next, pairs, pcall
-local rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack =
-    rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack
+local rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack =
+    rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack
 local concat, sort = table.concat, table.sort
-local find, gsub, lower, rep, sub =
-    string.find, string.gsub, string.lower, string.rep, string.sub
+local find, gsub, lower, sub = string.find, string.gsub, string.lower, string.sub
 local floor = math.floor
 local null = host.null
 
@@ -24,22 +21,12 @@ local ENDED = "ended"
 
 -- The standard library -----------------------------------------------------------------------------
 
-for _, name in ipairs {
-    "dofile", "loadfile", "load", "module", "newproxy", "getfenv", "setfenv", "gcinfo",
-} do
+-- A finalizer runs unseen by the clock, and `newproxy` alone could make one.
+for _, name in ipairs { "dofile", "loadfile", "load", "module", "newproxy", "gcinfo" } do
     _G[name] = nil
 end
-package, io, debug, bit32 = nil, nil, nil, nil
 string.dump = nil
 os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }
-
--- A finalizer runs unseen by the clock.
-function _G.setmetatable(tab, meta)
-    if type(meta) == "table" and rawget(meta, "__gc") ~= nil then
-        error("__gc is not there", 2)
-    end
-    return setmetatable(tab, meta)
-end
 
 local memory = collectgarbage
 function collectgarbage(what)
@@ -50,14 +37,16 @@ function loadstring(text, name)
     return host.load(text, name or text)
 end
 
-function load(text, name)
+function load(text, name, _, globals)
     if type(text) ~= "string" then
         error("load: expected a text, got a " .. type(text), 2)
     end
-    return loadstring(text, name)
+    local loaded, wrong = host.load(text, name or text)
+    if loaded and globals then
+        setfenv(loaded, globals)
+    end
+    return loaded, wrong
 end
-
-bit = host.bit
 
 -- What is over cannot be caught.
 local function passed(ok, ...)
@@ -89,17 +78,6 @@ end
 local resume = coroutine.resume
 function coroutine.resume(thread, ...)
     return passed(resume(thread, ...))
-end
-
--- A loop that is all C's is not interrupted, so it must not be long.
-function string.rep(text, count, between)
-    if between and between ~= "" and count > 1 then
-        return rep(text .. between, count - 1) .. text
-    end
-    if #text == 0 then
-        return ""
-    end
-    return rep(text, count)
 end
 
 -- Text ---------------------------------------------------------------------------------------------
@@ -303,6 +281,11 @@ ngx.req = {
     clear_header = function(name) host.set_header(name, nil, false) end,
     get_headers = function() return setmetatable(host.headers(), by_any_name) end,
     get_uri_args = function(most) return decode_args(host.query(), most) end,
+    read_body = function() host.body() end,
+    get_body_data = function() return (host.body()) end,
+    -- No body goes to a file.
+    get_body_file = function() end,
+    get_post_args = function(most) return decode_args(host.body(), most) end,
     set_uri_args = function(args)
         host.set_query(type(args) == "table" and encode_args(args) or tostring(args))
     end,
@@ -323,6 +306,24 @@ ngx.resp = {
     get_headers = function() return setmetatable(host.response_headers(), by_any_name) end,
     add_header = function(name, value) host.set_response_header(name, value, true) end,
 }
+
+ngx.arg = setmetatable({}, {
+    __index = function(_, index)
+        local data, is_last = host.chunk()
+        if index == 1 then
+            return data
+        elseif index == 2 then
+            return is_last
+        end
+    end,
+    __newindex = function(_, index, value)
+        if index == 1 then
+            host.set_chunk(value ~= nil and join(value) or nil)
+        elseif index == 2 then
+            host.set_last(value)
+        end
+    end,
+})
 
 ngx.config = { subsystem = "http", debug = false }
 ngx.worker = { exiting = function() return false end }
@@ -455,7 +456,6 @@ end
 -- What ngx has only while it is asked, and what it does not have ---------------------------------
 
 local absent = {
-    arg = "there are no body filters",
     location = "a function cannot send requests",
     run_worker_thread = "a function cannot wait",
     shared = "functions of one worker share nothing with other workers",
@@ -496,10 +496,10 @@ setmetatable(ngx, {
     end,
 })
 
-local no_body = "a request's body is not there: functions see the head alone"
+local no_body = "a request's body can be read, not changed"
 setmetatable(ngx.req, {
     __index = function(_, name)
-        if find(name, "body", 1, true) or name == "get_post_args" or name == "socket" then
+        if find(name, "body", 1, true) or name == "socket" then
             error("ngx.req." .. name .. " is not there: " .. no_body, 2)
         end
     end,
@@ -740,12 +740,33 @@ core.request = setmetatable({
     get_remote_client_port = function() return tonumber(ngx.var.remote_port) end,
     get_uri_args = function() return (decode_args(host.query(), 0)) end,
     set_uri_args = function(_, args) ngx.req.set_uri_args(args) end,
+    get_body = function(most)
+        local body, wrong = host.body()
+        if body and most and #body > most then
+            return nil, "request size " .. #body .. " is greater than the maximum size "
+                .. most .. " allowed"
+        end
+        return body, wrong
+    end,
+    get_post_args = function() return (decode_args(host.body(), 0)) end,
+    get_json_request_body_table = function()
+        local body, wrong = host.body()
+        if not body then
+            return nil, { message = "could not get body: " .. (wrong or "request body is empty") }
+        end
+        local value
+        value, wrong = host.decode(body)
+        if wrong then
+            return nil, { message = "could not parse JSON request body: " .. wrong }
+        end
+        return value
+    end,
     get_scheme = function() return ngx.var.scheme end,
     get_host = function() return ngx.var.host end,
     get_port = function() return tonumber(ngx.var.server_port) end,
 }, {
     __index = function(_, name)
-        if find(name, "body", 1, true) or name == "get_post_args" then
+        if find(name, "body", 1, true) then
             error("core.request." .. name .. " is not there: " .. no_body, 2)
         end
     end,
@@ -800,8 +821,26 @@ core.response = {
         host.set_response_header("last-modified", nil, false)
         host.set_response_header("content-encoding", nil, false)
     end,
-    hold_body_chunk = function()
-        error("core.response.hold_body_chunk is not there: there are no body filters", 2)
+    -- Gathers the body, and gives it at its end or as soon as there are so many bytes. What is
+    -- gathered does not go to the client meanwhile, unless it stays.
+    hold_body_chunk = function(ctx, stays, most, key)
+        local data, is_last = host.chunk()
+        local all = ctx._body_buffer or {}
+        ctx._body_buffer, key = all, key or ""
+        local held = all[key] or { bytes = 0 }
+        all[key] = not is_last and held or nil
+        if held.is_given then
+            return nil
+        end
+        held[#held + 1], held.bytes = data, held.bytes + #data
+        held.is_given = most and held.bytes >= most
+        if is_last or held.is_given then
+            local body = concat(held)
+            return most and sub(body, 1, most) or body
+        end
+        if not stays then
+            host.set_chunk(nil)
+        end
     end,
 }
 

@@ -10,7 +10,7 @@ use mlua::chunk::ChunkMode;
 use mlua::{Error, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 
 use super::surface::{self, json};
-use super::watch::Watch;
+use super::watch::{Excess, Watch};
 use super::{Failure, Function, Limits};
 
 thread_local! {
@@ -27,6 +27,8 @@ const SWEEP_AT: usize = 64;
 /// The Lua state of this thread, and the functions that it has loaded.
 pub(super) struct State {
     lua: Lua,
+    /// What all functions see behind their own globals, whatever `setfenv` has done.
+    globals: Table,
     limits: Limits,
     /// Tells its tables from those of the state before it.
     pub(super) generation: u64,
@@ -95,9 +97,9 @@ pub(super) fn may_report() -> Option<u32> {
 /// The first line of what Lua says: the rest is its stack.
 pub(super) fn message(error: &Error) -> String {
     let text = match root(error) {
-        // In LuaJIT's words.
-        Error::SyntaxError { message, .. } => message.replace("near <eof>", "near '<eof>'"),
-        Error::RuntimeError(message) | Error::MemoryError(message) => message.clone(),
+        Error::SyntaxError { message, .. }
+        | Error::RuntimeError(message)
+        | Error::MemoryError(message) => message.clone(),
         other => other.to_string(),
     };
     match text.split_once("\nstack traceback:") {
@@ -118,18 +120,19 @@ fn root(error: &Error) -> &Error {
 
 impl State {
     fn new(limits: Limits) -> mlua::Result<Self> {
-        let libraries =
-            StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
+        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS | StdLib::BIT;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(limits.memory_bytes)?;
         let watch = Watch::new(limits.timeout);
         watch.attach(&lua)?;
         let getters = Rc::default();
         let surface = surface::install(&lua, &watch, &getters, limits)?;
+        let globals = lua.globals();
         let generation = GENERATION.replace(GENERATION.get() + 1);
         Ok(Self {
             vars: surface.vars,
             fresh: surface.fresh,
+            globals,
             lua,
             limits,
             generation,
@@ -188,10 +191,11 @@ impl State {
         let running = self.watch.begin();
         let outcome = call();
         drop(running);
-        match outcome {
-            // Whatever it makes of that.
-            Ok(_) | Err(_) if self.watch.was_late() => Err(Failure::TooLong(self.limits.timeout)),
-            outcome => outcome.map_err(|error| self.failure(&error)),
+        // Whatever it makes of that.
+        match self.watch.excess() {
+            Some(Excess::Time) => Err(Failure::TooLong(self.limits.timeout)),
+            Some(Excess::Stack) => Err(Failure::TooDeep),
+            None => outcome.map_err(|error| self.failure(&error)),
         }
     }
 
@@ -235,7 +239,7 @@ impl State {
     fn environment(&self) -> mlua::Result<Table> {
         let environment = self.lua.create_table()?;
         let shared = self.lua.create_table()?;
-        shared.raw_set("__index", self.lua.globals())?;
+        shared.raw_set("__index", &self.globals)?;
         environment.set_metatable(Some(shared))?;
         Ok(environment)
     }

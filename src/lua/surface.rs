@@ -5,7 +5,6 @@
 //! results are lua-nginx-module's and APISIX's; what is not there says so when it is used.
 
 pub(super) mod json;
-mod bits;
 mod facts;
 mod pattern;
 mod regex;
@@ -23,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mlua::chunk::ChunkMode;
 use mlua::{FromLuaMulti, IntoLuaMulti, Lua, LuaString, Table, Value};
 
-use super::watch::Watch;
+use super::watch::{self, Watch};
 use super::{Limits, current, state};
 
 /// The Lua side of the surface.
@@ -44,6 +43,7 @@ pub(super) struct Surface {
 struct Host<'l> {
     lua: &'l Lua,
     table: Table,
+    watch: Rc<Watch>,
 }
 
 /// Builds the surface in a new state.
@@ -53,7 +53,7 @@ pub(super) fn install(
     getters: &Getters,
     limits: Limits,
 ) -> mlua::Result<Surface> {
-    let host = Host { lua, table: lua.create_table()? };
+    let host = Host { lua, table: lua.create_table()?, watch: watch.clone() };
     variables::register(&host)?;
     request::register(&host)?;
     response::register(&host, watch, limits)?;
@@ -62,7 +62,6 @@ pub(super) fn install(
     strings::register(&host, watch)?;
     regex::register(&host)?;
     json::register(&host, limits)?;
-    bits::register(&host)?;
     host.add("now", |_, ()| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Milliseconds, as nginx's cached time has them.
@@ -123,6 +122,14 @@ impl Host<'_> {
         name: &str,
         function: impl Fn(&Lua, A) -> mlua::Result<R> + 'static,
     ) -> mlua::Result<()> {
-        self.table.raw_set(name, self.lua.create_function(function)?)
+        let watch = self.watch.clone();
+        let function = self.lua.create_function(move |lua, given| {
+            // What Rust takes of the stack is a lot, so it is looked at each time.
+            if watch.is_deep() {
+                return Err(mlua::Error::runtime(watch::SAID));
+            }
+            function(lua, given)
+        });
+        self.table.raw_set(name, function?)
     }
 }

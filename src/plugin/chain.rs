@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::registry::{self, Entry};
 use super::{Build, Flow, Phase, Phases, Plugin};
-use crate::context::{Ctx, Reply};
+use crate::context::{Chunk, Ctx, Reply};
 use crate::expr::{Expr, Wants};
 use crate::lua::{self, Function, Outcome};
 use crate::resource::{Invalid, Said, schema};
@@ -28,6 +28,8 @@ pub struct Step {
     pub priority: i32,
     /// Of the few that have a filter or a response of their own.
     extras: Option<Box<Extras>>,
+    /// Those of the plugin that this instance takes part in.
+    phases: Phases,
     wants: Wants,
     plugin: Arc<dyn Plugin>,
 }
@@ -61,7 +63,7 @@ pub struct Chain {
     /// Every step, and after them those of each phase in turn: one block that a request walks.
     steps: Arc<[Arc<Step>]>,
     /// Where in `steps` all of them end, and those of each phase.
-    ends: [u32; 6],
+    ends: [u32; Phase::ALL.len() + 1],
     /// Plugins that `_meta.disable` turns off: laid over another chain they are off there too.
     off: Arc<[&'static str]>,
     wants: Wants,
@@ -126,12 +128,20 @@ impl Step {
         if meta.disable {
             return Ok(None);
         }
+        let phases = if plugin.filters_body() {
+            entry.phases
+        } else {
+            entry.phases.without(Phases::BODY_FILTER)
+        };
+        let mut wants = Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of));
+        wants.response_body = phases.has(Phase::BodyFilter);
         Ok(Some(Arc::new(Self {
             entry,
             digest: Digest::of(resolved, build.metadata),
             priority: meta.priority.unwrap_or(entry.priority),
             extras: extras.is_some().then(|| Box::new(extras)),
-            wants: Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of)),
+            phases,
+            wants,
             plugin,
         })))
     }
@@ -162,9 +172,9 @@ impl Step {
         self.entry.stateless && self.before().is_none()
     }
 
-    /// The phases that the plugin takes part in.
+    /// The phases that it takes part in.
     pub fn phases(&self) -> Phases {
-        self.entry.phases
+        self.phases
     }
 
     /// Whether both are steps of the same plugin.
@@ -187,7 +197,7 @@ impl Step {
             Phase::Rewrite => self.plugin.rewrite(ctx),
             Phase::Access => self.plugin.access(ctx),
             Phase::BeforeProxy => self.plugin.before_proxy(ctx),
-            Phase::HeaderFilter | Phase::Log => Flow::Next,
+            Phase::HeaderFilter | Phase::BodyFilter | Phase::Log => Flow::Next,
         };
         let reply = match flow {
             Flow::Next => return None,
@@ -204,6 +214,16 @@ impl Step {
                 before.call(lua::Phase::HeaderFilter, ctx);
             }
             self.plugin.header_filter(ctx);
+        }
+    }
+
+    /// Looks at a piece of the response's body.
+    pub fn body_filter(&self, ctx: &mut Ctx, chunk: &mut Chunk) {
+        if self.applies(ctx) {
+            if let Some(before) = self.before() {
+                before.filter_body(ctx, chunk);
+            }
+            self.plugin.body_filter(ctx, chunk);
         }
     }
 
@@ -297,11 +317,11 @@ impl Chain {
         }
         let wants = Wants::all(steps.iter().map(|step| step.wants));
         let count = steps.len();
-        let mut ends = [0; 6];
+        let mut ends = [0; Phase::ALL.len() + 1];
         let end_of = |steps: &[Arc<Step>]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
         ends[0] = end_of(&steps);
         for phase in Phase::ALL {
-            let takes_part = |at: &usize| steps[*at].entry.phases.has(phase);
+            let takes_part = |at: &usize| steps[*at].phases.has(phase);
             let those: Vec<usize> = (0..count).filter(takes_part).collect();
             steps.extend(those.into_iter().map(|at| steps[at].clone()).collect::<Vec<_>>());
             ends[phase as usize + 1] = end_of(&steps);

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::context::{Ctx, Reply};
+use crate::context::{Chunk, Ctx, Reply};
 use crate::lua::{self, Function, Outcome};
 use crate::plugin::{Build, Flow, Phases, Plugin, Spec};
 use crate::resource::Invalid;
@@ -59,16 +59,12 @@ impl<const FIRST: bool> Spec for Serverless<FIRST> {
         .and(Phases::ACCESS)
         .and(Phases::BEFORE_PROXY)
         .and(Phases::HEADER_FILTER)
+        .and(Phases::BODY_FILTER)
         .and(Phases::LOG);
     type Config = Config;
 
     fn compile(config: Config, build: &Build<'_>) -> Result<Self, Invalid> {
         let Config { phase, functions } = config;
-        if phase == When::BodyFilter {
-            let expected = "rewrite, access, before_proxy, header_filter or log: bodies pass by \
-                            without being looked at";
-            return Err(Invalid::new("/phase", "body_filter", expected));
-        }
         let conf = json!({ "phase": phase.name(), "functions": functions });
         let compiled = functions.iter().enumerate().map(|(index, text)| {
             let label = format!("{} {} functions/{index}", build.resource, Self::NAME);
@@ -103,6 +99,20 @@ impl<const FIRST: bool> Plugin for Serverless<FIRST> {
                 return;
             }
         }
+    }
+
+    fn body_filter(&self, ctx: &mut Ctx, chunk: &mut Chunk) {
+        for function in &self.functions {
+            if !function.filter_body(ctx, chunk) {
+                // As above.
+                ctx.response.withheld = true;
+                return;
+            }
+        }
+    }
+
+    fn filters_body(&self) -> bool {
+        self.phase == When::BodyFilter
     }
 
     fn log(&self, ctx: &Ctx) {

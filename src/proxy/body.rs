@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::exchange::Exchange;
+use super::filtered::Filtered;
 use super::trailers::Trimmed;
 use super::upgrade::Tunnel;
 use crate::clock;
@@ -27,15 +28,28 @@ pub(super) struct Body {
     last: bool,
 }
 
-enum Source {
+/// Where a body comes from.
+pub(super) enum Source {
     /// All of it, until it is taken.
     Whole(Option<Bytes>),
     Streaming(Box<Stream>),
+    /// What plugins make of another.
+    Filtered(Box<Filtered>),
     /// None: what follows the head is no HTTP any more.
     Tunnel(Box<Tunnel>),
 }
 
-struct Stream {
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Node(#[from] Failure),
+    #[error("a plugin that was to look at it failed")]
+    Filter,
+}
+
+/// A body that comes from a node.
+pub(super) struct Stream {
     from: Streaming,
     /// When the node last brought something.
     progress: Instant,
@@ -97,6 +111,12 @@ impl Body {
         Self { source: Source::Tunnel(Box::new(tunnel)), exchange: None, last: false }
     }
 
+    /// What the plugins that filter bodies make of it.
+    pub(super) fn filtered(mut self) -> Self {
+        self.source = Source::Filtered(Box::new(Filtered::new(self.source)));
+        self
+    }
+
     /// Has the connection end with this response: what follows is not to be trusted.
     pub(super) fn make_last(&mut self) {
         self.last = true;
@@ -111,49 +131,42 @@ impl Body {
     pub(super) fn into_tunnel(self) -> Option<Box<Tunnel>> {
         match self.source {
             Source::Tunnel(tunnel) => Some(tunnel),
-            Source::Whole(_) | Source::Streaming(_) => None,
+            Source::Whole(_) | Source::Streaming(_) | Source::Filtered(_) => None,
         }
     }
 
     /// Whether all of it is there, so that nothing of the request is waited for any more.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.source, Source::Whole(_))
+        match &self.source {
+            Source::Filtered(filtered) => matches!(filtered.source, Source::Whole(_)),
+            source => matches!(source, Source::Whole(_)),
+        }
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Failure;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let Some(exchange) = &mut this.exchange else {
             return Poll::Ready(None);
         };
-        match &mut this.source {
-            Source::Whole(bytes) => {
-                let bytes = bytes.take();
-                if let Some(bytes) = &bytes {
-                    exchange.ctx.body_bytes_sent += bytes.len() as u64;
-                }
-                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
-            }
-            Source::Streaming(stream) => stream.poll(exchange, cx),
-            Source::Tunnel(_) => Poll::Ready(None),
+        let polled = this.source.poll(exchange, cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            exchange.ctx.body_bytes_sent += data.len() as u64;
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Whole(bytes) => bytes.is_none(),
-            Source::Streaming(stream) => {
-                matches!(stream.from.framing, Framing::None | Framing::Length(0))
-            }
-            Source::Tunnel(_) => true,
-        }
+        self.source.is_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -166,7 +179,38 @@ impl http_body::Body for Body {
                 Framing::Length(left) => SizeHint::with_exact(left),
                 Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
             },
+            Source::Filtered(_) => SizeHint::default(),
             Source::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The next piece.
+    pub(super) fn poll(
+        &mut self,
+        exchange: &mut Exchange,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streaming(stream) => stream.poll(exchange, cx),
+            Self::Filtered(filtered) => filtered.poll(exchange, cx),
+            Self::Tunnel(_) => Poll::Ready(None),
+        }
+    }
+
+    /// Whether nothing follows, as far as is known without asking for it.
+    pub(super) fn is_ended(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Streaming(stream) => {
+                matches!(stream.from.framing, Framing::None | Framing::Length(0))
+            }
+            Self::Filtered(filtered) => filtered.is_ended(),
+            Self::Tunnel(_) => true,
         }
     }
 }
@@ -178,7 +222,7 @@ impl Stream {
         &mut self,
         exchange: &mut Exchange,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let from = &mut self.from;
         let Some(connection) = &mut from.connection else {
             return Poll::Ready(None);
@@ -190,7 +234,7 @@ impl Stream {
             Err(failure) => {
                 // The node must not take a part for the whole: its connection ends here.
                 from.connection = None;
-                return Poll::Ready(Some(Err(failure)));
+                return Poll::Ready(Some(Err(failure.into())));
             }
         }
         let deadline = self.progress + from.read_timeout;
@@ -203,10 +247,7 @@ impl Stream {
             Poll::Ready(Some(Ok(piece))) => {
                 self.progress = clock::now();
                 let frame = match piece {
-                    Piece::Data(data) => {
-                        exchange.ctx.body_bytes_sent += data.len() as u64;
-                        Frame::data(data)
-                    }
+                    Piece::Data(data) => Frame::data(data),
                     Piece::Trailers(trailers) => Frame::trailers(trailers),
                 };
                 if matches!(from.framing, Framing::None | Framing::Length(0)) {
@@ -217,7 +258,7 @@ impl Stream {
             Poll::Ready(Some(Err(failure))) => {
                 from.connection = None;
                 tracing::debug!(route = %exchange.ctx.route.id, %failure, "a response broke off");
-                Poll::Ready(Some(Err(failure)))
+                Poll::Ready(Some(Err(failure.into())))
             }
         }
     }

@@ -16,7 +16,7 @@ use super::ahead::Ahead;
 use super::connection::Downstream;
 use super::h1::Wire;
 use super::{Held, Worker, h3, request, respond};
-use crate::context::{Ctx, Reply};
+use crate::context::{Chunk, Ctx, Reply};
 use crate::expr::{Need, Wants};
 use crate::plugin::Phase;
 use crate::plugin::chain::{Chain, Overlay, Step};
@@ -195,9 +195,15 @@ impl Exchange {
         self.tell(Phase::HeaderFilter, Step::header_filter);
     }
 
+    /// Lets the plugins look at a piece of the response's body. Whether it may go on its way.
+    pub(super) fn filter_body(&mut self, chunk: &mut Chunk) -> bool {
+        self.tell(Phase::BodyFilter, |step, ctx| step.body_filter(ctx, chunk));
+        !self.ctx.response.withheld
+    }
+
     /// Tells every plugin of `phase`, one that may not answer: of the global rules, then of the
     /// route and the consumer.
-    fn tell(&mut self, phase: Phase, tell: impl Fn(&Step, &mut Ctx)) {
+    fn tell(&mut self, phase: Phase, mut tell: impl FnMut(&Step, &mut Ctx)) {
         let Self { ctx, held, route, overlaid, .. } = self;
         let overlaid = overlaid.as_ref().map(|overlay| &overlay.chain);
         let own = overlaid.or(route.as_ref().map(|route| &route.chain));

@@ -1,7 +1,7 @@
 //! The only place where a failure becomes a status, and where response heads are finished.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use super::body::{self, Body};
@@ -111,9 +111,11 @@ pub(super) fn deliver(
     mut exchange: Box<Exchange>,
     body: impl FnOnce(Box<Exchange>) -> Body,
 ) -> Response<Body> {
-    let (status, headers) = finish_head(&mut exchange);
+    let (status, headers, is_filtered) = finish_head(&mut exchange);
     let body = if exchange.ctx.response.withheld {
         body::own(exchange, page(status))
+    } else if is_filtered && has_body(status, &exchange.ctx.request.method) {
+        body(exchange).filtered()
     } else {
         body(exchange)
     };
@@ -133,10 +135,19 @@ pub(super) fn upgrade(
     deliver(exchange, |exchange| Body::tunnel(tunnel(exchange)))
 }
 
-fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
+/// Whether a response has a body (RFC 9110, section 6.4.1).
+fn has_body(status: StatusCode, method: &Method) -> bool {
+    let is_without = status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    !is_without && *method != Method::HEAD
+}
+
+/// Status and headers as they are written, and whether the body is filtered.
+fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap, bool) {
     tell_upstream_status(exchange);
     exchange.filter_head();
-    let keeps = exchange.wants().response_head;
+    let wants = exchange.wants();
     let settings = &exchange.worker.settings;
     let response = &mut exchange.ctx.response;
     if response.withheld {
@@ -144,14 +155,21 @@ fn finish_head(exchange: &mut Exchange) -> (StatusCode, HeaderMap) {
         response.headers.clear();
         response.headers.insert(header::CONTENT_TYPE, PAGE_TYPE);
     }
+    if wants.response_body {
+        // Nobody knows what the filters will make of it.
+        response.headers.remove(header::CONTENT_LENGTH);
+    }
     response.headers.insert(header::SERVER, settings.server.clone());
     if let Some(alt_svc) = &exchange.downstream.alt_svc {
         response.headers.entry(header::ALT_SVC).or_insert_with(|| alt_svc.clone());
     }
     response.head_bytes = response.measure();
-    let headers =
-        if keeps { response.headers.clone() } else { std::mem::take(&mut response.headers) };
-    (response.status, headers)
+    let headers = if wants.response_head || wants.response_body {
+        response.headers.clone()
+    } else {
+        std::mem::take(&mut response.headers)
+    };
+    (response.status, headers, wants.response_body)
 }
 
 /// `X-APISIX-Upstream-Status`: what nodes said, when the last of them failed.

@@ -10,9 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::body::Body;
+use super::body::{Body, Broken};
 use super::roster::Slot;
-use crate::upstream::Failure;
 
 /// Requests that one connection may have under way (nginx's default).
 pub(super) const STREAMS: u32 = 128;
@@ -88,12 +87,12 @@ impl Watched {
 
 impl http_body::Body for Watched {
     type Data = Bytes;
-    type Error = Failure;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let sending = matches!(polled, Poll::Ready(Some(Ok(_))));

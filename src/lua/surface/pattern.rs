@@ -3,7 +3,7 @@
 //! C's own matcher backtracks for as long as it likes, unseen by the clock, and goes as deep as the
 //! pattern is long. This one asks the clock and bounds its depth; for the rest it is Lua's.
 //!
-//! Source: Lua 5.2 reference manual, section 6.4.1.
+//! Source: Lua 5.1 reference manual, section 5.4.1, and what LuaJIT adds of 5.2.
 
 use std::rc::Rc;
 

@@ -7,12 +7,17 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::Host;
 use crate::context::Ctx;
-use crate::lua::current;
+use crate::expr::Need;
+use crate::lua::{Phase, current};
 
 /// What does not stand in a target as it is.
 const TARGET: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 /// The same for a path alone.
 const PATH: &AsciiSet = &TARGET.add(b'?').add(b'%');
+
+const UNREAD: &str = "the request's body was not read: it is where the function's text has \
+                      read_body, get_body, get_body_data or get_post_args in it";
+const TOO_LARGE: &str = "the request's body is larger than apisix.max_post_args_readable_size";
 
 pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
     host.add("method", |_, ()| {
@@ -48,6 +53,20 @@ pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
             return Ok(());
         }
         current::change(|ctx| put(&mut ctx.request.headers, &name, values, append))
+    })?;
+    host.add("body", |lua, ()| {
+        // While the route is looked for it is asked for in vain once; then it is read.
+        let is_read_for = current::phase()? == Phase::Match;
+        current::read(|ctx| {
+            if !is_read_for && !ctx.payload.serves(Need::Any) {
+                return Err(mlua::Error::runtime(UNREAD));
+            }
+            match ctx.payload.whole() {
+                Some(body) if body.is_empty() => Ok((None, None)),
+                Some(body) => Ok((Some(lua.create_string(body)?), None)),
+                None => Ok((None, Some(TOO_LARGE))),
+            }
+        })?
     })?;
     host.add("query", |_, ()| current::read(|ctx| ctx.query().map(str::to_owned)))?;
     host.add("set_query", |_, query: LuaString| {

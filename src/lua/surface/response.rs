@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use mlua::{LuaString, Value};
 
 use super::Host;
 use super::request::{all, is_framing, parse, put, values};
-use crate::context::Reply;
+use crate::context::{Chunk, Reply};
 use crate::lua::watch::Watch;
-use crate::lua::{Limits, Phase, current, exchange, state};
+use crate::lua::{Limits, Phase, current, exchange};
 
 pub(super) fn register(host: &Host<'_>, watch: &Rc<Watch>, limits: Limits) -> mlua::Result<()> {
     host.add("response_headers", |lua, ()| current::read(|ctx| all(lua, &ctx.response.headers))?)?;
@@ -62,16 +63,27 @@ pub(super) fn register(host: &Host<'_>, watch: &Rc<Watch>, limits: Limits) -> ml
         Ok(match current::phase()? {
             Phase::Match | Phase::Access => "access",
             Phase::HeaderFilter => "header_filter",
+            Phase::BodyFilter => "body_filter",
             Phase::Log => "log",
         })
     })?;
-    host.add("context", |_, ()| {
-        let state = state::present();
-        let kept = current::read(|ctx| state.map(|state| exchange::of(&state, ctx)))?;
-        match kept {
-            Some(Ok(kept)) => Ok(Some(kept.context.clone())),
-            Some(Err(failure)) => Err(mlua::Error::runtime(failure)),
-            None => Ok(None),
-        }
-    })
+    host.add("context", |_, ()| Ok(exchange::of_call()?.map(|kept| kept.context.clone())))?;
+    host.add("chunk", |lua, ()| {
+        chunk(|chunk| Ok((lua.create_string(&chunk.data)?, chunk.is_last)))?
+    })?;
+    host.add("set_chunk", |_, data: Option<LuaString>| {
+        let data = data.map(|data| Bytes::copy_from_slice(&data.as_bytes()));
+        chunk(|chunk| chunk.data = data.unwrap_or_default())
+    })?;
+    host.add("set_last", |_, is_last: bool| chunk(|chunk| chunk.is_last |= is_last))
+}
+
+/// The piece of the response's body that the call under way is for.
+fn chunk<R>(action: impl FnOnce(&mut Chunk) -> R) -> mlua::Result<R> {
+    let kept = exchange::of_call()?;
+    let mut chunk = kept.as_ref().and_then(|kept| kept.chunk.try_borrow_mut().ok());
+    match chunk.as_deref_mut() {
+        Some(Some(chunk)) => Ok(action(chunk)),
+        _ => Err(mlua::Error::runtime("a piece of the body is there in body_filter alone")),
+    }
 }

@@ -10,7 +10,7 @@ use mlua::{LuaString, Value};
 use super::request::set_query;
 use super::{Host, request};
 use crate::expr::{Variable, Variables as _};
-use crate::lua::{current, exchange, state};
+use crate::lua::{current, exchange};
 
 /// Names that are kept parsed; a function may make up any number of them.
 const MOST: usize = 1024;
@@ -54,11 +54,8 @@ fn set(variable: &Variable, name: &str, value: Option<&LuaString>) -> mlua::Resu
         }
         Variable::Args => current::change(|ctx| set_query(ctx, &text.unwrap_or_default())),
         Variable::Unknown(_) => {
-            let kept = current::read(|ctx| state::present().map(|state| exchange::of(&state, ctx)));
-            match kept? {
-                Some(Ok(kept)) => kept.set(name, text),
-                Some(Err(failure)) => return Err(mlua::Error::runtime(failure)),
-                None => {}
+            if let Some(kept) = exchange::of_call()? {
+                kept.set(name, text);
             }
             Ok(())
         }
