@@ -7,23 +7,22 @@
 //! compiled again. A request never comes here.
 
 mod order;
+mod desk;
 mod keeper;
 mod pki;
 mod acme;
 mod record;
 mod sealed;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 use self::acme::Acme;
-use self::keeper::Keeper;
+use self::desk::{Desk, Kept};
 pub use self::order::{Issuer, Order};
-use self::record::Record;
 use self::sealed::Sealed;
 use crate::resource::{self, Invalid, Keyring};
 use crate::secret::{SecretError, Secrets};
@@ -108,36 +107,6 @@ enum IssueError {
     Late(Duration),
     #[error("another node took over")]
     TakenOver,
-}
-
-/// The parts with what they are at.
-struct Desk {
-    sealed: Sealed,
-    secrets: Secrets,
-    node: String,
-    is_shared: bool,
-    is_writable: bool,
-    runtime: tokio::runtime::Handle,
-    state: Mutex<State>,
-    looked: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    acme: HashMap<Arc<str>, Arc<Acme>>,
-    /// By ssl object: the one that is served, and the one that is to be.
-    kept: HashMap<Arc<str>, Vec<Kept>>,
-    challenges: Challenges,
-}
-
-struct Kept {
-    order: Order,
-    task: JoinHandle<()>,
-    record: Option<Arc<Record>>,
-    error: Option<String>,
-    /// Whether the store has been asked for the record.
-    looked: bool,
-    challenges: BTreeMap<String, String>,
 }
 
 // === impl Issued ===
@@ -326,71 +295,6 @@ impl Issued {
             }
         })
         .collect()
-    }
-}
-
-// === impl Desk ===
-
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn place(&self, state: &State, ssl: &str, order: &Order) -> record::Place {
-        let acme = state.acme.get(order.issuer.manager());
-        let salt = acme.map(|acme| acme.salt()).unwrap_or_default();
-        record::Place::new(ssl, &order.digest(&salt))
-    }
-
-    /// Starts the task of an order. With `at_once` it does not wait for what failed before.
-    fn start(
-        self: &Arc<Self>,
-        state: &State,
-        ssl: &Arc<str>,
-        order: &Order,
-        at_once: bool,
-    ) -> JoinHandle<()> {
-        let keeper = Keeper::new(
-            self.clone(),
-            ssl.clone(),
-            order.clone(),
-            self.place(state, ssl, order),
-            at_once,
-        );
-        self.runtime.spawn(keeper.run())
-    }
-
-    /// Changes what is known of an order, and tells whoever holds it when `change` says so.
-    fn learn(&self, ssl: &Arc<str>, order: &Order, change: impl FnOnce(&mut Kept) -> bool) {
-        let mut state = self.lock();
-        let Some(kept) = state.of(ssl, order) else {
-            return;
-        };
-        let is_news = change(kept);
-        state.gather();
-        if is_news {
-            // Told before the lock is let go: who sees that all have looked finds it told.
-            self.secrets.tell(&order.reference());
-        }
-        drop(state);
-        self.looked.notify_waiters();
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn of(&mut self, ssl: &str, order: &Order) -> Option<&mut Kept> {
-        self.kept.get_mut(ssl)?.iter_mut().find(|kept| kept.order == *order)
-    }
-
-    /// Puts together what is to be answered.
-    fn gather(&mut self) {
-        let all = self.kept.values().flatten().flat_map(|kept| kept.challenges.clone());
-        let all: BTreeMap<String, String> = all.collect();
-        if all != *self.challenges {
-            self.challenges = Arc::new(all);
-        }
     }
 }
 

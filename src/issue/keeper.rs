@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acme::Offer;
+use super::desk::Desk;
 use super::pki::Role;
 use super::record::{Claim, Place, Record};
-use super::{Desk, IssueError, Issuer, Order};
+use super::{IssueError, Issuer, Order};
 use crate::clock;
 use crate::store::{Entry, Expect, Life, Step, Transacted, Written};
 
