@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use self::acme::Acme;
 use self::desk::{Desk, Kept};
 pub use self::order::{Issuer, Order};
+use self::record::Known;
 use self::sealed::Sealed;
 use crate::resource::{self, Invalid, Keyring};
 use crate::secret::{SecretError, Secrets};
@@ -162,9 +163,12 @@ impl Issued {
                 (None, None) => Found::Pending,
             };
         }
-        let task = desk.start(&state, ssl, order, false);
+        let place = state.place(ssl, order);
+        let task = desk.start(ssl, order, &place, false);
         let kept = Kept {
             order: order.clone(),
+            place,
+            known: Known::default(),
             task,
             record: None,
             error: None,
@@ -175,9 +179,9 @@ impl Issued {
         Found::Pending
     }
 
-    /// Says that of all the orders of `ssl` only `order` is left, or none. What was issued for the
-    /// others is thrown away.
-    pub fn retain(&self, ssl: &str, order: Option<&Order>) {
+    /// Says that of all the orders of `ssl` only `order` is left, or none, as of this revision of
+    /// the config. What was issued for the others is thrown away.
+    pub fn retain(&self, ssl: &str, order: Option<&Order>, as_of: i64) {
         let Some(desk) = &self.0 else {
             return;
         };
@@ -185,66 +189,48 @@ impl Issued {
         let Some(kept) = state.kept.get_mut(ssl) else {
             return;
         };
-        let (left, gone) =
+        let (left, gone): (Vec<Kept>, Vec<Kept>) =
             std::mem::take(kept).into_iter().partition(|kept| Some(&kept.order) == order);
         *kept = left;
         if kept.is_empty() {
             state.kept.remove(ssl);
         }
         for kept in gone {
-            let kept: Kept = kept;
             kept.task.abort();
-            let place = desk.place(&state, ssl, &kept.order);
-            let desk = desk.clone();
-            desk.runtime.clone().spawn(async move {
-                for key in place.all() {
-                    // What cannot be reached now ends by itself, with the certificate.
-                    let gone = desk.sealed.store.delete(&key, crate::store::Expect::Any).await;
-                    if let Err(error) = gone {
-                        tracing::debug!(key, %error, "a record is left to its end");
-                    }
-                }
-            });
+            desk.discard(kept.place, kept.known, as_of);
         }
         state.gather();
     }
 
-    /// Adds or changes the secret manager `id`: what waits for it is tried at once.
-    pub fn set_issuer(&self, id: &Arc<str>, written: &resource::Secret) {
-        let acme = match written {
-            resource::Secret::Acme(acme) => Some(Arc::new(Acme::new(id, acme))),
-            _ => None,
-        };
-        self.change_issuer(id, acme);
-    }
-
-    /// Takes the secret manager `id` away. What it has issued is served on.
-    pub fn remove_issuer(&self, id: &Arc<str>) {
-        self.change_issuer(id, None);
-    }
-
-    fn change_issuer(&self, id: &Arc<str>, acme: Option<Arc<Acme>>) {
+    /// Adds or changes the secret manager `id` as of this revision of the config: what waits for it
+    /// is tried at once, and what is not its certificate any more is thrown away.
+    pub fn set_issuer(&self, id: &Arc<str>, written: &resource::Secret, as_of: i64) {
         let Some(desk) = &self.0 else {
             return;
         };
         let mut state = desk.lock();
-        match acme {
-            Some(acme) => state.acme.insert(id.clone(), acme),
-            None => state.acme.remove(id),
+        match written {
+            resource::Secret::Acme(acme) => {
+                state.acme.insert(id.clone(), Arc::new(Acme::new(id, acme)));
+            }
+            _ => drop(state.acme.remove(id)),
+        }
+        desk.restart(&mut state, id, |kept, place| {
+            if kept.place != place {
+                let old = std::mem::replace(&mut kept.place, place);
+                desk.discard(old, std::mem::take(&mut kept.known), as_of);
+            }
+        });
+    }
+
+    /// Takes the secret manager `id` away. What it has issued is served on.
+    pub fn remove_issuer(&self, id: &Arc<str>) {
+        let Some(desk) = &self.0 else {
+            return;
         };
-        let mut restarted = Vec::new();
-        for (ssl, all) in &state.kept {
-            for kept in all.iter().filter(|kept| kept.order.issuer.manager() == id) {
-                kept.task.abort();
-                let task = desk.start(&state, ssl, &kept.order, true);
-                restarted.push((ssl.clone(), kept.order.clone(), task));
-            }
-        }
-        for (ssl, order, task) in restarted {
-            if let Some(kept) = state.of(&ssl, &order) {
-                kept.task = task;
-            }
-        }
+        let mut state = desk.lock();
+        state.acme.remove(id);
+        desk.restart(&mut state, id, |_, _| {});
     }
 
     /// Waits until the store has been asked for the certificates of all orders, at most for

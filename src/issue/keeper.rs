@@ -147,6 +147,7 @@ impl Keeper {
         let Some((record, entry)) = found else {
             self.desk.learn(&self.ssl, &self.order, |kept| {
                 kept.looked = true;
+                kept.known.certificate = None;
                 false
             });
             // It has come to its end; what is served is served on.
@@ -164,6 +165,7 @@ impl Keeper {
             kept.looked = true;
             kept.error = None;
             kept.challenges.clear();
+            kept.known.certificate = Some(entry.mod_revision);
             kept.record = Some(record);
             true
         });
@@ -238,7 +240,7 @@ impl Keeper {
                 let is_free = is_own || at_once && theirs.error.is_some();
                 if !is_free || expect != Expect::Absent {
                     self.attempts = theirs.attempts;
-                    self.follow(theirs);
+                    self.follow(theirs, entry.mod_revision);
                     return Ok(None);
                 }
                 expect = Expect::Revision(entry.mod_revision);
@@ -246,16 +248,28 @@ impl Keeper {
             let value = self.desk.sealed.seal(&claim);
             let put = self.desk.sealed.store.put(&self.place.claim, value, expect, Some(CLAIM_S));
             match put.await? {
-                Written::Done { revision } => return Ok(Some((claim, revision))),
+                Written::Done { revision } => {
+                    self.note_claim(revision);
+                    return Ok(Some((claim, revision)));
+                }
                 Written::Conflict { current: None } => return Ok(None),
                 Written::Conflict { current } => standing = current,
             }
         }
     }
 
-    /// Takes over what the node tells that has the claim.
-    fn follow(&self, claim: Claim) {
+    /// Remembers at which revision the claim stands.
+    fn note_claim(&self, revision: i64) {
         self.desk.learn(&self.ssl, &self.order, |kept| {
+            kept.known.claim = Some(revision);
+            false
+        });
+    }
+
+    /// Takes over what the node tells that has the claim.
+    fn follow(&self, claim: Claim, revision: i64) {
+        self.desk.learn(&self.ssl, &self.order, |kept| {
+            kept.known.claim = Some(revision);
             let is_news = kept.challenges != claim.challenges
                 || claim.error.is_some() && kept.error != claim.error;
             kept.challenges = claim.challenges;
@@ -311,7 +325,13 @@ impl Turn<'_> {
             Step::put_for(&place.certificate, sealed.seal(record), life, Expect::unchanged(seen));
         let end = Step::delete(&place.claim, Expect::Revision(self.revision));
         match sealed.store.transact(vec![put, end]).await? {
-            Transacted::Done { .. } => Ok(()),
+            Transacted::Done { revision } => {
+                self.keeper.desk.learn(&self.keeper.ssl, &self.keeper.order, |kept| {
+                    kept.known.certificate = Some(revision);
+                    false
+                });
+                Ok(())
+            }
             Transacted::Conflict { .. } => Err(IssueError::TakenOver),
         }
     }
@@ -349,6 +369,7 @@ impl Turn<'_> {
         match sealed.store.put(&self.keeper.place.claim, value, expect, Some(life)).await? {
             Written::Done { revision } => {
                 self.revision = revision;
+                self.keeper.note_claim(revision);
                 Ok(())
             }
             Written::Conflict { .. } => Err(IssueError::TakenOver),

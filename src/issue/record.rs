@@ -58,6 +58,13 @@ pub(super) struct Place {
     pub(super) look: String,
 }
 
+/// At which revisions this node has seen the records of an order last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) certificate: Option<i64>,
+    pub(super) claim: Option<i64>,
+}
+
 // === impl Record ===
 
 impl Record {
@@ -111,10 +118,6 @@ impl Place {
     pub(super) fn new(ssl: &str, digest: &str) -> Self {
         let at = |what: &str| format!("{BESIDE}issued/{ssl}/{digest}/{what}");
         Self { certificate: at("certificate"), claim: at("claim"), look: at("look") }
-    }
-
-    pub(super) fn all(self) -> [String; 3] {
-        [self.certificate, self.claim, self.look]
     }
 }
 

@@ -215,8 +215,9 @@ impl Compiler {
             let key: Key = (kind, id.into());
             dirty.insert(key, Why::Changed(value.map(|(bytes, _)| bytes)));
         }
-        self.compile(dirty);
+        // Before anything is compiled: what is not needed any more is so as of this revision.
         self.current.revision = revision;
+        self.compile(dirty);
         self.reached.send_replace(revision);
     }
 
@@ -353,7 +354,7 @@ impl Compiler {
         }
         if let (Resource::Ssl(ssl), false, Ok(())) = (resource, self.dry, &outcome) {
             let order = Order::of(ssl).ok().flatten().filter(|_| ssl.status.is_on());
-            self.issued.retain(&key.1, order.as_ref());
+            self.issued.retain(&key.1, order.as_ref(), self.current.revision);
         }
         self.users.set(key, targets);
         for unused in self.references.set(key, resolver.seen) {

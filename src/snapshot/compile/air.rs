@@ -30,7 +30,7 @@ impl Compiler {
             Resource::Secret(_) if self.dry => {}
             Resource::Secret(secret) => {
                 self.secrets.set_manager(id, secret);
-                self.issued.set_issuer(id, secret);
+                self.issued.set_issuer(id, secret, self.current.revision);
             }
             Resource::Proto(proto) => {
                 proto.compile().map_err(|invalid| vec![invalid])?;
@@ -161,7 +161,7 @@ impl Compiler {
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
             Kind::Ssl => {
                 if !self.dry {
-                    self.issued.retain(id, None);
+                    self.issued.retain(id, None, self.current.revision);
                 }
                 self.remove_ssl(id);
             }
