@@ -65,9 +65,8 @@ impl Acme {
         offer: &mut impl Offer,
         node: &str,
     ) -> Result<Record, IssueError> {
-        let account = self.account(sealed).await?;
         let names: Vec<Identifier> = order.names.iter().cloned().map(Identifier::Dns).collect();
-        let mut asked = account.new_order(&NewOrder::new(&names)).await.map_err(self.failed())?;
+        let mut asked = self.ask(&NewOrder::new(&names), sealed).await?;
         let answers = self.answers(&mut asked).await?;
         if !answers.is_empty() {
             offer.offer(answers).await?;
@@ -87,6 +86,29 @@ impl Acme {
         asked.finalize_csr(request.der()).await.map_err(self.failed())?;
         let chain = asked.poll_certificate(&PATIENCE).await.map_err(self.failed())?;
         Record::new(chain, key.serialize_pem(), None, node)
+    }
+
+    /// Places an order, by a new account where the server has forgotten the one there was.
+    async fn ask(
+        &self,
+        order: &NewOrder<'_>,
+        sealed: &Sealed,
+    ) -> Result<instant_acme::Order, IssueError> {
+        let (account, revision) = self.account(sealed).await?;
+        let asked = match account.new_order(order).await {
+            Err(error) if is_forgotten(&error) => {
+                tracing::warn!(
+                    issuer = %self.id, directory = self.written.directory,
+                    "the server does not know the account any more; another one is made"
+                );
+                // If another node was faster, there is one already.
+                let forgotten = Expect::Revision(revision);
+                sealed.store.delete(&self.account_key(), forgotten).await?;
+                self.account(sealed).await?.0.new_order(order).await
+            }
+            asked => asked,
+        };
+        asked.map_err(self.failed())
     }
 
     /// The answers that are to be found for the names that are not proved yet, by token.
@@ -138,11 +160,12 @@ impl Acme {
         None
     }
 
-    /// The account, made when there is none. Its key is kept where the other nodes find it.
-    async fn account(&self, sealed: &Sealed) -> Result<Account, IssueError> {
-        let key = format!("{BESIDE}issuers/{}/{}", self.id, self.account_digest());
-        if let Some((known, _)) = sealed.get::<AccountCredentials>(&key).await? {
-            return self.known(known).await;
+    /// The account and the revision of its record; made when there is none. Its key is kept where
+    /// the other nodes find it.
+    async fn account(&self, sealed: &Sealed) -> Result<(Account, i64), IssueError> {
+        let key = self.account_key();
+        if let Some((known, entry)) = sealed.get::<AccountCredentials>(&key).await? {
+            return Ok((self.known(known).await?, entry.mod_revision));
         }
         let contact = self.written.all_contacts();
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
@@ -158,12 +181,12 @@ impl Acme {
             builder.create(&account, directory, bound.as_ref()).await.map_err(self.failed())?;
         let value = sealed.seal(&credentials);
         match sealed.store.put(&key, value, Expect::Absent, None).await? {
-            Written::Done { .. } => Ok(made),
+            Written::Done { revision } => Ok((made, revision)),
             // Another ssl object was first; the one that was made here is never used.
-            Written::Conflict { current } => match current {
-                Some(entry) => self.known(sealed.open(&entry)?).await,
-                None => Ok(made),
-            },
+            Written::Conflict { current: Some(entry) } => {
+                Ok((self.known(sealed.open(&entry)?).await?, entry.mod_revision))
+            }
+            Written::Conflict { current: None } => Err(IssueError::TakenOver),
         }
     }
 
@@ -172,11 +195,12 @@ impl Acme {
         builder.from_credentials(credentials).await.map_err(self.failed())
     }
 
-    /// Another directory or another contact is another account.
-    fn account_digest(&self) -> String {
+    /// Where the account's record is: another directory or another contact is another account.
+    fn account_key(&self) -> String {
         let text = format!("{}\n{}", self.written.directory, self.written.all_contacts().join(","));
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        URL_SAFE_NO_PAD.encode(&digest.as_ref()[..9])
+        let digest = URL_SAFE_NO_PAD.encode(&digest.as_ref()[..9]);
+        format!("{BESIDE}issuers/{}/{digest}", self.id)
     }
 
     /// The account elsewhere that this one is to be bound to.
@@ -211,4 +235,10 @@ impl Acme {
     fn failed(&self) -> impl Fn(instant_acme::Error) -> IssueError {
         |error| self.error(innermost(&error))
     }
+}
+
+/// Whether the server says that it has no such account (RFC 8555, section 6.7).
+fn is_forgotten(error: &instant_acme::Error) -> bool {
+    const FORGOTTEN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+    matches!(error, instant_acme::Error::Api(problem) if problem.r#type.as_deref() == Some(FORGOTTEN))
 }

@@ -58,6 +58,27 @@ async fn is_renewed_with_the_same_account() {
     assert_eq!(pebble.log().matches("POST /sign-me-up").count(), 1, "{}", pebble.log());
 }
 
+/// The server has lost its accounts.
+#[tokio::test]
+async fn another_account_is_made_when_the_server_has_forgotten_it() {
+    let etcd = Etcd::start().await;
+    let gateway = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    let mut pebble = Pebble::start(gateway.ports().http, 3600).await;
+    gateway.put("/secrets/acme/pebble", manager(&pebble)).await;
+    gateway.put("/ssls/1", order("a.test")).await;
+    let root = pebble.root().await;
+    shows_another(&gateway, "a.test", &root, None).await;
+    let accounts = || etcd.etcdctl(&["get", "/apisix-sluice/issuers/", "--prefix"]);
+    let first = accounts();
+    pebble.restart().await;
+    gateway.put("/ssls/2", order("b.test")).await;
+    let root = pebble.root().await;
+    shows_another(&gateway, "b.test", &root, None).await;
+    assert!(gateway.logs().contains("does not know the account any more"));
+    assert!(accounts() != first && accounts().lines().count() == first.lines().count());
+    assert_eq!(pebble.log().matches("POST /sign-me-up").count(), 2, "{}", pebble.log());
+}
+
 #[tokio::test]
 async fn says_what_the_server_says() {
     let gateway = Gateway::start().await;
