@@ -23,11 +23,12 @@ use tokio::sync::Notify;
 use self::acme::Acme;
 use self::desk::{Desk, Kept};
 pub use self::order::{Issuer, Order};
-use self::record::Known;
+use self::record::{Answers, Known};
 use self::sealed::Sealed;
 use crate::resource::{self, Invalid, Keyring};
 use crate::secret::{SecretError, Secrets};
 use crate::store::{ConfigStore, StoreError};
+use crate::tls::proof::Proofs;
 
 /// Where ACME servers look for answers; a token follows.
 pub const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -173,7 +174,7 @@ impl Issued {
             record: None,
             error: None,
             looked: false,
-            challenges: BTreeMap::new(),
+            answers: Answers::default(),
         };
         state.kept.entry(ssl.clone()).or_default().push(kept);
         Found::Pending
@@ -256,9 +257,13 @@ impl Issued {
         let _ = tokio::time::timeout(limit, settled).await;
     }
 
-    /// What is to be answered to ACME servers now.
-    pub fn challenges(&self) -> Challenges {
-        self.0.as_ref().map(|desk| desk.lock().challenges.clone()).unwrap_or_default()
+    /// What is to be answered and shown to ACME servers now.
+    pub fn challenges(&self) -> (Challenges, Proofs) {
+        let Some(desk) = &self.0 else {
+            return Default::default();
+        };
+        let state = desk.lock();
+        (state.challenges.clone(), state.proofs.clone())
     }
 
     /// Every order.

@@ -1,8 +1,8 @@
-//! ACME (RFC 8555): an account of the cluster's own, and certificates proved over HTTP (http-01).
+//! ACME (RFC 8555): an account of the cluster's own, and certificates whose names are proved over
+//! HTTP (http-01) or in a handshake (tls-alpn-01, RFC 8737).
 
 mod transport;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use self::transport::Transport;
 use super::IssueError;
 use super::order::Order;
-use super::record::Record;
+use super::record::{Answers, Record};
 use super::sealed::Sealed;
 use crate::call::innermost;
 use crate::resource::secret as written;
@@ -34,12 +34,9 @@ pub(super) struct Acme {
     written: written::Acme,
 }
 
-/// Puts answers (by token) where the server is going to look for them, on every node.
+/// Puts answers where the server is going to look for them, on every node.
 pub(super) trait Offer: Send {
-    fn offer(
-        &mut self,
-        answers: BTreeMap<String, String>,
-    ) -> impl Future<Output = Result<(), IssueError>> + Send;
+    fn offer(&mut self, answers: Answers) -> impl Future<Output = Result<(), IssueError>> + Send;
 }
 
 // === impl Acme ===
@@ -111,23 +108,29 @@ impl Acme {
         asked.map_err(self.failed())
     }
 
-    /// The answers that are to be found for the names that are not proved yet, by token.
-    async fn answers(
-        &self,
-        asked: &mut instant_acme::Order,
-    ) -> Result<BTreeMap<String, String>, IssueError> {
-        let mut answers = BTreeMap::new();
+    /// The answers that are to be found for the names that are not proved yet.
+    async fn answers(&self, asked: &mut instant_acme::Order) -> Result<Answers, IssueError> {
+        let mut answers = Answers::default();
         let mut all = asked.authorizations();
         while let Some(one) = all.next().await {
             let mut one = one.map_err(self.failed())?;
             if one.status != AuthorizationStatus::Pending {
                 continue;
             }
-            let challenge = one.challenge(ChallengeType::Http01);
-            let challenge = challenge
-                .ok_or_else(|| self.error("it offers no http-01 challenge for a name".into()))?;
-            let answer = challenge.key_authorization().as_str().to_owned();
-            answers.insert(challenge.token.clone(), answer);
+            let challenge = one.challenge(self.challenge_type()).ok_or_else(|| {
+                let kind = self.written.challenge.name();
+                self.error(format!("it offers no {kind} challenge for a name"))
+            })?;
+            let answer = challenge.key_authorization();
+            match self.written.challenge {
+                written::Challenge::Http01 => {
+                    answers.challenges.insert(challenge.token.clone(), answer.as_str().to_owned());
+                }
+                written::Challenge::TlsAlpn01 => {
+                    let name = challenge.identifier().to_string().to_ascii_lowercase();
+                    answers.proofs.insert(name, URL_SAFE_NO_PAD.encode(answer.digest()));
+                }
+            }
         }
         Ok(answers)
     }
@@ -138,12 +141,19 @@ impl Acme {
         while let Some(one) = all.next().await {
             let mut one = one.map_err(self.failed())?;
             if one.status == AuthorizationStatus::Pending
-                && let Some(mut challenge) = one.challenge(ChallengeType::Http01)
+                && let Some(mut challenge) = one.challenge(self.challenge_type())
             {
                 challenge.set_ready().await.map_err(self.failed())?;
             }
         }
         Ok(())
+    }
+
+    const fn challenge_type(&self) -> ChallengeType {
+        match self.written.challenge {
+            written::Challenge::Http01 => ChallengeType::Http01,
+            written::Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        }
     }
 
     /// What the server says of the first name that it does not believe.

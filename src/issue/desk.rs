@@ -8,11 +8,12 @@ use tokio::task::JoinHandle;
 
 use super::acme::Acme;
 use super::keeper::Keeper;
-use super::record::{Known, Place, Record};
+use super::record::{Answers, Known, Place, Record};
 use super::sealed::Sealed;
 use super::{Challenges, Order};
 use crate::secret::Secrets;
 use crate::store::{Expect, Written};
+use crate::tls::proof::Proofs;
 
 /// The parts with what they are at.
 pub(super) struct Desk {
@@ -33,6 +34,7 @@ pub(super) struct State {
     /// By ssl object: the one that is served, and the one that is to be.
     pub(super) kept: HashMap<Arc<str>, Vec<Kept>>,
     pub(super) challenges: Challenges,
+    pub(super) proofs: Proofs,
 }
 
 /// An order with what there is of it.
@@ -47,7 +49,8 @@ pub(super) struct Kept {
     pub(super) error: Option<String>,
     /// Whether the store has been asked for the record.
     pub(super) looked: bool,
-    pub(super) challenges: BTreeMap<String, String>,
+    /// By what its names are being proved.
+    pub(super) answers: Answers,
 }
 
 // === impl Desk ===
@@ -65,8 +68,7 @@ impl Desk {
         place: &Place,
         at_once: bool,
     ) -> JoinHandle<()> {
-        let keeper =
-            Keeper::new(self.clone(), ssl.clone(), order.clone(), place.clone(), at_once);
+        let keeper = Keeper::new(self.clone(), ssl.clone(), order.clone(), place.clone(), at_once);
         self.runtime.spawn(keeper.run())
     }
 
@@ -124,8 +126,11 @@ impl Desk {
         let Some(kept) = state.of(ssl, order) else {
             return;
         };
+        let before = kept.answers.clone();
         let is_news = change(kept);
-        state.gather();
+        if kept.answers != before {
+            state.gather();
+        }
         if is_news {
             // Told before the lock is let go: who sees that all have looked finds it told.
             self.secrets.tell(&order.reference());
@@ -147,10 +152,13 @@ impl State {
         self.kept.get_mut(ssl)?.iter_mut().find(|kept| kept.order == *order)
     }
 
-    /// Puts together what is to be answered.
+    /// Puts together what is to be answered and shown.
     pub(super) fn gather(&mut self) {
-        let all = self.kept.values().flatten().flat_map(|kept| kept.challenges.clone());
-        let all: BTreeMap<String, String> = all.collect();
+        let kept = || self.kept.values().flatten();
+        let all: BTreeMap<String, String> =
+            kept().flat_map(|kept| kept.answers.challenges.clone()).collect();
+        let proofs = kept().flat_map(|kept| kept.answers.proofs.clone()).collect();
+        self.proofs = self.proofs.of(&proofs);
         if all != *self.challenges {
             self.challenges = Arc::new(all);
         }

@@ -7,14 +7,13 @@
 //! off together. Whoever has the claim reads the record once more before it asks: what was issued
 //! in between is enough.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acme::Offer;
 use super::desk::Desk;
 use super::pki::Role;
-use super::record::{Claim, Place, Record};
+use super::record::{Answers, Claim, Place, Record};
 use super::{IssueError, Issuer, Order};
 use crate::clock;
 use crate::store::{Entry, Expect, Life, Step, Transacted, Written};
@@ -164,7 +163,7 @@ impl Keeper {
         self.desk.learn(&self.ssl, &self.order, |kept| {
             kept.looked = true;
             kept.error = None;
-            kept.challenges.clear();
+            kept.answers = Answers::default();
             kept.known.certificate = Some(entry.mod_revision);
             kept.record = Some(record);
             true
@@ -270,9 +269,9 @@ impl Keeper {
     fn follow(&self, claim: Claim, revision: i64) {
         self.desk.learn(&self.ssl, &self.order, |kept| {
             kept.known.claim = Some(revision);
-            let is_news = kept.challenges != claim.challenges
-                || claim.error.is_some() && kept.error != claim.error;
-            kept.challenges = claim.challenges;
+            let is_news =
+                kept.answers != claim.answers || claim.error.is_some() && kept.error != claim.error;
+            kept.answers = claim.answers;
             kept.error = claim.error.or(kept.error.take());
             is_news
         });
@@ -281,7 +280,7 @@ impl Keeper {
     fn fail(&self, error: &str) {
         self.desk.learn(&self.ssl, &self.order, |kept| {
             let is_new = kept.error.as_deref() != Some(error);
-            let is_news = is_new || !kept.challenges.is_empty();
+            let is_news = is_new || !kept.answers.is_empty();
             if is_new {
                 let serves_last_good = kept.record.is_some();
                 tracing::error!(
@@ -290,7 +289,7 @@ impl Keeper {
                 );
             }
             kept.looked = true;
-            kept.challenges.clear();
+            kept.answers = Answers::default();
             kept.error = Some(error.to_owned());
             is_news
         });
@@ -356,7 +355,7 @@ impl Turn<'_> {
         let pause = first.saturating_mul(1 << self.claim.attempts.min(20)).min(most);
         self.claim.attempts = self.claim.attempts.saturating_add(1);
         self.claim.error = Some(error.to_string());
-        self.claim.challenges.clear();
+        self.claim.answers = Answers::default();
         self.write(pause).await?;
         Ok((Duration::from_secs(u64::try_from(pause).unwrap_or(1)), self.claim.attempts))
     }
@@ -378,12 +377,12 @@ impl Turn<'_> {
 }
 
 impl Offer for Turn<'_> {
-    async fn offer(&mut self, answers: BTreeMap<String, String>) -> Result<(), IssueError> {
-        self.claim.challenges = answers.clone();
+    async fn offer(&mut self, answers: Answers) -> Result<(), IssueError> {
+        self.claim.answers = answers.clone();
         self.write(CLAIM_S).await?;
         let keeper = self.keeper;
         keeper.desk.learn(&keeper.ssl, &keeper.order, |kept| {
-            kept.challenges = answers;
+            kept.answers = answers;
             true
         });
         tokio::time::sleep(if keeper.desk.is_shared { SPREAD } else { PUBLISH }).await;

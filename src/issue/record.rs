@@ -45,8 +45,21 @@ pub(super) struct Claim {
     pub(super) attempts: u32,
     /// Why the last attempt failed; the claim then stands so that nobody tries too soon.
     pub(super) error: Option<String>,
-    /// What whoever is asked has to answer, by token.
+    /// What whoever is asked has to answer.
+    #[serde(flatten)]
+    pub(super) answers: Answers,
+}
+
+/// By what names are proved to an ACME server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answers {
+    /// Over HTTP: what is answered, by token.
     pub(super) challenges: BTreeMap<String, String>,
+    /// In handshakes: the digest that is shown, by name, as [`Proofs::of`] takes it.
+    ///
+    /// [`Proofs::of`]: crate::tls::proof::Proofs::of
+    #[serde(default)]
+    pub(super) proofs: BTreeMap<String, String>,
 }
 
 /// Where the records of an order are.
@@ -109,6 +122,14 @@ impl Record {
     /// Seconds until its end.
     pub(super) fn left(&self) -> i64 {
         self.not_after - clock::unix()
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.challenges.is_empty() && self.proofs.is_empty()
     }
 }
 

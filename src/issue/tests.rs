@@ -152,18 +152,21 @@ async fn who_waits_tells_why_the_other_failed_and_does_not_ask() {
         node: "other".to_owned(),
         attempts: 3,
         error: Some("Vault is sealed".to_owned()),
-        challenges: BTreeMap::from([("token".to_owned(), "answer".to_owned())]),
+        answers: Answers {
+            challenges: BTreeMap::from([("token".to_owned(), "answer".to_owned())]),
+            ..Answers::default()
+        },
     };
     let value = rig.sealed().seal(&theirs);
     rig.store.put(&place().claim, value, Expect::Absent, Some(600)).await.unwrap();
     let node = rig.node("one");
     assert_eq!(error(&node).await, "Vault is sealed");
-    assert_eq!(node.challenges()["token"], "answer");
+    assert_eq!(node.challenges().0["token"], "answer");
     let (claim, _) = rig.sealed().get::<Claim>(&place().claim).await.unwrap().unwrap();
     assert_eq!(claim, theirs);
     // Nobody may keep answering for what is over.
     node.retain("1", None, NEWEST);
-    assert!(node.challenges().is_empty() && node.status().is_empty());
+    assert!(node.challenges().0.is_empty() && node.status().is_empty());
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ impl Compiler {
         let holders = changed.iter().flat_map(|reference| self.references.of(reference));
         let dirty = holders.map(|key| (key.clone(), Why::Touched)).collect();
         self.compile(dirty);
-        self.current.challenges = self.issued.challenges();
+        (self.current.challenges, self.current.proofs) = self.issued.challenges();
     }
 
     /// Compiles what is dirty, and whoever refers to it. Kinds come in the order in which they
