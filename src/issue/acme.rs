@@ -20,6 +20,7 @@ use super::order::Order;
 use super::record::{Answers, Record};
 use super::sealed::Sealed;
 use crate::call::innermost;
+use crate::resource::hidden::Hidden;
 use crate::resource::secret as written;
 use crate::secret::plain;
 use crate::store::{BESIDE, Expect, Written};
@@ -82,7 +83,7 @@ impl Acme {
             params.serialize_request(&key).map_err(|error| self.error(error.to_string()))?;
         asked.finalize_csr(request.der()).await.map_err(self.failed())?;
         let chain = asked.poll_certificate(&PATIENCE).await.map_err(self.failed())?;
-        Record::new(chain, key.serialize_pem(), None, node)
+        Record::new(chain, Hidden(key.serialize_pem()), None, node)
     }
 
     /// Places an order, by a new account where the server has forgotten the one there was.

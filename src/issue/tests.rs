@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::record::{Claim, Place, Record};
 use super::*;
+use crate::resource::hidden::Hidden;
 use crate::store::embedded::Embedded;
 use crate::store::{Expect, Written};
 
@@ -88,7 +89,7 @@ fn order_from(issuer: &str) -> Order {
 /// A certificate that another node has got, good for years.
 fn record() -> Record {
     let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
-    let key = made.signing_key.serialize_pem();
+    let key = Hidden(made.signing_key.serialize_pem());
     Record::new(made.cert.pem(), key, None, "other").unwrap()
 }
 
