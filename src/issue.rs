@@ -7,27 +7,28 @@
 //! compiled again. A request never comes here.
 
 mod order;
+mod desk;
 mod keeper;
 mod pki;
 mod acme;
 mod record;
 mod sealed;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 use self::acme::Acme;
-use self::keeper::Keeper;
+use self::desk::{Desk, Kept};
 pub use self::order::{Issuer, Order};
-use self::record::Record;
+use self::record::{Answers, Known};
 use self::sealed::Sealed;
 use crate::resource::{self, Invalid, Keyring};
 use crate::secret::{SecretError, Secrets};
 use crate::store::{ConfigStore, StoreError};
+use crate::tls::proof::Proofs;
 
 /// Where ACME servers look for answers; a token follows.
 pub const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -115,36 +116,6 @@ enum IssueError {
     TakenOver,
 }
 
-/// The parts with what they are at.
-struct Desk {
-    sealed: Sealed,
-    secrets: Secrets,
-    node: String,
-    is_shared: bool,
-    is_writable: bool,
-    runtime: tokio::runtime::Handle,
-    state: Mutex<State>,
-    looked: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    acme: HashMap<Arc<str>, Arc<Acme>>,
-    /// By ssl object: the one that is served, and the one that is to be.
-    kept: HashMap<Arc<str>, Vec<Kept>>,
-    challenges: Challenges,
-}
-
-struct Kept {
-    order: Order,
-    task: JoinHandle<()>,
-    record: Option<Arc<Record>>,
-    error: Option<String>,
-    /// Whether the store has been asked for the record.
-    looked: bool,
-    challenges: BTreeMap<String, String>,
-}
-
 // === impl Issued ===
 
 impl Issued {
@@ -198,22 +169,25 @@ impl Issued {
                 (None, None) => Found::Pending,
             };
         }
-        let task = desk.start(&state, ssl, order, false);
+        let place = state.place(ssl, order);
+        let task = desk.start(ssl, order, &place, false);
         let kept = Kept {
             order: order.clone(),
+            place,
+            known: Known::default(),
             task,
             record: None,
             error: None,
             looked: false,
-            challenges: BTreeMap::new(),
+            answers: Answers::default(),
         };
         state.kept.entry(ssl.clone()).or_default().push(kept);
         Found::Pending
     }
 
-    /// Says that of all the orders of `ssl` only `order` is left, or none. What was issued for the
-    /// others is thrown away.
-    pub fn retain(&self, ssl: &str, order: Option<&Order>) {
+    /// Says that of all the orders of `ssl` only `order` is left, or none, as of this revision of
+    /// the config. What was issued for the others is thrown away.
+    pub fn retain(&self, ssl: &str, order: Option<&Order>, as_of: i64) {
         let Some(desk) = &self.0 else {
             return;
         };
@@ -221,66 +195,48 @@ impl Issued {
         let Some(kept) = state.kept.get_mut(ssl) else {
             return;
         };
-        let (left, gone) =
+        let (left, gone): (Vec<Kept>, Vec<Kept>) =
             std::mem::take(kept).into_iter().partition(|kept| Some(&kept.order) == order);
         *kept = left;
         if kept.is_empty() {
             state.kept.remove(ssl);
         }
         for kept in gone {
-            let kept: Kept = kept;
             kept.task.abort();
-            let place = desk.place(&state, ssl, &kept.order);
-            let desk = desk.clone();
-            desk.runtime.clone().spawn(async move {
-                for key in place.all() {
-                    // What cannot be reached now ends by itself, with the certificate.
-                    let gone = desk.sealed.store.delete(&key, crate::store::Expect::Any).await;
-                    if let Err(error) = gone {
-                        tracing::debug!(key, %error, "a record is left to its end");
-                    }
-                }
-            });
+            desk.discard(kept.place, kept.known, as_of);
         }
         state.gather();
     }
 
-    /// Adds or changes the secret manager `id`: what waits for it is tried at once.
-    pub fn set_issuer(&self, id: &Arc<str>, written: &resource::Secret) {
-        let acme = match written {
-            resource::Secret::Acme(acme) => Some(Arc::new(Acme::new(id, acme))),
-            _ => None,
-        };
-        self.change_issuer(id, acme);
-    }
-
-    /// Takes the secret manager `id` away. What it has issued is served on.
-    pub fn remove_issuer(&self, id: &Arc<str>) {
-        self.change_issuer(id, None);
-    }
-
-    fn change_issuer(&self, id: &Arc<str>, acme: Option<Arc<Acme>>) {
+    /// Adds or changes the secret manager `id` as of this revision of the config: what waits for it
+    /// is tried at once, and what is not its certificate any more is thrown away.
+    pub fn set_issuer(&self, id: &Arc<str>, written: &resource::Secret, as_of: i64) {
         let Some(desk) = &self.0 else {
             return;
         };
         let mut state = desk.lock();
-        match acme {
-            Some(acme) => state.acme.insert(id.clone(), acme),
-            None => state.acme.remove(id),
+        match written {
+            resource::Secret::Acme(acme) => {
+                state.acme.insert(id.clone(), Arc::new(Acme::new(id, acme)));
+            }
+            _ => drop(state.acme.remove(id)),
+        }
+        desk.restart(&mut state, id, |kept, place| {
+            if kept.place != place {
+                let old = std::mem::replace(&mut kept.place, place);
+                desk.discard(old, std::mem::take(&mut kept.known), as_of);
+            }
+        });
+    }
+
+    /// Takes the secret manager `id` away. What it has issued is served on.
+    pub fn remove_issuer(&self, id: &Arc<str>) {
+        let Some(desk) = &self.0 else {
+            return;
         };
-        let mut restarted = Vec::new();
-        for (ssl, all) in &state.kept {
-            for kept in all.iter().filter(|kept| kept.order.issuer.manager() == id) {
-                kept.task.abort();
-                let task = desk.start(&state, ssl, &kept.order, true);
-                restarted.push((ssl.clone(), kept.order.clone(), task));
-            }
-        }
-        for (ssl, order, task) in restarted {
-            if let Some(kept) = state.of(&ssl, &order) {
-                kept.task = task;
-            }
-        }
+        let mut state = desk.lock();
+        state.acme.remove(id);
+        desk.restart(&mut state, id, |_, _| {});
     }
 
     /// Waits until the store has been asked for the certificates of all orders, at most for
@@ -306,9 +262,13 @@ impl Issued {
         let _ = tokio::time::timeout(limit, settled).await;
     }
 
-    /// What is to be answered to ACME servers now.
-    pub fn challenges(&self) -> Challenges {
-        self.0.as_ref().map(|desk| desk.lock().challenges.clone()).unwrap_or_default()
+    /// What is to be answered and shown to ACME servers now.
+    pub fn challenges(&self) -> (Challenges, Proofs) {
+        let Some(desk) = &self.0 else {
+            return Default::default();
+        };
+        let state = desk.lock();
+        (state.challenges.clone(), state.proofs.clone())
     }
 
     /// Every order.
@@ -331,71 +291,6 @@ impl Issued {
             }
         })
         .collect()
-    }
-}
-
-// === impl Desk ===
-
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn place(&self, state: &State, ssl: &str, order: &Order) -> record::Place {
-        let acme = state.acme.get(order.issuer.manager());
-        let salt = acme.map(|acme| acme.salt()).unwrap_or_default();
-        record::Place::new(ssl, &order.digest(&salt))
-    }
-
-    /// Starts the task of an order. With `at_once` it does not wait for what failed before.
-    fn start(
-        self: &Arc<Self>,
-        state: &State,
-        ssl: &Arc<str>,
-        order: &Order,
-        at_once: bool,
-    ) -> JoinHandle<()> {
-        let keeper = Keeper::new(
-            self.clone(),
-            ssl.clone(),
-            order.clone(),
-            self.place(state, ssl, order),
-            at_once,
-        );
-        self.runtime.spawn(keeper.run())
-    }
-
-    /// Changes what is known of an order, and tells whoever holds it when `change` says so.
-    fn learn(&self, ssl: &Arc<str>, order: &Order, change: impl FnOnce(&mut Kept) -> bool) {
-        let mut state = self.lock();
-        let Some(kept) = state.of(ssl, order) else {
-            return;
-        };
-        let is_news = change(kept);
-        state.gather();
-        if is_news {
-            // Told before the lock is let go: who sees that all have looked finds it told.
-            self.secrets.tell(&order.reference());
-        }
-        drop(state);
-        self.looked.notify_waiters();
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn of(&mut self, ssl: &str, order: &Order) -> Option<&mut Kept> {
-        self.kept.get_mut(ssl)?.iter_mut().find(|kept| kept.order == *order)
-    }
-
-    /// Puts together what is to be answered.
-    fn gather(&mut self) {
-        let all = self.kept.values().flatten().flat_map(|kept| kept.challenges.clone());
-        let all: BTreeMap<String, String> = all.collect();
-        if all != *self.challenges {
-            self.challenges = Arc::new(all);
-        }
     }
 }
 

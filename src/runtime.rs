@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use self::pid_file::PidFile;
 use self::services::Services;
@@ -144,6 +145,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         ready,
         applied,
+        held: JoinSet::new(),
     };
     tokio::spawn(road.run());
     let proxy_settings = Arc::new(settings::proxy(&config));

@@ -28,6 +28,7 @@ use crate::issue::{CHALLENGES, Challenges};
 use crate::lua;
 use crate::plugin::chain::Chain;
 use crate::router::{Found, Router, Target};
+use crate::tls::proof::Proofs;
 use crate::tls::{Served, SniMap};
 use crate::upstream::{Timeouts, Upstream};
 
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub fallback_sni: Option<Arc<str>>,
     /// What ACME servers are answered, by token; empty but for moments.
     pub challenges: Challenges,
+    /// What they are shown in handshakes; as rarely there.
+    pub proofs: Proofs,
     pub consumers: Consumers,
     /// The plugins that run for a consumer, by its name; absent when there are none.
     pub consumer_chains: imbl::HashMap<Arc<str>, Chain>,

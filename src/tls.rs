@@ -10,6 +10,7 @@ mod chain;
 pub mod ciphers;
 pub mod client;
 pub mod ocsp;
+pub mod proof;
 pub mod quic;
 pub mod server;
 pub mod sni;

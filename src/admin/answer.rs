@@ -17,6 +17,9 @@ use crate::store::StoreError;
 /// What every key begins with in answers.
 const PREFIX: &str = "/apisix";
 
+/// An answer has so many warnings at most: clients bound the head that they read.
+const MOST_WARNINGS: usize = 20;
+
 const REVISION: HeaderName = HeaderName::from_static("x-sluice-revision");
 
 /// An answer, good or bad.
@@ -81,7 +84,9 @@ impl Answer {
     /// Source: RFC 7234, section 5.5, 299 "Miscellaneous Persistent Warning".
     #[must_use]
     pub(super) fn warning(self, warnings: &[String]) -> Self {
-        warnings.iter().fold(self, |answer, text| {
+        let more = warnings.len().saturating_sub(MOST_WARNINGS);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        warnings.iter().take(MOST_WARNINGS).chain(&more).fold(self, |answer, text| {
             let quoted: String = text
                 .chars()
                 .map(|char| match char {

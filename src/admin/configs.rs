@@ -15,6 +15,7 @@ use super::Admin;
 use super::answer::{Answer, Answered, introduced};
 use super::read::id_text;
 use crate::resource::{Invalid, Kind, credential};
+use crate::store::file;
 
 /// What the version of each kind is called in files: `routes_conf_version`.
 const VERSION: &str = "_conf_version";
@@ -40,6 +41,14 @@ pub(super) struct Wrong {
     said: String,
     /// What was found instead, where a push leaves that out.
     found: Option<&'static str>,
+}
+
+/// What there is to say of a configuration.
+#[derive(Default)]
+pub(super) struct Verdict {
+    pub(super) wrong: Vec<Wrong>,
+    /// What its writer should know all the same: each begins with the resource that it is about.
+    pub(super) warnings: Vec<String>,
 }
 
 // === impl Wrong ===
@@ -79,31 +88,32 @@ impl Admin {
         let Some(body) = body else {
             return Err(Answer::bad("invalid request body: empty request body"));
         };
-        match self.wrong_in(&body) {
-            wrong if wrong.is_empty() => Ok(Answer::json(json!({}))),
-            wrong => {
-                let errors: Value = wrong.iter().map(Wrong::shown).collect();
-                let said = "Configuration validation failed";
-                let body = json!({ "error_msg": said, "errors": errors });
-                Err(Answer::json(body).with_status(StatusCode::BAD_REQUEST))
-            }
+        let Verdict { wrong, warnings } = self.judge(&body);
+        if wrong.is_empty() {
+            return Ok(Answer::json(json!({})).warning(&warnings));
         }
+        let errors: Value = wrong.iter().map(Wrong::shown).collect();
+        let said = "Configuration validation failed";
+        let body = json!({ "error_msg": said, "errors": errors });
+        Err(Answer::json(body).with_status(StatusCode::BAD_REQUEST))
     }
 
-    /// Everything that is wrong in lists of resources by kind.
-    pub(super) fn wrong_in(&self, body: &Value) -> Vec<Wrong> {
+    /// Everything that is to be said of lists of resources by kind.
+    pub(super) fn judge(&self, body: &Value) -> Verdict {
+        let mut verdict = Verdict::default();
         let Value::Object(body) = body else {
             let said = format!("expected lists of resources by kind, got {}", name_of(body));
-            return vec![Wrong::new("", said)];
+            verdict.wrong.push(Wrong::new("", said));
+            return verdict;
         };
-        let mut wrong = Vec::new();
         for kind in lists() {
-            self.validate_kind(kind, body, &mut wrong);
+            self.validate_kind(kind, body, &mut verdict);
         }
-        wrong
+        verdict
     }
 
-    fn validate_kind(&self, kind: Kind, body: &Map<String, Value>, wrong: &mut Vec<Wrong>) {
+    fn validate_kind(&self, kind: Kind, body: &Map<String, Value>, verdict: &mut Verdict) {
+        let Verdict { wrong, warnings } = verdict;
         let dir = kind.dir();
         let version = version_of(dir);
         if let Some(found) = body.get(&version).filter(|found| !found.is_number()) {
@@ -128,8 +138,12 @@ impl Admin {
                 let id = id.cloned().unwrap_or_else(|| "".into());
                 wrong.push(Wrong { item: Some((index, id)), ..Wrong::new(dir, said) });
             };
-            if let Err(said) = self.validate_item(kind, item) {
-                tell(said);
+            match self.validate_item(kind, item) {
+                Ok(said) => {
+                    let key = format!("{dir}/{}", file::id(dir, item, index));
+                    warnings.extend(said.iter().map(|said| format!("{key}: {said}")));
+                }
+                Err(said) => tell(said),
             }
             let (id, called) = match (kind, item.get("id"), item.get("username")) {
                 (Kind::Consumer, Some(id), _) => (id_text(id), "credential id"),
@@ -143,7 +157,9 @@ impl Admin {
         }
     }
 
-    fn validate_item(&self, kind: Kind, item: &Value) -> Result<(), String> {
+    /// # Errors
+    /// What is wrong with it; else what its writer should know.
+    fn validate_item(&self, kind: Kind, item: &Value) -> Result<Vec<String>, String> {
         let invalid = |wrong: Vec<Invalid>| introduced(&wrong);
         if !item.is_object() {
             return Err(invalid(vec![Invalid::new("", name_of(item), "an object")]));
@@ -171,7 +187,7 @@ impl Admin {
             }
             (kind, id) => (kind, id.unwrap_or_else(|| "new".to_owned())),
         };
-        self.compiler.lock().check_alone(kind, &id, item).map(drop).map_err(invalid)
+        self.compiler.lock().check_alone(kind, &id, item).map_err(invalid)
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered};
 use super::check::PATIENCE;
-use super::configs::{INDEX, Wrong, lists, version_of};
+use super::configs::{INDEX, Verdict, Wrong, lists, version_of};
 use super::{Admin, Call, Role};
 use crate::clock;
 use crate::resource::{Kind, credential, yaml};
@@ -96,7 +96,7 @@ impl Admin {
         if last.as_ref().is_some_and(|last| last.digest == digest) {
             return Ok(Answer::empty(StatusCode::NO_CONTENT));
         }
-        let wrong = self.wrong_in(&body);
+        let Verdict { wrong, warnings } = self.judge(&body);
         if let Some(first) = wrong.first() {
             let errors: Vec<Value> = wrong.iter().map(Wrong::shown).collect();
             let body = json!({ "error_msg": first.said(), "errors": errors });
@@ -112,7 +112,7 @@ impl Admin {
         let revision = self.carry_over(&mut next).await?;
         self.note("configs", "PUT", revision, call);
         let answer = Answer::empty(StatusCode::ACCEPTED).at(revision);
-        let answer = next.sign(answer);
+        let answer = next.sign(answer).warning(&warnings);
         *last = Some(next);
         drop(last);
         // "Takes effect immediately": that is a matter of milliseconds, and clients rely on it.

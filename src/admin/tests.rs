@@ -13,6 +13,7 @@ mod read;
 mod references;
 mod secrets;
 mod transaction;
+mod warnings;
 mod write;
 
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use super::path::Place;
 use super::write::{TRIES, must_be_object, overtaken, set_times, settle_id};
 use super::{Admin, Call, Condition};
 use crate::resource::{Invalid, Kind};
-use crate::snapshot::batch::Proposed;
+use crate::snapshot::batch::{Proposed, Verdict};
 use crate::snapshot::check::{HIDDEN, references};
 use crate::store::{Entry, Expect, Read, Step, Transacted};
 
@@ -89,14 +89,15 @@ impl Admin {
                 operation.current = current.into_iter().next();
                 wrong.extend(operation.misfit());
             }
-            wrong.extend(self.check_all(&operations, call).await?);
+            let (more, warnings) = self.check_all(&operations, call).await?;
+            wrong.extend(more);
             wrong.sort_by_key(|wrong| wrong.index);
             if dry_run {
                 let changes: Vec<Value> =
                     operations.iter().map(|operation| self.difference(operation)).collect();
                 let body = json!({ "dry_run": true, "changes": changes });
                 return if wrong.is_empty() {
-                    Ok(Answer::json(body))
+                    Ok(Answer::json(body).warning(&warnings))
                 } else {
                     Err(refused(&wrong, body))
                 };
@@ -105,18 +106,19 @@ impl Admin {
                 return Err(refused(&wrong, json!({})));
             }
             if let Some(answer) = self.write_all(&operations, call).await? {
-                return Ok(answer);
+                return Ok(answer.warning(&warnings));
             }
         }
         Err(overtaken("one of the resources"))
     }
 
-    /// Everything that is wrong with what the operations say, seen together.
+    /// Everything that is wrong with what the operations say, seen together, and what their writer
+    /// should know.
     async fn check_all(
         &self,
         operations: &[Operation],
         call: &Call<'_>,
-    ) -> Result<Vec<Wrong>, Answer> {
+    ) -> Result<(Vec<Wrong>, Vec<String>), Answer> {
         self.catch_up().await;
         // The compiler trails the store: what is there already it must have seen.
         let currents = operations.iter().filter_map(|operation| operation.current.as_ref());
@@ -139,8 +141,10 @@ impl Admin {
             })
             .collect();
         let force = call.args.get("force") == Some("true");
-        let wrong = self.compiler.check_together(&proposed, force);
-        Ok(wrong.into_iter().map(|(at, invalid)| operations[at].wrong(invalid)).collect())
+        let Verdict { wrong, warnings } = self.compiler.check_together(&proposed, force);
+        let wrong = wrong.into_iter().map(|(at, invalid)| operations[at].wrong(invalid));
+        let warnings = warnings.into_iter().map(|(at, warning)| operations[at].about(&warning));
+        Ok((wrong.collect(), warnings.collect()))
     }
 
     /// Writes what the operations change; `None` when another write was faster.
@@ -269,6 +273,11 @@ impl Outcome {
 impl Operation {
     fn wrong(&self, invalid: Invalid) -> Wrong {
         Wrong { index: self.index, key: self.key.clone(), invalid, is_condition: false }
+    }
+
+    /// `said`, with what it is about.
+    fn about(&self, said: &str) -> String {
+        format!("[{}] {}: {said}", self.index, self.key)
     }
 
     /// What does not fit to what stands there.

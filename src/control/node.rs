@@ -70,6 +70,8 @@ impl Control {
             let order = issued.iter().find(|order| *order.ssl == *id);
             let shown = served.certificates.iter().zip(served.shown()).enumerate();
             shown.map(move |(index, (certificate, shown))| {
+                let mut warnings = certificate.warnings(snis, now);
+                warnings.extend(unstapled(shown).map(str::to_owned));
                 let mut told = json!({
                     "ssl": id,
                     "snis": snis,
@@ -79,11 +81,10 @@ impl Control {
                     "not_after": certificate.not_after,
                     "days_left": certificate.days_left(now),
                     "key": certificate.kind,
-                    "warnings": certificate.warnings(snis, now),
+                    "warnings": warnings,
                     "sha256": certificate.fingerprint,
                     "must_staple": shown.must_staple,
                     "staple": shown.status().map(|status| staple(&status)),
-                    "warning": unstapled(shown),
                 });
                 if let Some(order) = order.filter(|_| index == 0) {
                     told["issued"] = order_shown(order);

@@ -1,8 +1,8 @@
-//! ACME (RFC 8555): an account of the cluster's own, and certificates proved over HTTP (http-01).
+//! ACME (RFC 8555): an account of the cluster's own, and certificates whose names are proved over
+//! HTTP (http-01) or in a handshake (tls-alpn-01, RFC 8737).
 
 mod transport;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use self::transport::Transport;
 use super::IssueError;
 use super::order::Order;
-use super::record::Record;
+use super::record::{Answers, Record};
 use super::sealed::Sealed;
 use crate::call::innermost;
+use crate::resource::hidden::Hidden;
 use crate::resource::secret as written;
 use crate::secret::plain;
 use crate::store::{BESIDE, Expect, Written};
@@ -34,12 +35,9 @@ pub(super) struct Acme {
     written: written::Acme,
 }
 
-/// Puts answers (by token) where the server is going to look for them, on every node.
+/// Puts answers where the server is going to look for them, on every node.
 pub(super) trait Offer: Send {
-    fn offer(
-        &mut self,
-        answers: BTreeMap<String, String>,
-    ) -> impl Future<Output = Result<(), IssueError>> + Send;
+    fn offer(&mut self, answers: Answers) -> impl Future<Output = Result<(), IssueError>> + Send;
 }
 
 // === impl Acme ===
@@ -65,9 +63,8 @@ impl Acme {
         offer: &mut impl Offer,
         node: &str,
     ) -> Result<Record, IssueError> {
-        let account = self.account(sealed).await?;
         let names: Vec<Identifier> = order.names.iter().cloned().map(Identifier::Dns).collect();
-        let mut asked = account.new_order(&NewOrder::new(&names)).await.map_err(self.failed())?;
+        let mut asked = self.ask(&NewOrder::new(&names), sealed).await?;
         let answers = self.answers(&mut asked).await?;
         if !answers.is_empty() {
             offer.offer(answers).await?;
@@ -86,26 +83,55 @@ impl Acme {
             params.serialize_request(&key).map_err(|error| self.error(error.to_string()))?;
         asked.finalize_csr(request.der()).await.map_err(self.failed())?;
         let chain = asked.poll_certificate(&PATIENCE).await.map_err(self.failed())?;
-        Record::new(chain, key.serialize_pem(), None, node)
+        Record::new(chain, Hidden(key.serialize_pem()), None, node)
     }
 
-    /// The answers that are to be found for the names that are not proved yet, by token.
-    async fn answers(
+    /// Places an order, by a new account where the server has forgotten the one there was.
+    async fn ask(
         &self,
-        asked: &mut instant_acme::Order,
-    ) -> Result<BTreeMap<String, String>, IssueError> {
-        let mut answers = BTreeMap::new();
+        order: &NewOrder<'_>,
+        sealed: &Sealed,
+    ) -> Result<instant_acme::Order, IssueError> {
+        let (account, revision) = self.account(sealed).await?;
+        let asked = match account.new_order(order).await {
+            Err(error) if is_forgotten(&error) => {
+                tracing::warn!(
+                    issuer = %self.id, directory = self.written.directory,
+                    "the server does not know the account any more; another one is made"
+                );
+                // If another node was faster, there is one already.
+                let forgotten = Expect::Revision(revision);
+                sealed.store.delete(&self.account_key(), forgotten).await?;
+                self.account(sealed).await?.0.new_order(order).await
+            }
+            asked => asked,
+        };
+        asked.map_err(self.failed())
+    }
+
+    /// The answers that are to be found for the names that are not proved yet.
+    async fn answers(&self, asked: &mut instant_acme::Order) -> Result<Answers, IssueError> {
+        let mut answers = Answers::default();
         let mut all = asked.authorizations();
         while let Some(one) = all.next().await {
             let mut one = one.map_err(self.failed())?;
             if one.status != AuthorizationStatus::Pending {
                 continue;
             }
-            let challenge = one.challenge(ChallengeType::Http01);
-            let challenge = challenge
-                .ok_or_else(|| self.error("it offers no http-01 challenge for a name".into()))?;
-            let answer = challenge.key_authorization().as_str().to_owned();
-            answers.insert(challenge.token.clone(), answer);
+            let challenge = one.challenge(self.challenge_type()).ok_or_else(|| {
+                let kind = self.written.challenge.name();
+                self.error(format!("it offers no {kind} challenge for a name"))
+            })?;
+            let answer = challenge.key_authorization();
+            match self.written.challenge {
+                written::Challenge::Http01 => {
+                    answers.challenges.insert(challenge.token.clone(), answer.as_str().to_owned());
+                }
+                written::Challenge::TlsAlpn01 => {
+                    let name = challenge.identifier().to_string().to_ascii_lowercase();
+                    answers.proofs.insert(name, URL_SAFE_NO_PAD.encode(answer.digest()));
+                }
+            }
         }
         Ok(answers)
     }
@@ -116,12 +142,19 @@ impl Acme {
         while let Some(one) = all.next().await {
             let mut one = one.map_err(self.failed())?;
             if one.status == AuthorizationStatus::Pending
-                && let Some(mut challenge) = one.challenge(ChallengeType::Http01)
+                && let Some(mut challenge) = one.challenge(self.challenge_type())
             {
                 challenge.set_ready().await.map_err(self.failed())?;
             }
         }
         Ok(())
+    }
+
+    const fn challenge_type(&self) -> ChallengeType {
+        match self.written.challenge {
+            written::Challenge::Http01 => ChallengeType::Http01,
+            written::Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        }
     }
 
     /// What the server says of the first name that it does not believe.
@@ -138,11 +171,12 @@ impl Acme {
         None
     }
 
-    /// The account, made when there is none. Its key is kept where the other nodes find it.
-    async fn account(&self, sealed: &Sealed) -> Result<Account, IssueError> {
-        let key = format!("{BESIDE}issuers/{}/{}", self.id, self.account_digest());
-        if let Some((known, _)) = sealed.get::<AccountCredentials>(&key).await? {
-            return self.known(known).await;
+    /// The account and the revision of its record; made when there is none. Its key is kept where
+    /// the other nodes find it.
+    async fn account(&self, sealed: &Sealed) -> Result<(Account, i64), IssueError> {
+        let key = self.account_key();
+        if let Some((known, entry)) = sealed.get::<AccountCredentials>(&key).await? {
+            return Ok((self.known(known).await?, entry.mod_revision));
         }
         let contact = self.written.all_contacts();
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
@@ -158,12 +192,12 @@ impl Acme {
             builder.create(&account, directory, bound.as_ref()).await.map_err(self.failed())?;
         let value = sealed.seal(&credentials);
         match sealed.store.put(&key, value, Expect::Absent, None).await? {
-            Written::Done { .. } => Ok(made),
+            Written::Done { revision } => Ok((made, revision)),
             // Another ssl object was first; the one that was made here is never used.
-            Written::Conflict { current } => match current {
-                Some(entry) => self.known(sealed.open(&entry)?).await,
-                None => Ok(made),
-            },
+            Written::Conflict { current: Some(entry) } => {
+                Ok((self.known(sealed.open(&entry)?).await?, entry.mod_revision))
+            }
+            Written::Conflict { current: None } => Err(IssueError::TakenOver),
         }
     }
 
@@ -172,11 +206,12 @@ impl Acme {
         builder.from_credentials(credentials).await.map_err(self.failed())
     }
 
-    /// Another directory or another contact is another account.
-    fn account_digest(&self) -> String {
+    /// Where the account's record is: another directory or another contact is another account.
+    fn account_key(&self) -> String {
         let text = format!("{}\n{}", self.written.directory, self.written.all_contacts().join(","));
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        URL_SAFE_NO_PAD.encode(&digest.as_ref()[..9])
+        let digest = URL_SAFE_NO_PAD.encode(&digest.as_ref()[..9]);
+        format!("{BESIDE}issuers/{}/{digest}", self.id)
     }
 
     /// The account elsewhere that this one is to be bound to.
@@ -211,4 +246,10 @@ impl Acme {
     fn failed(&self) -> impl Fn(instant_acme::Error) -> IssueError {
         |error| self.error(innermost(&error))
     }
+}
+
+/// Whether the server says that it has no such account (RFC 8555, section 6.7).
+fn is_forgotten(error: &instant_acme::Error) -> bool {
+    const FORGOTTEN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+    matches!(error, instant_acme::Error::Api(problem) if problem.r#type.as_deref() == Some(FORGOTTEN))
 }

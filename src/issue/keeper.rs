@@ -7,14 +7,14 @@
 //! off together. Whoever has the claim reads the record once more before it asks: what was issued
 //! in between is enough.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acme::Offer;
+use super::desk::Desk;
 use super::pki::Role;
-use super::record::{Claim, Place, Record};
-use super::{Desk, IssueError, Issuer, Order};
+use super::record::{Answers, Claim, Place, Record};
+use super::{IssueError, Issuer, Order};
 use crate::clock;
 use crate::store::{Entry, Expect, Life, Step, Transacted, Written};
 
@@ -148,6 +148,7 @@ impl Keeper {
         let Some((record, entry)) = found else {
             self.desk.learn(&self.ssl, &self.order, |kept| {
                 kept.looked = true;
+                kept.known.certificate = None;
                 false
             });
             // It has come to its end; what is served is served on.
@@ -165,7 +166,8 @@ impl Keeper {
         self.desk.learn(&self.ssl, &self.order, |kept| {
             kept.looked = true;
             kept.error = None;
-            kept.challenges.clear();
+            kept.answers = Answers::default();
+            kept.known.certificate = Some(entry.mod_revision);
             kept.record = Some(record);
             true
         });
@@ -241,7 +243,7 @@ impl Keeper {
                 let is_free = is_own || at_once && theirs.error.is_some();
                 if !is_free || expect != Expect::Absent {
                     self.attempts = theirs.attempts;
-                    self.follow(theirs);
+                    self.follow(theirs, entry.mod_revision);
                     return Ok(None);
                 }
                 expect = Expect::Revision(entry.mod_revision);
@@ -249,19 +251,31 @@ impl Keeper {
             let value = self.desk.sealed.seal(&claim);
             let put = self.desk.sealed.store.put(&self.place.claim, value, expect, Some(CLAIM_S));
             match put.await? {
-                Written::Done { revision } => return Ok(Some((claim, revision))),
+                Written::Done { revision } => {
+                    self.note_claim(revision);
+                    return Ok(Some((claim, revision)));
+                }
                 Written::Conflict { current: None } => return Ok(None),
                 Written::Conflict { current } => standing = current,
             }
         }
     }
 
-    /// Takes over what the node tells that has the claim.
-    fn follow(&self, claim: Claim) {
+    /// Remembers at which revision the claim stands.
+    fn note_claim(&self, revision: i64) {
         self.desk.learn(&self.ssl, &self.order, |kept| {
-            let is_news = kept.challenges != claim.challenges
-                || claim.error.is_some() && kept.error != claim.error;
-            kept.challenges = claim.challenges;
+            kept.known.claim = Some(revision);
+            false
+        });
+    }
+
+    /// Takes over what the node tells that has the claim.
+    fn follow(&self, claim: Claim, revision: i64) {
+        self.desk.learn(&self.ssl, &self.order, |kept| {
+            kept.known.claim = Some(revision);
+            let is_news =
+                kept.answers != claim.answers || claim.error.is_some() && kept.error != claim.error;
+            kept.answers = claim.answers;
             kept.error = claim.error.or(kept.error.take());
             is_news
         });
@@ -270,7 +284,7 @@ impl Keeper {
     fn fail(&self, error: &str) {
         self.desk.learn(&self.ssl, &self.order, |kept| {
             let is_new = kept.error.as_deref() != Some(error);
-            let is_news = is_new || !kept.challenges.is_empty();
+            let is_news = is_new || !kept.answers.is_empty();
             if is_new {
                 let serves_last_good = kept.record.is_some();
                 tracing::error!(
@@ -279,7 +293,7 @@ impl Keeper {
                 );
             }
             kept.looked = true;
-            kept.challenges.clear();
+            kept.answers = Answers::default();
             kept.error = Some(error.to_owned());
             is_news
         });
@@ -314,7 +328,13 @@ impl Turn<'_> {
             Step::put_for(&place.certificate, sealed.seal(record), life, Expect::unchanged(seen));
         let end = Step::delete(&place.claim, Expect::Revision(self.revision));
         match sealed.store.transact(vec![put, end]).await? {
-            Transacted::Done { .. } => Ok(()),
+            Transacted::Done { revision } => {
+                self.keeper.desk.learn(&self.keeper.ssl, &self.keeper.order, |kept| {
+                    kept.known.certificate = Some(revision);
+                    false
+                });
+                Ok(())
+            }
             Transacted::Conflict { .. } => Err(IssueError::TakenOver),
         }
     }
@@ -343,7 +363,7 @@ impl Turn<'_> {
         };
         self.claim.attempts = self.claim.attempts.saturating_add(1);
         self.claim.error = Some(error.to_string());
-        self.claim.challenges.clear();
+        self.claim.answers = Answers::default();
         self.write(pause).await?;
         Ok((Duration::from_secs(u64::try_from(pause).unwrap_or(1)), self.claim.attempts))
     }
@@ -356,6 +376,7 @@ impl Turn<'_> {
         match sealed.store.put(&self.keeper.place.claim, value, expect, Some(life)).await? {
             Written::Done { revision } => {
                 self.revision = revision;
+                self.keeper.note_claim(revision);
                 Ok(())
             }
             Written::Conflict { .. } => Err(IssueError::TakenOver),
@@ -364,12 +385,12 @@ impl Turn<'_> {
 }
 
 impl Offer for Turn<'_> {
-    async fn offer(&mut self, answers: BTreeMap<String, String>) -> Result<(), IssueError> {
-        self.claim.challenges = answers.clone();
+    async fn offer(&mut self, answers: Answers) -> Result<(), IssueError> {
+        self.claim.answers = answers.clone();
         self.write(CLAIM_S).await?;
         let keeper = self.keeper;
         keeper.desk.learn(&keeper.ssl, &keeper.order, |kept| {
-            kept.challenges = answers;
+            kept.answers = answers;
             true
         });
         tokio::time::sleep(if keeper.desk.is_shared { SPREAD } else { PUBLISH }).await;

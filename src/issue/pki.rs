@@ -9,6 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::IssueError;
 use super::record::Record;
+use crate::resource::hidden::Hidden;
 use crate::secret::Secrets;
 use crate::secret::vault::Vault;
 
@@ -42,7 +43,7 @@ impl Role<'_> {
         let text = |name: &str| data[name].as_str().map(str::to_owned);
         let lacks = |name: &str| IssueError::Lacks { place: path.clone(), field: name.to_owned() };
         let certificate = text("certificate").ok_or_else(|| lacks("certificate"))?;
-        let key = text("private_key").ok_or_else(|| lacks("private_key"))?;
+        let key = text("private_key").map(Hidden).ok_or_else(|| lacks("private_key"))?;
         let serial = text("serial_number");
         Record::new(chain(&certificate, data), key, serial, node)
     }

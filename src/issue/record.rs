@@ -24,6 +24,7 @@ pub(super) struct Record {
     /// Leaf first, PEM.
     pub(super) chain: String,
     /// PEM.
+    #[serde(with = "unescaped")]
     pub(super) key: Hidden,
     /// Seconds since 1970, as are the others.
     pub(super) not_before: i64,
@@ -46,8 +47,21 @@ pub(super) struct Claim {
     pub(super) attempts: u32,
     /// Why the last attempt failed; the claim then stands so that nobody tries too soon.
     pub(super) error: Option<String>,
-    /// What whoever is asked has to answer, by token.
+    /// What whoever is asked has to answer.
+    #[serde(flatten)]
+    pub(super) answers: Answers,
+}
+
+/// By what names are proved to an ACME server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answers {
+    /// Over HTTP: what is answered, by token.
     pub(super) challenges: BTreeMap<String, String>,
+    /// In handshakes: the digest that is shown, by name, as [`Proofs::of`] takes it.
+    ///
+    /// [`Proofs::of`]: crate::tls::proof::Proofs::of
+    #[serde(default)]
+    pub(super) proofs: BTreeMap<String, String>,
 }
 
 /// Where the records of an order are.
@@ -57,6 +71,13 @@ pub(super) struct Place {
     pub(super) claim: String,
     /// Who has looked last whether the certificate is revoked.
     pub(super) look: String,
+}
+
+/// At which revisions this node has seen the records of an order last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) certificate: Option<i64>,
+    pub(super) claim: Option<i64>,
 }
 
 // === impl Record ===
@@ -69,11 +90,11 @@ impl Record {
     /// Chain and key are not what can be served.
     pub(super) fn new(
         chain: String,
-        key: String,
+        key: Hidden,
         serial: Option<String>,
         by: &str,
     ) -> Result<Self, IssueError> {
-        let parsed = Certificate::parse(&chain, &key)
+        let parsed = Certificate::parse(&chain, key.expose())
             .map_err(|error| IssueError::Unusable(error.to_string()))?;
         let leaf = parsed.key.cert.first().map(|der| der.as_ref()).unwrap_or_default();
         let (_, leaf) = X509Certificate::from_der(leaf)
@@ -99,7 +120,7 @@ impl Record {
             serial: serial.unwrap_or_else(|| leaf.raw_serial_as_string()),
             issuer: leaf.issuer().to_string(),
             by: by.to_owned(),
-            key: Hidden(key),
+            key,
             chain,
         })
     }
@@ -125,6 +146,14 @@ fn ahead(not_before: i64, not_after: i64, now: i64) -> i64 {
     (not_after - now).min(not_after - not_before)
 }
 
+// === impl Answers ===
+
+impl Answers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.challenges.is_empty() && self.proofs.is_empty()
+    }
+}
+
 // === impl Place ===
 
 impl Place {
@@ -132,9 +161,32 @@ impl Place {
         let at = |what: &str| format!("{BESIDE}issued/{ssl}/{digest}/{what}");
         Self { certificate: at("certificate"), claim: at("claim"), look: at("look") }
     }
+}
 
-    pub(super) fn all(self) -> [String; 3] {
-        [self.certificate, self.claim, self.look]
+/// A private key as a record holds it: base64, without a line break in it. A parser of JSON would
+/// put the text of an escaped one together in a buffer that nobody overwrites.
+mod unescaped {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use zeroize::Zeroizing;
+
+    use crate::resource::hidden::Hidden;
+
+    pub(super) fn serialize<S: Serializer>(key: &Hidden, serializer: S) -> Result<S::Ok, S::Error> {
+        Zeroizing::new(STANDARD.encode(key.expose())).as_str().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Hidden, D::Error> {
+        let stored = Hidden::deserialize(from)?;
+        // As records of a first version have it.
+        if stored.expose().starts_with("---") {
+            return Ok(stored);
+        }
+        let wrong = || D::Error::custom("expected a key, base64");
+        let key = STANDARD.decode(stored.expose()).map_err(|_| wrong())?;
+        String::from_utf8(key).map(Hidden).map_err(|_| wrong())
     }
 }
 
@@ -152,11 +204,11 @@ mod tests {
         (params.not_before, params.not_after) = (at(-9000).into(), at(900).into());
         let key = rcgen::KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
-        let record = Record::new(cert.pem(), key.serialize_pem(), None, "one").unwrap();
+        let record = Record::new(cert.pem(), Hidden(key.serialize_pem()), None, "one").unwrap();
         let due = record.renew_at - clock::unix();
         assert!((575..=600).contains(&due), "{due}");
         assert!(!format!("{record:?}").contains("PRIVATE"));
-        let error = Record::new("x".into(), key.serialize_pem(), None, "one").unwrap_err();
+        let error = Record::new("x".into(), record.key.clone(), None, "one").unwrap_err();
         assert!(error.to_string().contains("cannot be served"), "{error}");
     }
 
@@ -180,5 +232,21 @@ mod tests {
         let rest = |by: i64| i64::try_from(record.rest(NOON + by).as_secs()).unwrap();
         assert_eq!([-24 * HOUR, 0, HOUR].map(rest), [2 * HOUR, 2 * HOUR, HOUR]);
         assert_eq!([2 * HOUR, 24 * HOUR].map(rest), [0, 0]);
+    }
+
+    /// What has to be unescaped is put together in a buffer that nobody overwrites.
+    #[test]
+    fn a_stored_key_is_read_as_it_stands() {
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let key = Hidden(made.signing_key.serialize_pem());
+        let record = Record::new(made.cert.pem(), key.clone(), None, "one").unwrap();
+        let mut stored = serde_json::to_value(&record).unwrap();
+        let text = stored["key"].to_string();
+        assert!(!text.contains('\\') && !text.contains("PRIVATE"), "a key that is escaped");
+        assert_eq!(serde_json::from_value::<Record>(stored.clone()).unwrap(), record);
+        stored["key"] = key.expose().into();
+        assert_eq!(serde_json::from_value::<Record>(stored.clone()).unwrap(), record);
+        stored["key"] = "no key".into();
+        assert!(serde_json::from_value::<Record>(stored).is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::IssueError;
 use crate::resource::Keyring;
@@ -41,13 +42,35 @@ impl Sealed {
         let unreadable = || IssueError::Unreadable(entry.key.to_string());
         let text = std::str::from_utf8(&entry.value).map_err(|_| unreadable())?;
         // In clear where there is no keyring, as everything else in such a store.
-        let plain = self.keyring.decrypt(text).unwrap_or_else(|| text.to_owned());
-        serde_json::from_str(&plain).map_err(|_| unreadable())
+        let plain = self.keyring.decrypt(text).map(Zeroizing::new);
+        let plain = plain.as_ref().map_or(text, |plain| plain.as_str());
+        serde_json::from_str(plain).map_err(|_| unreadable())
     }
 
     /// `value` as it is stored.
     pub(super) fn seal<T: Serialize>(&self, value: &T) -> Bytes {
-        let plain = serde_json::to_string(value).unwrap_or_default();
-        self.keyring.encrypt(&plain).into()
+        // Made large enough at once: a text that grows leaves copies behind.
+        let mut length = Length(0);
+        let _ = serde_json::to_writer(&mut length, value);
+        let mut plain = Zeroizing::new(Vec::with_capacity(length.0));
+        let _ = serde_json::to_writer(&mut *plain, value);
+        let plain = std::str::from_utf8(&plain).unwrap_or_default();
+        self.keyring.encrypt(plain).into()
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+// === impl Length ===
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -154,7 +154,7 @@ async fn serve(
         Some(served.clone())
     };
     // Boxed apart: what a handshake needs is not kept for the connection's life.
-    let handshake = Box::pin(tls::accept::accept(stream, find));
+    let handshake = Box::pin(tls::accept::accept(stream, &held.snapshot.proofs, find));
     let (stream, handshake) = unless_overdue(slot, handshake).await??;
     drop(held);
     let stream = Stream::Tls(Box::new(stream.into()));

@@ -173,7 +173,19 @@ impl Begun {
             fate.fail(Code::H3_REQUEST_REJECTED);
             return Ok(());
         };
-        let (request, stream) = head?;
+        let (request, stream) = match head {
+            Ok(whole) => whole,
+            Err(error) => {
+                if matches!(error, StreamError::HeaderTooBig { .. }) {
+                    // `h3` has answered already, and keeps to itself what was asked: what is left
+                    // to do is to count and log it, which the end of the response does.
+                    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    drop(pipeline::refuse(worker, downstream, Box::default(), status));
+                    asked.answered();
+                }
+                return Err(error);
+            }
+        };
         let (parts, ()) = request.into_parts();
         if is_malformed(&parts) {
             fate.fail(Code::H3_MESSAGE_ERROR);

@@ -13,6 +13,7 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::iv::FixedLength;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 /// Keys to encrypt and decrypt with, newest first.
 #[derive(Clone, Default)]
@@ -90,7 +91,9 @@ fn cipher(key: &[u8]) -> Option<(UnboundCipherKey, FixedLength<16>)> {
 
 fn encrypt(key: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
     let (key, iv) = cipher(key)?;
-    let mut bytes = plain.to_vec();
+    // With room for the padding: what grows leaves a copy in clear behind.
+    let mut bytes = Vec::with_capacity(plain.len() + 16);
+    bytes.extend_from_slice(plain);
     PaddedBlockEncryptingKey::cbc_pkcs7(key)
         .ok()?
         .less_safe_encrypt(&mut bytes, EncryptionContext::Iv128(iv))
@@ -100,7 +103,7 @@ fn encrypt(key: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
 
 fn decrypt(key: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
     let (key, iv) = cipher(key)?;
-    let mut bytes = stored.to_vec();
+    let mut bytes = Zeroizing::new(stored.to_vec());
     let plain = PaddedBlockDecryptingKey::cbc_pkcs7(key)
         .ok()?
         .decrypt(&mut bytes, DecryptionContext::Iv128(iv))

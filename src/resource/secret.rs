@@ -151,7 +151,8 @@ pub struct Acme {
     pub terms_agreed: bool,
     /// The account that you have with the server by other means, where it asks for one.
     pub eab: Option<Eab>,
-    /// How names are proved: `http-01`, by an answer on port 80 of every name.
+    /// How names are proved: `http-01`, by an answer on port 80 of every name, or `tls-alpn-01`, by
+    /// a handshake on port 443.
     #[serde(default)]
     pub challenge: Challenge,
     /// Certificate authorities that the server's certificate is verified by, PEM; those of the
@@ -183,6 +184,8 @@ pub enum Challenge {
     #[default]
     #[serde(rename = "http-01")]
     Http01,
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
 }
 
 /// Kinds of private keys.
@@ -194,6 +197,18 @@ pub enum KeyType {
     Ec256,
     Ec384,
     Rsa2048,
+}
+
+// === impl Challenge ===
+
+impl Challenge {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+        }
+    }
 }
 
 // === impl Acme ===

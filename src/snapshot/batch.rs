@@ -25,6 +25,15 @@ pub struct Proposed<'p> {
     pub value: Option<&'p Value>,
 }
 
+/// What there is to say of a batch, each with the index of its change.
+#[derive(Default)]
+pub struct Verdict {
+    /// Everything that is wrong.
+    pub wrong: Vec<(usize, Invalid)>,
+    /// What whoever makes the change should know all the same.
+    pub warnings: Vec<(usize, String)>,
+}
+
 /// What of the served config a batch is compiled with.
 struct Ground {
     /// What the changes refer to and do not change.
@@ -42,9 +51,9 @@ impl Shared {
     /// Whether all of `proposed` could be served together, with the rest as it is. `force` lets
     /// what is in use be deleted. No resource may come twice.
     ///
-    /// Returns everything that is wrong, each with the index of its change. The compiler is held
-    /// only while it is looked at, not while the changes are decoded and compiled.
-    pub fn check_together(&self, proposed: &[Proposed<'_>], force: bool) -> Vec<(usize, Invalid)> {
+    /// The compiler is held only while it is looked at, not while the changes are decoded and
+    /// compiled.
+    pub fn check_together(&self, proposed: &[Proposed<'_>], force: bool) -> Verdict {
         let keys: Vec<Key> = proposed.iter().map(|one| (one.kind, Arc::from(one.id))).collect();
         let index: HashMap<&Key, usize> = keys.iter().zip(0..).collect();
         let mut scratch = self.lock().scratch();
@@ -96,7 +105,13 @@ impl Shared {
             wrong.extend(taken.map(|taken| (*at, taken)));
         }
         wrong.sort_by_key(|(at, _)| *at);
-        wrong
+        let warnings = decoded.iter().filter(|(at, _)| ground.whole.contains(at)).flat_map(
+            |(at, resource)| {
+                let said = scratch.warnings_of(proposed[*at].id, resource);
+                said.into_iter().map(|warning| (*at, warning))
+            },
+        );
+        Verdict { warnings: warnings.collect(), wrong }
     }
 }
 

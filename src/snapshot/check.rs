@@ -102,6 +102,15 @@ impl Compiler {
         self.check_resource(kind, id, &resource)
     }
 
+    /// What the writer of a resource that is well should know of it.
+    pub(super) fn warnings_of(&self, id: &str, resource: &Resource) -> Vec<String> {
+        match resource {
+            // Nothing else has any.
+            Resource::Ssl(_) => self.check_resource(Kind::Ssl, id, resource).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
     fn check_resource(
         &self,
         kind: Kind,

@@ -215,8 +215,9 @@ impl Compiler {
             let key: Key = (kind, id.into());
             dirty.insert(key, Why::Changed(value.map(|(bytes, _)| bytes)));
         }
-        self.compile(dirty);
+        // Before anything is compiled: what is not needed any more is so as of this revision.
         self.current.revision = revision;
+        self.compile(dirty);
         self.reached.send_replace(revision);
     }
 
@@ -225,7 +226,7 @@ impl Compiler {
         let holders = changed.iter().flat_map(|reference| self.references.of(reference));
         let dirty = holders.map(|key| (key.clone(), Why::Touched)).collect();
         self.compile(dirty);
-        self.current.challenges = self.issued.challenges();
+        (self.current.challenges, self.current.proofs) = self.issued.challenges();
     }
 
     /// Compiles what is dirty, and whoever refers to it. Kinds come in the order in which they
@@ -353,7 +354,7 @@ impl Compiler {
         }
         if let (Resource::Ssl(ssl), false, Ok(())) = (resource, self.dry, &outcome) {
             let order = Order::of(ssl).ok().flatten().filter(|_| ssl.status.is_on());
-            self.issued.retain(&key.1, order.as_ref());
+            self.issued.retain(&key.1, order.as_ref(), self.current.revision);
         }
         self.users.set(key, targets);
         for unused in self.references.set(key, resolver.seen) {
@@ -383,7 +384,10 @@ impl Compiler {
         match kind {
             Kind::Secret | Kind::Proto | Kind::CostDecoration => false,
             Kind::PluginMetadata => self.parts.metadata.contains_key(id),
-            Kind::Ssl => self.parts.served.contains_key(id) || self.parts.clients.contains_key(id),
+            Kind::Ssl => {
+                let Parts { served, held, clients, .. } = &self.parts;
+                served.contains_key(id) || held.contains_key(id) || clients.contains_key(id)
+            }
             Kind::Upstream => self.parts.upstreams.contains_key(id),
             Kind::Service => self.parts.services.contains_key(id),
             Kind::PluginConfig => self.parts.plugin_configs.contains_key(id),

@@ -59,6 +59,8 @@ pub(super) struct Parts {
     /// Certificate and key, since each upstream makes a configuration of its own of them.
     pub(super) clients: HashMap<Arc<str>, (String, Zeroizing<String>)>,
     pub(super) served: HashMap<Arc<str>, (Vec<String>, Arc<Served>)>,
+    /// What is to take the place of what is served once its staples have been asked for.
+    pub(super) held: HashMap<Arc<str>, Held>,
     pub(super) upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     pub(super) services: HashMap<Arc<str>, ServicePart>,
     pub(super) plugin_configs: HashMap<Arc<str>, Plugins>,
@@ -70,6 +72,14 @@ pub(super) struct Parts {
     pub(super) routes: HashMap<Arc<str>, RoutePart>,
     /// The protocol of each stream route, as far as it names one.
     pub(super) stream_routes: HashMap<Arc<str>, Option<String>>,
+}
+
+/// An ssl object that waits for its staples.
+pub(super) struct Held {
+    pub(super) names: Vec<String>,
+    pub(super) served: Arc<Served>,
+    /// Whether somebody watches for them already.
+    pub(super) is_watched: bool,
 }
 
 pub(super) struct ServicePart {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::Published;
 use super::compile::Compiler;
@@ -12,8 +13,10 @@ use crate::metrics::{Metrics, SecretGauges};
 use crate::resource::Kind;
 use crate::secret::{self, Reference, Secrets};
 use crate::store::{Change, ConfigStore, Event};
+use crate::tls::Served;
 
-/// How long the first snapshot may wait for secrets, names and staples.
+/// How long the first snapshot may wait for secrets, names and staples, and a certificate that
+/// clients believe only with a staple for that.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How often metric series of routes that are gone are dropped.
@@ -36,7 +39,12 @@ pub struct Road {
     pub ready: watch::Sender<bool>,
     /// The revision that workers have.
     pub applied: watch::Sender<i64>,
+    /// A task for each ssl object that waits for its staples.
+    pub held: JoinSet<Held>,
 }
+
+/// The id of an ssl object, and what is to be served for it.
+pub type Held = (Arc<str>, Arc<Served>);
 
 // === impl Shared ===
 
@@ -77,6 +85,7 @@ impl Road {
                     }
                 },
                 Some(reference) = self.changed_secrets.recv() => self.refresh(reference),
+                Some(Ok(held)) = self.held.join_next() => self.release(&held),
                 _ = sweep.tick() => self.sweep(),
             }
         }
@@ -141,6 +150,18 @@ impl Road {
         if let Some(staples) = staples {
             staples.settle(end.saturating_duration_since(Instant::now())).await;
         }
+        let mut compiler = self.compiler.lock();
+        for (id, served) in compiler.newly_held() {
+            compiler.release(&id, &served);
+        }
+    }
+
+    /// Serves what has waited for its staples.
+    fn release(&mut self, (id, served): &Held) {
+        let began = Instant::now();
+        if self.compiler.lock().release(id, served) {
+            self.publish(began);
+        }
     }
 
     fn refresh(&mut self, first: Reference) {
@@ -160,8 +181,20 @@ impl Road {
         !changed.is_empty()
     }
 
-    fn publish(&self, began: Instant) {
-        let snapshot = self.compiler.lock().snapshot().clone();
+    fn publish(&mut self, began: Instant) {
+        let (snapshot, held, staples) = {
+            let mut compiler = self.compiler.lock();
+            (compiler.snapshot().clone(), compiler.newly_held(), compiler.staples())
+        };
+        for (id, served) in held {
+            let staples = staples.clone();
+            self.held.spawn(async move {
+                if let Some(staples) = staples {
+                    staples.settle_for(&served, SETTLE).await;
+                }
+                (id, served)
+            });
+        }
         let revision = snapshot.revision;
         self.published.store(Arc::new(snapshot));
         self.applied.send_replace(revision);

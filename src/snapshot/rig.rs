@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::compile::{Compiler, Settings};
 use super::publish::{Road, Shared};
@@ -30,6 +31,7 @@ pub(crate) async fn follow(
         metrics: Metrics::new(metrics::Settings::default()),
         ready: watch::Sender::new(false),
         applied: watch::Sender::new(0),
+        held: JoinSet::new(),
     };
     let mut ready = road.ready.subscribe();
     let applied = road.applied.subscribe();

@@ -5,11 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::server::Acceptor;
 use rustls::{CipherSuite, NamedGroup};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Served;
+use super::proof::Proofs;
 use super::sni::without_dot;
 
 /// What the handshake settled.
@@ -38,24 +39,35 @@ pub struct Handshake {
 pub enum HandshakeError {
     #[error("no certificate for server name {0:?}")]
     UnknownName(Option<Box<str>>),
+    #[error("it was an ACME server, which has seen the proof of a name")]
+    Proved,
     #[error("TLS handshake: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Shakes hands over `io` with what `find` has for the client's server name.
+/// Shakes hands over `io` with what `find` has for the client's server name, unless it is an ACME
+/// server that `proofs` are for.
 ///
 /// # Errors
-/// [`HandshakeError::UnknownName`] after an `unrecognized_name` alert; what the client did wrong.
+/// [`HandshakeError::UnknownName`] after an `unrecognized_name` alert; what the client did wrong;
+/// [`HandshakeError::Proved`] when an ACME server has seen what it came for.
 pub async fn accept<IO>(
     io: IO,
+    proofs: &Proofs,
     find: impl FnOnce(Option<&str>) -> Option<Arc<Served>>,
 ) -> Result<(TlsStream<IO>, Handshake), HandshakeError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-    let name =
-        start.client_hello().server_name().map(|name| without_dot(name).to_ascii_lowercase());
+    let hello = start.client_hello();
+    let proof = proofs.find(&hello);
+    let name = hello.server_name().map(|name| without_dot(name).to_ascii_lowercase());
+    if let Some(proof) = proof {
+        // All is said with the handshake (RFC 8737, section 3).
+        start.into_stream(proof).await?.shutdown().await?;
+        return Err(HandshakeError::Proved);
+    }
     let Some(served) = find(name.as_deref()) else {
         return Err(unknown(start, name).await);
     };

@@ -126,6 +126,12 @@ impl Served {
         })
     }
 
+    /// Whether there is a certificate that clients believe only with a staple, and nobody has been
+    /// asked for that yet.
+    pub fn awaits_staple(&self) -> bool {
+        self.keys.0.iter().any(Shown::awaits_staple)
+    }
+
     /// The certificates, in the same order, with what is stapled to them.
     pub fn shown(&self) -> &[Shown] {
         &self.keys.0

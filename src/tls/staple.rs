@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use super::certificate::Certificate;
 use super::ocsp::{self, OcspError, Question};
-use super::server::Terms;
+use super::server::{Served, Terms};
 use crate::{call, clock};
 
 /// How long a responder may take.
@@ -161,6 +161,11 @@ impl Shown {
         self.key.key.choose_scheme(offered).is_some()
     }
 
+    /// Whether clients believe it only with a staple that has not been asked for yet.
+    pub(super) fn awaits_staple(&self) -> bool {
+        self.must_staple && self.status().is_some_and(|status| status == Status::default())
+    }
+
     /// How it stands with the staple; `None` where nothing is to be stapled.
     pub fn status(&self) -> Option<Status> {
         self.staple.as_ref().map(|staple| lock(&staple.status).clone())
@@ -191,6 +196,13 @@ impl Staples {
     pub async fn settle(&self, limit: Duration) {
         let mut awaited = self.0.awaited.subscribe();
         let _ = tokio::time::timeout(limit, awaited.wait_for(|awaited| *awaited == 0)).await;
+    }
+
+    /// The same for what is to be served for one ssl object, as far as clients insist on a staple.
+    pub async fn settle_for(&self, served: &Served, limit: Duration) {
+        let mut awaited = self.0.awaited.subscribe();
+        let asked = awaited.wait_for(|_| !served.awaits_staple());
+        let _ = tokio::time::timeout(limit, asked).await;
     }
 
     /// The staple of a certificate: the one there is, or a new one that is being fetched.

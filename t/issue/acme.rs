@@ -1,4 +1,4 @@
-//! ACME: names proved over HTTP, by whichever node is asked.
+//! ACME: names proved over HTTP or in a handshake, by whichever node is asked.
 
 use serde_json::{Value, json};
 
@@ -58,6 +58,62 @@ async fn is_renewed_with_the_same_account() {
     assert_eq!(pebble.log().matches("POST /sign-me-up").count(), 1, "{}", pebble.log());
 }
 
+/// The server looks on the second node, and the first has asked it.
+#[tokio::test]
+async fn any_node_proves_a_name_in_a_handshake() {
+    let etcd = Etcd::start().await;
+    let one = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    let two = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    let pebble = Pebble::start_tls(two.ports().https, 3600).await;
+    let mut manager = manager(&pebble);
+    manager["challenge"] = json!("tls-alpn-01");
+    one.put("/secrets/acme/pebble", manager).await;
+    // So that it is not the second who asks.
+    two.signal("STOP");
+    one.put("/ssls/1", json!({ "snis": ["a.test", "b.test"], "cert": ACME, "key": ACME })).await;
+    eventually("the first node asks", async || {
+        etcd.etcdctl(&["get", "/apisix-sluice/issued/1/", "--prefix"]).contains("/claim")
+    })
+    .await;
+    two.signal("CONT");
+    let root = pebble.root().await;
+    let leaf = shows_another(&one, "a.test", &root, None).await;
+    assert_eq!(shows_another(&two, "b.test", &root, None).await, leaf);
+    let (_, status) = one.control("/v1/status").await;
+    assert_eq!(issued(&one, "1").await["by"], status["id"]);
+    assert_eq!(pebble.log().matches("Issued certificate serial").count(), 1, "{}", pebble.log());
+    // Whoever comes without a proof to see is any client: it has no protocol of ours.
+    let output = std::process::Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{}", two.https_port())])
+        .args(["-servername", "a.test", "-alpn", "acme-tls/1"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no application protocol"), "{said}");
+}
+
+/// The server has lost its accounts.
+#[tokio::test]
+async fn another_account_is_made_when_the_server_has_forgotten_it() {
+    let etcd = Etcd::start().await;
+    let gateway = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
+    let mut pebble = Pebble::start(gateway.ports().http, 3600).await;
+    gateway.put("/secrets/acme/pebble", manager(&pebble)).await;
+    gateway.put("/ssls/1", order("a.test")).await;
+    let root = pebble.root().await;
+    shows_another(&gateway, "a.test", &root, None).await;
+    let accounts = || etcd.etcdctl(&["get", "/apisix-sluice/issuers/", "--prefix"]);
+    let first = accounts();
+    pebble.restart().await;
+    gateway.put("/ssls/2", order("b.test")).await;
+    let root = pebble.root().await;
+    shows_another(&gateway, "b.test", &root, None).await;
+    assert!(gateway.logs().contains("does not know the account any more"));
+    assert!(accounts() != first && accounts().lines().count() == first.lines().count());
+    assert_eq!(pebble.log().matches("POST /sign-me-up").count(), 2, "{}", pebble.log());
+}
+
 #[tokio::test]
 async fn says_what_the_server_says() {
     let gateway = Gateway::start().await;
@@ -69,7 +125,7 @@ async fn says_what_the_server_says() {
         rejected(&gateway, "1").await.contains("connection refused")
     })
     .await;
-    let bad = json!({ "directory": "https://127.0.0.1/dir", "challenge": "tls-alpn-01" });
+    let bad = json!({ "directory": "https://127.0.0.1/dir", "challenge": "dns-01" });
     let (status, answer) = gateway.admin("PUT", "/secrets/acme/other", Some(bad)).await;
     assert_eq!(status, 400, "{answer}");
     assert!(answer.to_string().contains("challenge"), "{answer}");

@@ -311,7 +311,13 @@ async fn streams_that_are_not_framed_well_do_no_harm() {
 
 #[tokio::test]
 async fn heads_have_a_bound() {
-    let (gateway, origin, ca) = one_origin().await;
+    let origin = Origin::start().await;
+    let at_once = |config: &mut Value| {
+        config["nginx_config"]["http"] = json!({ "access_log_buffer": 0 });
+    };
+    let gateway = speaking().config(at_once).start().await;
+    catch_all(&gateway, &origin).await;
+    let ca = serve(&gateway).await;
     let mut quic = Quic::connected(&gateway, &ca).await;
     let asked = origin.requests();
     let long = "x".repeat(10_000);
@@ -330,6 +336,12 @@ async fn heads_have_a_bound() {
     }
     assert_eq!(quic.ask(many, json!({})).await["status"], 431);
     assert_eq!(origin.requests(), asked + 1);
+    // What was asked is not known any more.
+    eventually("the refusal is logged", || async {
+        let log = std::fs::read_to_string(gateway.dir().join("logs/access.log"));
+        log.unwrap_or_default().contains(" \"-\" 431 ")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -11,12 +11,13 @@ use super::authority::Authority;
 use super::etcd::quiet;
 use super::{Server, eventually, free_port, tool};
 
-/// A server that looks for answers to its challenges on one port. Killed when dropped.
+/// A server that looks for answers to its challenges on one port of each kind. Killed when dropped.
 pub struct Pebble {
-    _server: Server,
+    server: Option<Server>,
     _names: Server,
     port: u16,
     management: u16,
+    dns: u16,
     ca: String,
     dir: TempDir,
 }
@@ -26,6 +27,15 @@ pub struct Pebble {
 impl Pebble {
     /// Starts it; names are looked up on `http_port`, and certificates good for `life_s` seconds.
     pub async fn start(http_port: u16, life_s: u64) -> Self {
+        Self::looking_on(http_port, free_port(), life_s).await
+    }
+
+    /// The same for names that are proved by handshakes on `tls_port`.
+    pub async fn start_tls(tls_port: u16, life_s: u64) -> Self {
+        Self::looking_on(free_port(), tls_port, life_s).await
+    }
+
+    async fn looking_on(http_port: u16, tls_port: u16, life_s: u64) -> Self {
         let dir = tempfile::Builder::new().prefix("pebble-").tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let authority = Authority::new("pebble's own");
@@ -39,7 +49,7 @@ impl Pebble {
             "certificate": at("tls.crt"),
             "privateKey": at("tls.key"),
             "httpPort": http_port,
-            "tlsPort": free_port(),
+            "tlsPort": tls_port,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
             "certificateValidityPeriod": life_s,
@@ -51,21 +61,27 @@ impl Pebble {
         names.arg("-management").arg(format!("127.0.0.1:{}", free_port()));
         quiet(&mut names, dir.path());
         let names = Server::spawn("pebble-challtestsrv", &mut names);
+        let ca = authority.pem();
+        let mut pebble = Self { server: None, _names: names, port, management, dns, ca, dir };
+        pebble.restart().await;
+        pebble
+    }
+
+    /// Starts it again where it was: it knows nothing any more, and has another root.
+    pub async fn restart(&mut self) {
+        self.server = None;
         let mut command = Command::new(tool("pebble"));
-        command.arg("-config").arg(at("config.json"));
-        command.arg("-dnsserver").arg(format!("127.0.0.1:{dns}"));
+        command.arg("-config").arg(self.dir.path().join("config.json"));
+        command.arg("-dnsserver").arg(format!("127.0.0.1:{}", self.dns));
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
         // Every certificate has its names proved again.
         command.env("PEBBLE_AUTHZREUSE", "0");
-        quiet(&mut command, dir.path());
-        let server = Server::spawn("pebble", &mut command);
-        let ca = authority.pem();
-        let pebble = Self { _server: server, _names: names, port, management, ca, dir };
+        quiet(&mut command, self.dir.path());
+        self.server = Some(Server::spawn("pebble", &mut command));
         eventually("pebble answers", async || {
-            pebble.client().get(pebble.directory()).send().await.is_ok()
+            self.client().get(self.directory()).send().await.is_ok()
         })
         .await;
-        pebble
     }
 
     /// Where clients begin.

@@ -5,8 +5,11 @@ use std::process::{Command, Stdio};
 use rcgen::{CertificateParams, CustomExtension, SerialNumber};
 use serde_json::{Value, json};
 
-use super::ssl;
-use crate::support::authority::Authority;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::{shown, ssl};
+use crate::support::authority::{Authority, der};
 use crate::support::gateway::Gateway;
 use crate::support::{Server, eventually, free_port};
 
@@ -51,11 +54,15 @@ impl Issuer {
 
     /// Starts to answer: the certificate 1 is good, 2 is revoked, any other not known.
     pub fn respond(&self) -> Server {
+        self.respond_on(self.port)
+    }
+
+    fn respond_on(&self, port: u16) -> Server {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let index = "V\t491231235959Z\t\t01\tunknown\t/CN=good\n\
                      R\t491231235959Z\t240101000000Z\t02\tunknown\t/CN=revoked\n";
         std::fs::write(path("index.txt"), index).unwrap();
-        let port = self.port.to_string();
+        let port = port.to_string();
         let mut command = Command::new("openssl");
         command
             .args(["ocsp", "-index", &path("index.txt"), "-port", &port, "-ndays", "1"])
@@ -64,6 +71,26 @@ impl Issuer {
             .stderr(Stdio::null());
         Server::spawn("openssl ocsp", &mut command)
     }
+}
+
+/// Stands before the responder of `issuer`; nothing comes through until the answer is told to open.
+async fn gate(issuer: &Issuer) -> (Server, watch::Sender<bool>) {
+    let behind = free_port();
+    let responder = issuer.respond_on(behind);
+    let listener = TcpListener::bind(("127.0.0.1", issuer.port)).await.unwrap();
+    let (open, opened) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut opened = opened.clone();
+            tokio::spawn(async move {
+                opened.wait_for(|open| *open).await.unwrap();
+                let mut server = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                // Whoever gave up waiting has gone.
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (responder, open)
 }
 
 /// What `openssl s_client -status` tells of the staple.
@@ -113,7 +140,7 @@ async fn staples_a_good_answer_to_those_who_ask() {
     .await;
     let before = told(&gateway, "good").await;
     assert_eq!(before["must_staple"], true, "{before}");
-    assert!(before["warning"].as_str().unwrap().contains("must-staple"), "{before}");
+    assert!(before["warnings"].to_string().contains("must-staple"), "{before}");
     let answer = status(&gateway, "good.com", &["-status"]);
     assert!(answer.contains("OCSP response: no response sent"), "{answer}");
     assert!(answer.contains("BEGIN CERTIFICATE"), "{answer}");
@@ -127,7 +154,7 @@ async fn staples_a_good_answer_to_those_who_ask() {
         assert!(!answer.contains("OCSP"), "{answer}");
     }
     let after = told(&gateway, "good").await;
-    assert_eq!((&after["staple"]["last_error"], &after["warning"]), (&Value::Null, &Value::Null));
+    assert_eq!((&after["staple"]["last_error"], &after["warnings"]), (&Value::Null, &json!([])));
     assert!(after["staple"]["until"].as_i64().unwrap() > 0, "{after}");
 
     // A change of the ssl object takes the staple over: no handshake is without it.
@@ -139,6 +166,48 @@ async fn staples_a_good_answer_to_those_who_ask() {
 
     gateway.put("/ssls/good", stapled("good.com", &good, json!({ "enabled": false }))).await;
     eventually("nothing is stapled", async || !is_stapled(&gateway, "good.com")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_has_to_have_a_staple_is_not_shown_before_it_was_asked_for() {
+    let issuer = Issuer::new();
+    let gateway = start().await;
+    let name = &["-servername", "good.com"];
+    let first = issuer.issue("good.com", 1, false);
+    gateway.put("/ssls/good", stapled("good.com", &first, json!({ "enabled": false }))).await;
+    eventually("the first one is served", async || {
+        shown(&gateway, name).as_deref() == Some(&*der(&first.0))
+    })
+    .await;
+
+    // Nobody answers: it is served all the same after a while, and not because that has failed.
+    let (_responder, open) = gate(&issuer).await;
+    let late = issuer.issue("late.com", 1, true);
+    gateway
+        .put("/ssls/late?wait=applied", stapled("late.com", &late, json!({ "enabled": true })))
+        .await;
+    // Nor is the rest of the config held up.
+    assert_eq!(shown(&gateway, &["-servername", "late.com"]), None);
+    eventually("it is served without", async || {
+        shown(&gateway, &["-servername", "late.com"]).is_some()
+    })
+    .await;
+    assert_eq!(told(&gateway, "late").await["staple"]["last_error"], Value::Null);
+
+    let second = issuer.issue("good.com", 1, true);
+    let body = stapled("good.com", &second, json!({ "enabled": true }));
+    gateway.put("/ssls/good?wait=applied", body).await;
+    assert_eq!(shown(&gateway, name).as_deref(), Some(&*der(&first.0)), "until it is stapled");
+    open.send_replace(true);
+    eventually("the second one is shown", async || {
+        let answer = status(&gateway, "good.com", &["-status"]);
+        let is_second = answer.contains("OCSP Response Status: successful");
+        let is_first = shown(&gateway, name).as_deref() == Some(&*der(&first.0));
+        assert!(is_first || is_stapled(&gateway, "good.com"), "never without");
+        is_second
+    })
+    .await;
+    assert_eq!(shown(&gateway, name).as_deref(), Some(&*der(&second.0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use super::Compiler;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Kind, Resource};
 use crate::snapshot::check::check_metadata;
-use crate::snapshot::parts::{SslPart, log_warnings};
+use crate::snapshot::parts::{Held, SslPart, log_warnings};
 use crate::snapshot::references::{Key, Resolver};
 use crate::tls::Served;
 use crate::upstream::Upstream;
@@ -30,7 +30,7 @@ impl Compiler {
             Resource::Secret(_) if self.dry => {}
             Resource::Secret(secret) => {
                 self.secrets.set_manager(id, secret);
-                self.issued.set_issuer(id, secret);
+                self.issued.set_issuer(id, secret, self.current.revision);
             }
             Resource::Proto(proto) => {
                 proto.compile().map_err(|invalid| vec![invalid])?;
@@ -47,24 +47,24 @@ impl Compiler {
                     self.remove_ssl(id);
                     return Ok(());
                 }
-                let part = workshop.ssl(id, ssl)?;
-                if let SslPart::Server(_, served) = &part {
-                    self.tell_replaced(id, served);
-                }
-                self.remove_ssl(id);
-                match part {
+                match workshop.ssl(id, ssl)? {
                     SslPart::Server(names, served) => {
                         if !self.dry {
                             log_warnings(id, &names, &served);
                         }
-                        let all = names.iter().map(String::as_str);
-                        self.current.sni.insert(all, &served);
-                        self.parts.served.insert(id.clone(), (names, served));
+                        if served.awaits_staple() {
+                            // What there is of it is served until then.
+                            let held = Held { names, served, is_watched: false };
+                            self.parts.held.insert(id.clone(), held);
+                        } else {
+                            self.show_ssl(id, names, served);
+                        }
                     }
                     SslPart::Client(pair, _) => {
+                        self.remove_ssl(id);
                         self.parts.clients.insert(id.clone(), pair);
                     }
-                    SslPart::Unresolved => {}
+                    SslPart::Unresolved => self.remove_ssl(id),
                 }
             }
             Resource::Upstream(upstream) => {
@@ -161,7 +161,7 @@ impl Compiler {
             Kind::PluginMetadata => drop(self.parts.metadata.remove(id)),
             Kind::Ssl => {
                 if !self.dry {
-                    self.issued.retain(id, None);
+                    self.issued.retain(id, None, self.current.revision);
                 }
                 self.remove_ssl(id);
             }
@@ -180,6 +180,37 @@ impl Compiler {
             Kind::Credential => self.remove_credential(id),
             Kind::Route => self.remove_route(id),
         }
+    }
+
+    /// What waits for its staples since this was asked last: ssl id, and what is to be served.
+    pub(in crate::snapshot) fn newly_held(&mut self) -> Vec<(Arc<str>, Arc<Served>)> {
+        let new = self.parts.held.iter_mut().filter(|(_, held)| !held.is_watched);
+        new.map(|(id, held)| {
+            held.is_watched = true;
+            (id.clone(), held.served.clone())
+        })
+        .collect()
+    }
+
+    /// Serves what was held back, unless something else is to be served for that ssl object by now.
+    /// Returns whether that changed anything.
+    pub(in crate::snapshot) fn release(&mut self, id: &Arc<str>, awaited: &Arc<Served>) -> bool {
+        let held = self.parts.held.get(id);
+        if !held.is_some_and(|held| Arc::ptr_eq(&held.served, awaited)) {
+            return false;
+        }
+        if let Some(Held { names, served, .. }) = self.parts.held.remove(id) {
+            self.show_ssl(id, names, served);
+        }
+        true
+    }
+
+    /// Puts an ssl object in the place of what there is of it.
+    fn show_ssl(&mut self, id: &Arc<str>, names: Vec<String>, served: Arc<Served>) {
+        self.tell_replaced(id, &served);
+        self.remove_ssl(id);
+        self.current.sni.insert(names.iter().map(String::as_str), &served);
+        self.parts.served.insert(id.clone(), (names, served));
     }
 
     /// Logs what takes the place of an ssl object's certificates, if they are others.
@@ -210,6 +241,7 @@ impl Compiler {
 
     fn remove_ssl(&mut self, id: &str) {
         self.parts.clients.remove(id);
+        self.parts.held.remove(id);
         if let Some((names, _)) = self.parts.served.remove(id) {
             self.current.sni.remove(id, names.iter().map(String::as_str));
         }
