@@ -89,7 +89,7 @@ impl<T> Router<T> {
         self.each_tree(matcher, |tree, host| {
             for (at, path) in (0..).zip(&matcher.paths) {
                 let candidate = Candidate::new(matcher, value, at, host);
-                tree.insert(path.key(), path.is_prefix(), candidate);
+                tree.insert(path.key(), candidate);
             }
         });
     }
@@ -99,9 +99,7 @@ impl<T> Router<T> {
         self.len = self.len.saturating_sub(1);
         self.each_tree(matcher, |tree, host| {
             for (at, path) in (0..).zip(&matcher.paths) {
-                tree.change(path.key(), path.is_prefix(), |candidates| {
-                    candidates.remove(matcher, at, host);
-                });
+                tree.remove(path.key(), matcher, at, host);
             }
         });
     }

@@ -12,7 +12,7 @@ use super::{Found, Pattern};
 
 /// How many candidates are asked one after the other; more are sorted by host and method, so that
 /// thousands of routes on `/*` are not all asked.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// The greatest number of candidates that one change copies.
 const CHUNK: usize = 64;
@@ -28,6 +28,8 @@ pub(super) struct Candidate<T> {
     /// The host that led here, or [`NO_HOST`].
     host: u32,
     methods: Methods,
+    /// Whether the path may go on after the key.
+    is_prefix: bool,
     /// Whether the host has yet to be compared with those of the matcher.
     asks_host: bool,
     /// Whether the path may still not fit the pattern.
@@ -66,12 +68,14 @@ pub(super) struct Ask<'a> {
 impl<T> Candidate<T> {
     /// The route under its `path`th path; `host` is [`NO_HOST`] or the host that leads there.
     pub(super) fn new(matcher: &Arc<Matcher>, value: &Arc<T>, path: u32, host: u32) -> Self {
+        let pattern = &matcher.paths[path as usize];
         Self {
             path,
             host,
             methods: matcher.methods,
+            is_prefix: pattern.is_prefix(),
             asks_host: host == NO_HOST && !matcher.hosts.is_empty(),
-            asks_path: matcher.paths[path as usize].is_shaped(),
+            asks_path: pattern.is_shaped(),
             matcher: matcher.clone(),
             value: value.clone(),
         }
@@ -94,11 +98,15 @@ impl<T> Candidate<T> {
         &self.matcher.paths[self.path as usize]
     }
 
-    fn rank(&self) -> Rank<'_> {
+    pub(super) fn is_prefix(&self) -> bool {
+        self.is_prefix
+    }
+
+    pub(super) fn rank(&self) -> Rank<'_> {
         self.matcher.rank(self.path, self.host)
     }
 
-    fn is_meant(&self, ask: &Ask<'_>) -> bool {
+    pub(super) fn is_meant(&self, ask: &Ask<'_>) -> bool {
         self.methods.meets(ask.method)
             && (!self.asks_host || self.matcher.host(ask.host, ask.authority).is_some())
             && (!self.asks_path || self.pattern().fits(ask.path))
