@@ -316,10 +316,11 @@ impl Request {
         self.normalized_path.as_deref().unwrap_or_else(|| self.uri.path())
     }
 
-    /// What the router is asked for, without the authority.
+    /// What the router is asked for, as far as the head tells it in itself: without authority and
+    /// variables.
     pub fn target(&self) -> Target<'_> {
         let path = self.matched_path.as_deref().unwrap_or_else(|| self.path());
-        Target { host: self.host.as_deref(), authority: None, path }
+        Target { host: self.host.as_deref(), path, ..Target::default() }
     }
 }
 

@@ -13,14 +13,16 @@ mod node;
 mod resources;
 mod secrets;
 
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -55,6 +57,18 @@ pub struct Control {
     started: Instant,
 }
 
+/// The largest request that somebody may send here: the largest body whose variables a node has a
+/// value for unless it is told otherwise (`apisix.max_post_args_readable_size`).
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// What is asked for by `POST`.
+enum Post {
+    /// Secrets are to be pulled: all that is not reading here.
+    Pull,
+    /// A request with a body is to be explained.
+    Explain,
+}
+
 /// A status and what is said with it.
 type Answer = (StatusCode, Value);
 
@@ -67,16 +81,20 @@ impl Control {
 
     /// Answers the control API on `endpoint` until `stop` ends.
     pub async fn serve(self: Arc<Self>, endpoint: Endpoint, stop: impl Future) {
-        let answer = move |request, _: SocketAddr| {
+        let answer = move |request: Request<_>, _: SocketAddr| {
             let control = self.clone();
             async move {
-                let answer = if is_pull(&request) {
-                    let query = request.uri().query().unwrap_or_default();
-                    control.refresh_secrets(request.headers(), query).await
-                } else {
-                    control.answer(request.uri()).await
+                let (head, body) = request.into_parts();
+                let query = head.uri.query().unwrap_or_default();
+                let answer = match Post::of(&head) {
+                    None => control.answer(&head.uri).await,
+                    Some(Post::Pull) => control.refresh_secrets(&head.headers, query).await,
+                    Some(Post::Explain) => match whole(body).await {
+                        Ok(body) => control.explain(query, Some(body)),
+                        Err(refusal) => refusal,
+                    },
                 };
-                respond(&request, answer)
+                respond(&head, answer)
             }
         };
         endpoint.run(answer, stop).await;
@@ -86,7 +104,10 @@ impl Control {
     pub async fn serve_status(self: Arc<Self>, endpoint: Endpoint, stop: impl Future) {
         let answer = move |request, _: SocketAddr| {
             let control = self.clone();
-            async move { respond(&request, control.status(request.uri().path())) }
+            async move {
+                let (head, _) = Request::into_parts(request);
+                respond(&head, control.status(head.uri.path()))
+            }
         };
         endpoint.run(answer, stop).await;
     }
@@ -97,7 +118,7 @@ impl Control {
         };
         match path {
             "status" => (StatusCode::OK, self.node_status()),
-            "explain" => self.explain(uri.query().unwrap_or_default()),
+            "explain" => self.explain(uri.query().unwrap_or_default(), None),
             "nodes" => self.nodes().await,
             "rejected" => (StatusCode::OK, self.rejected()),
             "secrets" => (StatusCode::OK, self.secrets()),
@@ -128,18 +149,46 @@ impl Control {
     }
 }
 
+// === impl Post ===
+
+impl Post {
+    fn of(head: &request::Parts) -> Option<Self> {
+        match head.uri.path() {
+            _ if head.method != Method::POST => None,
+            secrets::REFRESH => Some(Self::Pull),
+            explain::PATH => Some(Self::Explain),
+            _ => None,
+        }
+    }
+}
+
 fn not_found() -> Answer {
     (StatusCode::NOT_FOUND, json!({ "error_msg": "not found" }))
 }
 
-/// Whether secrets are to be pulled: all that is not reading here.
-fn is_pull<B>(request: &Request<B>) -> bool {
-    request.method() == Method::POST && request.uri().path() == secrets::REFRESH
+/// All that is taken of a request's body.
+///
+/// # Errors
+/// What to answer when it is larger than that, or breaks off.
+async fn whole<B>(body: B) -> Result<Bytes, Answer>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let read = Limited::new(body, MOST_BYTES).collect().await;
+    read.map(|read| read.to_bytes()).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let said = format!("expected a body of at most {MOST_BYTES} bytes");
+            (StatusCode::PAYLOAD_TOO_LARGE, json!({ "error_msg": said }))
+        } else {
+            let said = format!("the body broke off: {error}");
+            (StatusCode::BAD_REQUEST, json!({ "error_msg": said }))
+        }
+    })
 }
 
-fn respond<B>(request: &Request<B>, (status, body): Answer) -> Response<Full<Bytes>> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let (status, body) = if reads || is_pull(request) {
+fn respond(head: &request::Parts, (status, body): Answer) -> Response<Full<Bytes>> {
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    let (status, body) = if reads || Post::of(head).is_some() {
         (status, body)
     } else {
         let said = "expected GET: this API only reads";

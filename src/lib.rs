@@ -30,7 +30,7 @@
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
 //! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr, clock, call |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
-//! | `router` | host and path trees, match order, what a path's parameters stand for | resource |
+//! | `router` | host and path trees, match order, what a path's parameters stand for | resource, expr |
 //! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
 //! | `lua` | Lua functions of the config: compiled, loaded a thread, called within bounds; what they find | context, expr, resource |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |

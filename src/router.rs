@@ -17,6 +17,8 @@ mod matcher;
 mod methods;
 mod pattern;
 mod candidates;
+mod sorted;
+mod index;
 mod hosts;
 mod tree;
 
@@ -32,6 +34,7 @@ pub use self::matcher::Matcher;
 pub use self::methods::Methods;
 pub use self::pattern::{Captured, Pattern};
 use self::tree::Tree;
+use crate::expr::Variables;
 
 /// All routes, ready to be searched.
 pub struct Router<T> {
@@ -54,13 +57,15 @@ pub enum Kind {
 }
 
 /// What a request asks for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Target<'a> {
     /// The host without its port.
     pub host: Option<&'a str>,
     /// The host as sent, with its port; only looked at where a route's host has a port too.
     pub authority: Option<&'a str>,
     pub path: &'a str,
+    /// What routes may be looked up by that [`Matcher::pins`] something; without, all are asked.
+    pub variables: Option<&'a dyn Variables>,
 }
 
 /// A route that matches, and by which of its patterns.
@@ -89,7 +94,7 @@ impl<T> Router<T> {
         self.each_tree(matcher, |tree, host| {
             for (at, path) in (0..).zip(&matcher.paths) {
                 let candidate = Candidate::new(matcher, value, at, host);
-                tree.insert(path.key(), path.is_prefix(), candidate);
+                tree.insert(path.key(), candidate);
             }
         });
     }
@@ -99,14 +104,13 @@ impl<T> Router<T> {
         self.len = self.len.saturating_sub(1);
         self.each_tree(matcher, |tree, host| {
             for (at, path) in (0..).zip(&matcher.paths) {
-                tree.change(path.key(), path.is_prefix(), |candidates| {
-                    candidates.remove(matcher, at, host);
-                });
+                tree.remove(path.key(), matcher, at, host);
             }
         });
     }
 
-    /// The best route for a request that `accept` agrees with.
+    /// The best route for a request that `accept` agrees with. Those whose pins the request's
+    /// variables do not fit may not be asked.
     ///
     /// Costs a hash per label of the host and a walk along the path; allocates nothing, but for a
     /// host in upper case.
@@ -127,12 +131,14 @@ impl<T> Router<T> {
     }
 
     /// Visits every route whose host and path are meant, whatever its methods, in the order in
-    /// which [`Router::find`] asks them; until `visit` breaks.
+    /// which [`Router::find`] asks them; until `visit` breaks. Dearer than that where there are
+    /// many of one path: all are sorted.
     pub fn candidates<'r, B>(
         &'r self,
         target: Target<'_>,
         mut visit: impl FnMut(Found<'r, T>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
+        let target = Target { variables: None, ..target };
         self.walk(target, Methods::default(), |candidate, ask| visit(candidate.found(ask)))
     }
 
@@ -160,7 +166,8 @@ impl<T> Router<T> {
     ) -> ControlFlow<B> {
         let host = target.host.map(lower_case);
         let host = host.as_deref();
-        let ask = Ask { host, authority: target.authority, path: target.path, method };
+        let Target { authority, path, variables, .. } = target;
+        let ask = Ask { host, authority, path, method, variables };
         // Where hosts are not looked up before paths, everything is under no host.
         let host = host.filter(|_| self.kind == Kind::HostUri);
         self.hosts.walk(host, |tree| tree.walk(&ask, &mut |candidate| visit(candidate, &ask)))

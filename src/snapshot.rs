@@ -95,7 +95,8 @@ impl Snapshot {
     /// The route for the request of `ctx`. When a route's conditions ask for the request's body
     /// and it has not been read, `ctx.payload` says so, and what is found means nothing.
     pub fn find(&self, ctx: &Ctx, method: &Method) -> Option<Found<'_, Route>> {
-        self.router.find(self.target(ctx), method, |route| route.refusal(ctx).is_none())
+        let target = Target { variables: Some(ctx), ..self.target(ctx) };
+        self.router.find(target, method, |route| route.refusal(ctx).is_none())
     }
 
     /// Visits the routes for the request of `ctx` in the order in which [`Snapshot::find`] asks

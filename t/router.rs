@@ -77,6 +77,26 @@ async fn by_path_alone_a_host_only_refuses() {
 }
 
 #[tokio::test]
+async fn clients_of_other_addresses_are_refused() {
+    let (gateway, origin) = routed_by("radixtree_host_uri").await;
+    for (id, route) in [
+        ("one", json!({ "uri": "/*", "priority": 3, "remote_addr": "127.0.0.2" })),
+        ("net", json!({ "uri": "/*", "priority": 2, "remote_addrs": ["10.0.0.0/8", "::/0"] })),
+        ("own", json!({ "uri": "/a", "remote_addrs": ["10.0.0.1", "127.0.0.0/30"] })),
+        ("any", json!({ "uri": "/*", "priority": 1 })),
+    ] {
+        gateway.put_route(id, telling(id, route, &origin)).await;
+    }
+    gateway.served("/").await;
+    assert_eq!(told(&gateway, "a", "/a", "x-told").await, "own");
+    assert_eq!(told(&gateway, "a", "/b", "x-told").await, "any");
+    for (path, from, id) in [("/b", "127.0.0.2", "one"), ("/b", "10.9.9.9", "net")] {
+        let query = format!("/v1/explain?uri={path}&remote_addr={from}");
+        assert_eq!(gateway.control(&query).await.1["route"]["id"], id, "{from}");
+    }
+}
+
+#[tokio::test]
 async fn many_routes_on_one_path_come_and_go() {
     for router in ["radixtree_host_uri", "radixtree_uri"] {
         let (gateway, origin) = routed_by(router).await;
@@ -96,4 +116,49 @@ async fn many_routes_on_one_path_come_and_go() {
         gateway.answers("/?v=1", 404).await;
         assert_eq!(told(&gateway, "h7.com", "/?v=1", "x-told").await, "7");
     }
+}
+
+#[tokio::test]
+async fn many_routes_on_one_path_are_told_apart_by_what_they_demand() {
+    let (gateway, origin) = routed_by("radixtree_host_uri").await;
+    for n in 0..40 {
+        let vars = match n % 4 {
+            0 => json!([["arg_v", "==", n.to_string()]]),
+            1 => json!([["arg_v", "==", n]]),
+            2 => json!([["http_x_v", "in", [n.to_string(), "every"]]]),
+            _ => json!([["cookie_v", "==", n.to_string()], ["post_arg_p", "==", "1"]]),
+        };
+        let route = json!({ "uri": "/*", "vars": vars, "priority": n });
+        gateway.put_route(&n.to_string(), telling(&n.to_string(), route, &origin)).await;
+    }
+    let rest = json!({ "uri": "/*", "vars": [["arg_v", "~=", "4"]], "priority": -1 });
+    gateway.put_route("rest", telling("rest", rest, &origin)).await;
+    gateway.served("/").await;
+    assert_eq!(told(&gateway, "a", "/?v=8", "x-told").await, "8");
+    // Numbers equal what spells them, texts do not.
+    assert_eq!(told(&gateway, "a", "/?v=5.0", "x-told").await, "5");
+    assert_eq!(told(&gateway, "a", "/?v=8.0", "x-told").await, "rest");
+    assert_eq!(told(&gateway, "a", "/", "x-told").await, "rest");
+    assert_eq!(told(&gateway, "a", "/?v=4", "x-told").await, "4");
+    let sent = async |fields: &[(&str, &str)], path: &str| {
+        let url = gateway.http_url(path);
+        let request = gateway.client().post(url).body("p=1");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let request =
+            fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send().await.unwrap().json::<Value>().await.unwrap()["headers"]["x-told"].clone()
+    };
+    // The highest priority of those that agree, whatever they are found by.
+    assert_eq!(sent(&[("x-v", "every")], "/?v=36").await, "38");
+    assert_eq!(sent(&[("x-v", "10")], "/?v=36").await, "36");
+    assert_eq!(sent(&[("x-v", "every"), ("cookie", "v=39")], "/?v=36").await, "39");
+    let (status, _) = gateway.admin("DELETE", "/routes/8?wait=applied", None).await;
+    assert_eq!(status, 200);
+    assert_eq!(told(&gateway, "a", "/?v=8", "x-told").await, "rest");
+    // Every one that stands before is named, though the request asked none of them.
+    let (_, explained) = gateway.control("/v1/explain?uri=/%3Fv=8").await;
+    assert_eq!(explained["route"]["id"], "rest");
+    let refused = explained["refused"].as_array().unwrap();
+    assert_eq!((refused.len(), &refused[0]["id"]), (39, &json!("39")));
+    assert!(refused.iter().all(|one| one["by"] == "vars"), "{explained}");
 }

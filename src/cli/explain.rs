@@ -10,17 +10,23 @@ use super::remote::{block_on, failure, reachable};
 use super::{Form, print, say};
 use crate::config::Config;
 
+/// What a body is when nobody says; curl's choice too.
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
 /// The request that is asked about.
 #[derive(clap::Args)]
 pub(super) struct Asked {
     /// A URL, or a path such as /a?b=1.
     url: String,
-    /// Its method.
-    #[arg(short = 'X', long, default_value = "GET")]
-    method: String,
+    /// Its method; else GET, or POST where there is a body.
+    #[arg(short = 'X', long)]
+    method: Option<String>,
     /// One of its header fields: `Name: value`.
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
+    /// Its body: the text itself, or @FILE. A form, unless a header field says what else it is.
+    #[arg(short = 'd', long, value_name = "TEXT")]
+    data: Option<String>,
     /// The client's address.
     #[arg(long, value_name = "IP")]
     from: Option<String>,
@@ -37,11 +43,17 @@ pub(super) fn explain(asked: &Asked, config: &Path, form: Form) -> anyhow::Resul
     let base = asked.address(config)?;
     let mut url = Url::parse(&format!("{}/v1/explain", base.trim_end_matches('/')))
         .with_context(|| format!("--control: {base}"))?;
+    let body = asked.body()?;
     {
         let mut query = url.query_pairs_mut();
-        query.append_pair("uri", &asked.url).append_pair("method", &asked.method);
+        let usual = if body.is_some() { "POST" } else { "GET" };
+        let method = asked.method.as_deref().unwrap_or(usual);
+        query.append_pair("uri", &asked.url).append_pair("method", method);
         for field in &asked.headers {
             query.append_pair("header", field);
+        }
+        if body.is_some() && !asked.says_content_type() {
+            query.append_pair("header", FORM);
         }
         for (name, value) in [("remote_addr", &asked.from), ("consumer", &asked.consumer)] {
             if let Some(value) = value {
@@ -51,7 +63,11 @@ pub(super) fn explain(asked: &Asked, config: &Path, form: Form) -> anyhow::Resul
     }
     let told = block_on(async {
         let client = Client::builder().no_proxy().build()?;
-        let response = client.get(url).send().await;
+        let request = match body {
+            None => client.get(url),
+            Some(body) => client.post(url).body(body),
+        };
+        let response = request.send().await;
         let response =
             response.with_context(|| format!("no answer from the control API {base}"))?;
         let status = response.status().as_u16();
@@ -64,6 +80,25 @@ pub(super) fn explain(asked: &Asked, config: &Path, form: Form) -> anyhow::Resul
 // === impl Asked ===
 
 impl Asked {
+    /// # Errors
+    /// The file that it should be in cannot be read.
+    fn body(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(data) = &self.data else {
+            return Ok(None);
+        };
+        let Some(file) = data.strip_prefix('@') else {
+            return Ok(Some(data.clone().into_bytes()));
+        };
+        let read = std::fs::read(file).with_context(|| format!("--data: {file}"));
+        read.map(Some)
+    }
+
+    fn says_content_type(&self) -> bool {
+        let mut names =
+            self.headers.iter().filter_map(|field| Some(field.split_once(':')?.0.trim()));
+        names.any(|name| name.eq_ignore_ascii_case("content-type"))
+    }
+
     fn address(&self, config: &Path) -> anyhow::Result<String> {
         let variable = || std::env::var("SLUICE_CONTROL").ok().filter(|value| !value.is_empty());
         if let Some(base) = self.control.clone().or_else(variable) {

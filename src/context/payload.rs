@@ -215,6 +215,12 @@ impl Limits {
             Need::Any => self.post_args.max(self.graphql),
         }
     }
+
+    /// Whether a body of `length` bytes is read for `need`.
+    pub fn admits(&self, need: Need, length: u64) -> bool {
+        let limit = self.of(need);
+        limit == 0 || length <= limit
+    }
 }
 
 impl Default for Limits {

@@ -2,11 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use serde_json::{Value, json};
 
 use super::{Answer, Control};
 use crate::proxy::explain::{self, Caller};
+
+/// Where explanations are asked for.
+pub(super) const PATH: &str = "/v1/explain";
 
 /// What a caller of the control API tells of a request.
 #[derive(Debug)]
@@ -20,18 +24,24 @@ struct Question {
 
 impl Control {
     /// Explains the request that `query` tells of: `uri`, and where they matter `method`, `host`,
-    /// `header` (`Name: value`, several times), `remote_addr`, `sni`, `consumer`.
-    pub(super) fn explain(&self, query: &str) -> Answer {
+    /// `header` (`Name: value`, several times), `remote_addr`, `sni`, `consumer`; its `body`, if it
+    /// is told.
+    pub(super) fn explain(&self, query: &str, body: Option<Bytes>) -> Answer {
         let question = match Question::parse(query) {
             Ok(question) => question,
             Err(said) => return refused(&said),
         };
-        let Question { head, caller, consumer } = question;
+        let Question { mut head, caller, consumer } = question;
+        let settings = &self.parts.proxy_settings;
+        let length = body.as_ref().map(|body| body.len() as u64);
+        if let Some(length) = length {
+            head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+        }
         let asked = json!({ "method": head.method.as_str(), "uri": head.uri.to_string() });
         // A snapshot of its own: a route's function may take its time, and the config road does
         // not wait for it.
         let snapshot = self.parts.compiler.lock().snapshot().clone();
-        let context = explain::context(head, &caller, &snapshot, &self.parts.proxy_settings);
+        let context = explain::context(head, body, &caller, &snapshot, settings);
         let ctx = match context {
             Ok(ctx) => ctx,
             Err(status) => {
@@ -49,6 +59,13 @@ impl Control {
             Err(said) => return refused(&format!("consumer: {said}")),
         };
         let mut told = json!(explanation);
+        let most = settings.max_body_bytes;
+        if let (Value::Array(notes), Some(_)) =
+            (&mut told["notes"], length.filter(|length| most > 0 && *length > most))
+        {
+            let note = format!("its body is larger than {most} bytes: it is refused with 413");
+            notes.push(Value::from(note));
+        }
         told["request"] = json!({
             "method": ctx.request.method.as_str(),
             "host": ctx.request.host,

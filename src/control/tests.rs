@@ -265,7 +265,7 @@ async fn pulls_secrets_for_those_who_post_and_are_no_web_page() {
         assert_eq!(pull("", Some(header)).await.0, 403);
     }
     assert_eq!(check(&bench, "/v1/secrets/refresh").await.0, 405);
-    let post = Request::post("/v1/secrets/refresh").body(()).unwrap();
+    let (post, ()) = Request::post("/v1/secrets/refresh").body(()).unwrap().into_parts();
     assert_eq!(respond(&post, (StatusCode::OK, json!({}))).status(), 200);
 }
 
@@ -278,7 +278,7 @@ async fn is_ready_with_the_first_snapshot_only() {
     assert!(body["error"].as_str().unwrap().contains("embedded"));
     bench.ready.send_replace(true);
     assert_eq!(bench.control.status("/status/ready").0, 200);
-    let post = Request::post("/v1/status").body(()).unwrap();
+    let (post, ()) = Request::post("/v1/status").body(()).unwrap().into_parts();
     assert_eq!(respond(&post, (StatusCode::OK, json!({}))).status(), 405);
 }
 
@@ -366,4 +366,49 @@ async fn explains_which_route_answers_and_why_the_better_ones_do_not() {
         let (status, told) = check(&bench, &format!("/v1/explain?{query}")).await;
         assert_eq!((status, told["error_msg"].as_str().unwrap()), (400, said));
     }
+}
+
+#[tokio::test]
+async fn explains_by_the_body_that_is_told() {
+    let route = |vars: Value, priority: i64| json!({ "uri": "/*", "vars": vars, "priority": priority, "plugins": {} });
+    let bench = bench(&[
+        ("routes/form", route(json!([["post_arg_plan", "==", "gold"]]), 5)),
+        ("routes/json", route(json!([["post_arg.items[*].kind", "has", "book"]]), 4)),
+        ("routes/graphql", route(json!([["graphql_name", "==", "pay"]]), 3)),
+        ("routes/whole", route(json!([["request_body", "~~", "^raw"]]), 2)),
+        ("routes/length", route(json!([["http_content_length", "==", "4"]]), 1)),
+        ("routes/any", route(json!([]), 0)),
+    ])
+    .await;
+    let ask = |kind: &str, body: Option<&str>| {
+        let query = format!("uri=/&method=POST&header=Content-Type:+{kind}");
+        bench.control.explain(&query, body.map(|body| Bytes::from(body.to_owned()))).1
+    };
+    let form = "application/x-www-form-urlencoded";
+    for (kind, body, id) in [
+        (form, "a=b&plan=gold", "form"),
+        ("application/json", r#"{"items": [{"kind": "pen"}, {"kind": "book"}]}"#, "json"),
+        ("application/json", r#"{"query": "mutation pay { done }"}"#, "graphql"),
+        ("text/plain", "raw text", "whole"),
+        ("text/plain", "four", "length"),
+        (form, "plan=silver", "any"),
+    ] {
+        let told = ask(kind, Some(body));
+        assert_eq!(told["route"]["id"], id, "{told}");
+    }
+    let reasons = |told: &Value| -> Vec<String> {
+        let refused = told["refused"].as_array().unwrap().iter();
+        refused.map(|one| one["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected = r#"["post_arg_plan","==","gold"] does not hold: post_arg_plan is "silver""#;
+    assert_eq!(reasons(&ask(form, Some("plan=silver")))[0], expected);
+    // A long value is cut short, and a body that nodes would not read has no variables.
+    let told = ask("text/plain", Some(&"ä".repeat(300)));
+    let cut = format!("{:?}… (600 bytes)", "ä".repeat(200));
+    assert!(reasons(&told)[3].ends_with(&cut), "{told}");
+    // Without a body it is as it was: those that ask for it say so.
+    let told = ask(form, None);
+    assert_eq!(told["route"]["id"], "any");
+    let missing = reasons(&told).iter().filter(|reason| reason.contains("not told")).count();
+    assert_eq!(missing, 4, "{told}");
 }

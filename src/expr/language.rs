@@ -9,7 +9,7 @@
 use serde_json::Value;
 
 use super::operator::{EXPECTED, Operator};
-use super::{Variable, Variables};
+use super::{Pin, Variable, Variables};
 use crate::resource::Invalid;
 
 /// A compiled condition.
@@ -57,6 +57,15 @@ impl Expr {
     /// Whether the conditions hold. Those that come after the answer is clear are not looked at.
     pub fn matches(&self, variables: &dyn Variables) -> bool {
         self.0.matches(variables)
+    }
+
+    /// What has to be so for the conditions to hold, as far as it can be looked up: `==` and `in`
+    /// with texts, numbers and booleans, over variables that the request's head tells. They may
+    /// still not hold when it is.
+    pub fn pins(&self) -> Vec<Pin> {
+        let mut pins = Vec::new();
+        self.0.pins(&mut pins);
+        pins
     }
 }
 
@@ -167,6 +176,16 @@ impl Node {
             Self::Any(nodes) => nodes.iter().any(|node| node.matches(variables)),
             Self::Not(node) => !node.matches(variables),
             Self::Condition(name, operator) => operator.holds(variables.datum(name).as_ref()),
+        }
+    }
+
+    fn pins(&self, pins: &mut Vec<Pin>) {
+        match self {
+            Self::All(nodes) => nodes.iter().for_each(|node| node.pins(pins)),
+            Self::Condition(name, operator) if name.is_of_head() => {
+                pins.extend(operator.keys().map(|keys| Pin::new(name, keys)));
+            }
+            Self::Condition(..) | Self::Any(_) | Self::Not(_) => {}
         }
     }
 }

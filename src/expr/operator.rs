@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::datum::{Datum, number};
 use super::pattern::Pattern;
+use super::pin::Key;
 
 /// Names of the operators, for those who wrote another one.
 pub(super) const EXPECTED: &str = "one of == ~= > >= < <= ~~ ~* in has ipmatch";
@@ -113,6 +114,16 @@ impl Operator {
             },
         }
     }
+
+    /// The keys of the values that it holds for; `None` where there are others too.
+    pub(super) fn keys(&self) -> Option<Vec<u64>> {
+        let operands = match self {
+            Self::Equal(operand) => std::slice::from_ref(operand),
+            Self::In(operands) => operands,
+            _ => return None,
+        };
+        operands.iter().map(|operand| operand.key().map(|key| key.hash())).collect()
+    }
 }
 
 fn pattern(operand: &Value, ignores_case: bool) -> Result<Pattern, String> {
@@ -159,6 +170,16 @@ impl Operand {
             Value::String(text) => Self::Text(text.as_str().into()),
             Value::Bool(is) => Self::Bool(*is),
             Value::Array(_) | Value::Object(_) => Self::Other,
+        }
+    }
+
+    /// `None` where a variable without a value may equal it, or nothing does.
+    fn key(&self) -> Option<Key<'_>> {
+        match self {
+            Self::Text(text) => Some(Key::Text(text)),
+            Self::Number(number) => Some(Key::number(*number)),
+            Self::Bool(is) => Some(Key::Bool(*is)),
+            Self::Null | Self::Other => None,
         }
     }
 

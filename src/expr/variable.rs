@@ -187,6 +187,26 @@ impl Variable {
         }
     }
 
+    /// Whether the request's head and its connection tell the value, the same whenever it is asked
+    /// for and at little cost.
+    pub(super) fn is_of_head(&self) -> bool {
+        matches!(
+            self,
+            Self::Uri
+                | Self::RequestUri
+                | Self::RealRequestUri
+                | Self::Args
+                | Self::Arg(_)
+                | Self::Header(_)
+                | Self::Cookie(_)
+                | Self::RequestMethod
+                | Self::Scheme
+                | Self::Host
+                | Self::ServerPort
+                | Self::RemoteAddr
+        )
+    }
+
     fn plain(name: &str) -> Option<Self> {
         Some(match name {
             "uri" | "document_uri" => Self::Uri,

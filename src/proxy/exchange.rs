@@ -130,7 +130,7 @@ impl Exchange {
         let limits = self.worker.settings.payload;
         let limit = limits.of(need);
         let length = request::content_length(&self.ctx.request.headers);
-        let is_too_large = limit > 0 && length.is_some_and(|length| length > limit);
+        let is_too_large = length.is_some_and(|length| !limits.admits(need, length));
         let read = if is_too_large { Ok(None) } else { self.body.read_ahead(limit).await };
         match read {
             Ok(bytes) => {

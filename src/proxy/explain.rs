@@ -6,11 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
 use super::{Settings, pipeline, request};
 use crate::context::{Client, Ctx, Labels, RouteFacts, TlsSession};
+use crate::expr::Need;
 use crate::metrics;
 use crate::snapshot::Snapshot;
 
@@ -24,12 +26,15 @@ pub struct Caller {
 }
 
 /// The context that a request would have before anything is decided: its path, host and address
-/// as requests' are read.
+/// as requests' are read. A `body` that is told has the variables that it would have if it came
+/// with the request, within the same limits; without, those who ask for one are told that it is
+/// missing.
 ///
 /// # Errors
 /// The status that the request would be refused with at once.
 pub fn context(
     head: Parts,
+    body: Option<Bytes>,
     caller: &Caller,
     snapshot: &Snapshot,
     settings: &Settings,
@@ -49,14 +54,20 @@ pub fn context(
         since: Instant::now(),
         requests: Cell::new(1),
     };
-    Ok(pipeline::context(
+    let mut ctx = pipeline::context(
         asked,
         &Rc::new(client),
         &(Arc::new(RouteFacts::none()), Arc::new(Labels::none())),
         &Rc::new(snapshot.consumers.clone()),
         &Rc::new(metrics::Worker::apart()),
         settings,
-    ))
+    );
+    if let Some(body) = body {
+        let limits = settings.payload;
+        let is_within = limits.admits(Need::Any, body.len() as u64);
+        ctx.payload.fill(Need::Any, limits, is_within.then_some(body));
+    }
+    Ok(ctx)
 }
 
 /// What most clients settle on.

@@ -8,7 +8,7 @@ mod section;
 mod transport;
 mod upload;
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 pub(super) use self::upload::Upload;
 
 use self::transport::{Both, Fate, Send, Transport, number};
+use self::upload::Awaited;
 use super::connection::{Downstream, End, unless_overdue};
 use super::streams::{Asked, PARTING, Tally, Watched};
 use super::{Worker, pipeline};
@@ -196,8 +197,12 @@ impl Begun {
         let date = HeaderValue::from_bytes(&worker.date.get()).ok();
         let slot = downstream.slot.clone();
         let (mut stream, receive) = stream.split();
-        let incoming = Upload::open(receive, fate.clone(), &parts.headers).await;
-        let response = pipeline::run(worker, downstream, parts, incoming).await;
+        let (incoming, awaited) = Upload::open(receive, fate.clone(), &parts.headers).await;
+        let running = pipeline::run(worker, downstream, parts, incoming);
+        let response = match awaited {
+            None => running.await,
+            Some(awaited) => after_continue(&mut stream, awaited, running).await?,
+        };
         asked.answered();
         if fate.has_failed() {
             return Ok(());
@@ -220,6 +225,25 @@ impl Begun {
         // Logged, and its node let go, before the client has confirmed the last of it.
         drop(body);
         stream.finish().await
+    }
+}
+
+/// Waits for the response; should the body be asked for before, the client is told to send it.
+async fn after_continue<B>(
+    stream: &mut RequestStream<Send, Bytes>,
+    awaited: Awaited,
+    running: impl Future<Output = Response<B>>,
+) -> Result<Response<B>, StreamError> {
+    let mut running = pin!(running);
+    tokio::select! {
+        biased;
+        response = &mut running => Ok(response),
+        Ok(()) = awaited => {
+            let mut interim = Response::new(());
+            *interim.status_mut() = StatusCode::CONTINUE;
+            let (told, response) = tokio::join!(stream.send_response(interim), running);
+            told.map(|()| response)
+        }
     }
 }
 

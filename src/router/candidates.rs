@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::hosts::Hosts;
-use super::matcher::{Matcher, Rank, has_port};
+use super::index::Index;
+use super::matcher::{Matcher, Rank};
 use super::methods::Methods;
 use super::{Found, Pattern};
+use crate::expr::Variables;
 
-/// How many candidates are asked one after the other; more are sorted by host and method, so that
-/// thousands of routes on `/*` are not all asked.
-const FEW: usize = 16;
-
-/// The greatest number of candidates that one change copies.
-const CHUNK: usize = 64;
+/// How many candidates are asked one after the other; more are sorted by what can be looked
+/// up, so that thousands of routes on `/*` are not all asked.
+pub(super) const FEW: usize = 16;
 
 /// Stands where a candidate is under no host in particular.
 pub(super) const NO_HOST: u32 = u32::MAX;
@@ -28,6 +26,8 @@ pub(super) struct Candidate<T> {
     /// The host that led here, or [`NO_HOST`].
     host: u32,
     methods: Methods,
+    /// Whether the path may go on after the key.
+    is_prefix: bool,
     /// Whether the host has yet to be compared with those of the matcher.
     asks_host: bool,
     /// Whether the path may still not fit the pattern.
@@ -40,18 +40,6 @@ pub(super) enum Candidates<T> {
     Many(Index<T>),
 }
 
-/// Candidates by host and methods.
-pub(super) struct Index<T> {
-    hosts: Hosts<Buckets<T>>,
-    len: usize,
-}
-
-/// Candidates of one host by their sets of methods, of which there are few.
-struct Buckets<T>(SmallVec<[(Methods, Sorted<T>); 1]>);
-
-/// Candidates in order, in chunks that versions share.
-struct Sorted<T>(SmallVec<[Arc<Vec<Candidate<T>>>; 1]>);
-
 /// What is asked of every candidate.
 pub(super) struct Ask<'a> {
     /// In lower case.
@@ -59,6 +47,8 @@ pub(super) struct Ask<'a> {
     pub(super) authority: Option<&'a str>,
     pub(super) path: &'a str,
     pub(super) method: Methods,
+    /// By which candidates are looked up; all are visited without.
+    pub(super) variables: Option<&'a dyn Variables>,
 }
 
 // === impl Candidate ===
@@ -66,15 +56,30 @@ pub(super) struct Ask<'a> {
 impl<T> Candidate<T> {
     /// The route under its `path`th path; `host` is [`NO_HOST`] or the host that leads there.
     pub(super) fn new(matcher: &Arc<Matcher>, value: &Arc<T>, path: u32, host: u32) -> Self {
+        let pattern = &matcher.paths[path as usize];
         Self {
             path,
             host,
             methods: matcher.methods,
+            is_prefix: pattern.is_prefix(),
             asks_host: host == NO_HOST && !matcher.hosts.is_empty(),
-            asks_path: matcher.paths[path as usize].is_shaped(),
+            asks_path: pattern.is_shaped(),
             matcher: matcher.clone(),
             value: value.clone(),
         }
+    }
+
+    pub(super) fn matcher(&self) -> &Matcher {
+        &self.matcher
+    }
+
+    /// The host that led here, or [`NO_HOST`].
+    pub(super) fn host(&self) -> u32 {
+        self.host
+    }
+
+    pub(super) fn methods(&self) -> Methods {
+        self.methods
     }
 
     pub(super) fn value(&self) -> &Arc<T> {
@@ -94,11 +99,15 @@ impl<T> Candidate<T> {
         &self.matcher.paths[self.path as usize]
     }
 
-    fn rank(&self) -> Rank<'_> {
+    pub(super) fn is_prefix(&self) -> bool {
+        self.is_prefix
+    }
+
+    pub(super) fn rank(&self) -> Rank<'_> {
         self.matcher.rank(self.path, self.host)
     }
 
-    fn is_meant(&self, ask: &Ask<'_>) -> bool {
+    pub(super) fn is_meant(&self, ask: &Ask<'_>) -> bool {
         self.methods.meets(ask.method)
             && (!self.asks_host || self.matcher.host(ask.host, ask.authority).is_some())
             && (!self.asks_path || self.pattern().fits(ask.path))
@@ -115,7 +124,7 @@ impl<T> Candidates<T> {
                 few.insert(at, candidate);
             }
             Self::Few(few) => {
-                let mut index = Index { hosts: Hosts::default(), len: 0 };
+                let mut index = Index::default();
                 for one in std::mem::take(few).into_iter().chain([candidate]) {
                     index.insert(&one);
                 }
@@ -139,7 +148,7 @@ impl<T> Candidates<T> {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Few(few) => few.is_empty(),
-            Self::Many(index) => index.len == 0,
+            Self::Many(index) => index.is_empty(),
         }
     }
 
@@ -163,143 +172,6 @@ impl<T> Candidates<T> {
     }
 }
 
-// === impl Index ===
-
-impl<T> Index<T> {
-    fn insert(&mut self, candidate: &Candidate<T>) {
-        self.len += 1;
-        each_key(&candidate.matcher, candidate.host, |host| {
-            self.hosts.change(host, |buckets| {
-                buckets.of(candidate.methods).insert(candidate.clone());
-                false.into()
-            });
-        });
-    }
-
-    fn remove(&mut self, matcher: &Matcher, path: u32, host: u32) {
-        let mut was_there = false;
-        each_key(matcher, host, |key| {
-            self.hosts.change(key, |buckets| {
-                was_there |= buckets.of(matcher.methods).remove(&matcher.rank(path, host));
-                buckets.0.retain(|(_, sorted)| !sorted.0.is_empty());
-                buckets.0.is_empty().into()
-            });
-        });
-        self.len -= usize::from(was_there);
-    }
-
-    /// Merges what is there for the host and method, best first.
-    fn walk<'c, B>(
-        &'c self,
-        ask: &Ask<'_>,
-        visit: &mut impl FnMut(&'c Candidate<T>) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        let mut lines = SmallVec::<[_; 8]>::new();
-        // Walked to the end: the bucket of no host is the last of them.
-        let _: ControlFlow<()> = self.hosts.walk(ask.host, |buckets| {
-            let meant = buckets.0.iter().filter(|(methods, _)| methods.meets(ask.method));
-            lines.extend(meant.map(|(_, sorted)| sorted.iter().peekable()));
-            ControlFlow::Continue(())
-        });
-        if let [line] = lines.as_mut_slice() {
-            for candidate in line {
-                if candidate.is_meant(ask) {
-                    visit(candidate)?;
-                }
-            }
-            return ControlFlow::Continue(());
-        }
-        let mut last: Option<&'c Candidate<T>> = None;
-        loop {
-            let heads = lines.iter_mut().enumerate();
-            let heads = heads.filter_map(|(at, line)| Some((line.peek()?.rank(), at)));
-            let Some((_, at)) = heads.min() else {
-                return ControlFlow::Continue(());
-            };
-            let Some(candidate) = lines[at].next() else {
-                continue;
-            };
-            // Two of its hosts may be meant by one name.
-            let is_again = last.is_some_and(|last| last.rank() == candidate.rank());
-            last = Some(candidate);
-            if !is_again && candidate.is_meant(ask) {
-                visit(candidate)?;
-            }
-        }
-    }
-}
-
-/// Every key under which a candidate stands: its hosts, or none when that cannot be looked up.
-fn each_key(matcher: &Matcher, host: u32, mut with: impl FnMut(Option<&str>)) {
-    let is_looked_up = host == NO_HOST && !matcher.hosts.iter().any(|host| has_port(host));
-    if !is_looked_up || matcher.hosts.is_empty() {
-        return with(None);
-    }
-    for (at, host) in matcher.hosts.iter().enumerate() {
-        let mut before = matcher.hosts[..at].iter();
-        if !before.any(|other| other.eq_ignore_ascii_case(host)) {
-            with(Some(host));
-        }
-    }
-}
-
-// === impl Buckets ===
-
-impl<T> Buckets<T> {
-    fn of(&mut self, methods: Methods) -> &mut Sorted<T> {
-        let at = self.0.iter().position(|(known, _)| *known == methods);
-        let at = at.unwrap_or_else(|| {
-            self.0.push((methods, Sorted(SmallVec::new())));
-            self.0.len() - 1
-        });
-        &mut self.0[at].1
-    }
-}
-
-// === impl Sorted ===
-
-impl<T> Sorted<T> {
-    fn iter(&self) -> impl Iterator<Item = &Candidate<T>> {
-        self.0.iter().flat_map(|chunk| chunk.iter())
-    }
-
-    fn insert(&mut self, candidate: Candidate<T>) {
-        if self.0.is_empty() {
-            self.0.push(Arc::new(vec![candidate]));
-            return;
-        }
-        let at = self.chunk_of(&candidate.rank()).min(self.0.len() - 1);
-        let chunk = Arc::make_mut(&mut self.0[at]);
-        let within = chunk.partition_point(|other| other.rank() < candidate.rank());
-        chunk.insert(within, candidate);
-        if chunk.len() > CHUNK {
-            let second = chunk.split_off(CHUNK / 2);
-            self.0.insert(at + 1, Arc::new(second));
-        }
-    }
-
-    /// Whether there was one of that rank.
-    fn remove(&mut self, rank: &Rank<'_>) -> bool {
-        let at = self.chunk_of(rank);
-        let Some(chunk) = self.0.get_mut(at) else {
-            return false;
-        };
-        let Ok(within) = chunk.binary_search_by(|other| other.rank().cmp(rank)) else {
-            return false;
-        };
-        Arc::make_mut(chunk).remove(within);
-        if self.0[at].is_empty() {
-            self.0.remove(at);
-        }
-        true
-    }
-
-    /// The first chunk that does not end before `rank`.
-    fn chunk_of(&self, rank: &Rank<'_>) -> usize {
-        self.0.partition_point(|chunk| chunk.last().is_some_and(|last| last.rank() < *rank))
-    }
-}
-
 // Derived implementations would ask for `T: Clone`, which sharing does not need.
 impl<T> Clone for Candidate<T> {
     fn clone(&self) -> Self {
@@ -316,32 +188,8 @@ impl<T> Clone for Candidates<T> {
     }
 }
 
-impl<T> Clone for Index<T> {
-    fn clone(&self) -> Self {
-        Self { hosts: self.hosts.clone(), len: self.len }
-    }
-}
-
-impl<T> Clone for Buckets<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Clone for Sorted<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
 impl<T> Default for Candidates<T> {
     fn default() -> Self {
         Self::Few(SmallVec::new())
-    }
-}
-
-impl<T> Default for Buckets<T> {
-    fn default() -> Self {
-        Self(SmallVec::new())
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Methods, Pattern};
+use crate::expr::Pin;
 
 /// What a route matches by.
 #[derive(Debug, Clone)]
@@ -14,6 +15,9 @@ pub struct Matcher {
     pub paths: Box<[Pattern]>,
     pub methods: Methods,
     pub priority: i64,
+    /// What the conditions that the caller asks demand: where there are many routes, those that
+    /// cannot agree are not asked.
+    pub pins: Box<[Pin]>,
 }
 
 /// The place of a candidate among those of one key: less is asked first.

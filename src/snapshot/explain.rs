@@ -24,6 +24,9 @@ use crate::upstream::Upstream;
 /// The most candidates that are told one by one.
 const MOST: usize = 100;
 
+/// The most characters of a variable's value that are told.
+const LONGEST: usize = 200;
+
 /// What becomes of a request.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
@@ -138,7 +141,7 @@ impl Snapshot {
     pub fn ask(&self, ctx: &Ctx) -> Asked<'_> {
         let (mut refused, mut more_refused) = (Vec::new(), 0);
         let found = self.candidates(ctx, |found| {
-            // The body is not told, so what is asked of it has no answer.
+            // Where the body is not told, what is asked of it has no answer.
             let refusal = found.refusal(ctx);
             let refusal = refusal.or(ctx.payload.take_missed().map(|_| Refusal::Body));
             match refusal {
@@ -207,7 +210,7 @@ impl Compiler {
                 ("remote_addrs", reason)
             }
             Refusal::Body => {
-                let reason = "it depends on the request's body, which an explanation does not have";
+                let reason = "it depends on the request's body, which is not told: send it along";
                 ("vars", reason.to_owned())
             }
             Refusal::Filter => ("filter_func", "the function did not say true".to_owned()),
@@ -373,6 +376,14 @@ fn told_upstream(upstream: &Upstream) -> UpstreamTold {
     }
 }
 
+/// A value as it is told; the whole of a body would drown the rest.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}… ({} bytes)", &value[..end], value.len()),
+        None => format!("{value:?}"),
+    }
+}
+
 /// Which of the conditions of `vars`, a list as it is written, does not hold, and by what value.
 fn first_that_fails(vars: &Value, ctx: &Ctx) -> String {
     let list = vars.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -387,7 +398,7 @@ fn first_that_fails(vars: &Value, ctx: &Ctx) -> String {
     match one_by_one.iter().find(fails) {
         Some(condition) => match condition[0].as_str().filter(|_| !condition[1].is_array()) {
             Some(name) => match ctx.get(&Variable::parse(name)) {
-                Some(value) => format!("{condition} does not hold: {name} is {value:?}"),
+                Some(value) => format!("{condition} does not hold: {name} is {}", shown(&value)),
                 None => format!("{condition} does not hold: {name} has no value"),
             },
             None => format!("{condition} does not hold"),

@@ -80,7 +80,7 @@ impl Fed {
 }
 
 fn target<'a>(host: &'a str, path: &'a str) -> Target<'a> {
-    Target { host: Some(host), authority: None, path }
+    Target { host: Some(host), path, ..Target::default() }
 }
 
 fn rejected(compiler: &Compiler) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! W10, second half: finding the route of a request, by how many there are and how they differ;
 //! what the tree of them takes, and what a change of it costs.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
+use sluice::expr::{Expr, Variable, Variables};
 use sluice::router::{Kind, Matcher, Methods, Pattern, Router, Target};
 
 use crate::table::{Report, Table};
@@ -35,11 +37,14 @@ enum Shape {
     Host,
     /// All on `/*`; a wildcard host tells.
     WildcardHost,
-    /// All on `/*`; what the route asks for besides tells.
+    /// All on `/*`; an argument that the route's conditions demand tells.
     Vars,
     /// As [`Shape::Path`], and no route fits.
     Miss,
 }
+
+/// A request's one argument.
+struct Argument(String);
 
 /// What one case came to.
 struct Found {
@@ -152,37 +157,41 @@ fn changes(router: &Router<usize>, kind: Kind, shape: Shape, values: &[Arc<usize
 }
 
 fn lookups(router: &Router<usize>, shape: Shape, routes: usize) -> Result<[f64; 3]> {
-    // Thousands of candidates are asked for one lookup there.
-    let lookups = if shape == Shape::Vars { LOOKUPS / 100 } else { LOOKUPS };
     // Made before the clock runs, and in no order that a cache could like.
     let mut random = fastrand::Rng::with_seed(1);
-    let requests: Vec<(usize, String, String)> = (0..lookups)
+    let requests: Vec<(usize, String, String, Argument)> = (0..LOOKUPS)
         .map(|_| {
             let n = random.usize(..routes);
             let (host, path) = shape.request(n);
-            (n, host, path)
+            (n, host, path, Argument(n.to_string()))
         })
         .collect();
-    let find = |n: usize, host: &str, path: &str| {
-        let target = Target { host: Some(host), authority: None, path };
+    let find = |n: usize, host: &str, path: &str, argument: &Argument| {
+        let target = Target { host: Some(host), authority: None, path, variables: Some(argument) };
         let accept = |value: &usize| shape != Shape::Vars || *value == n;
         router.find(target, &Method::GET, accept).map(|found| **found.value)
     };
-    for (n, host, path) in &requests {
+    for (n, host, path, argument) in &requests {
         let expected = (shape != Shape::Miss).then_some(*n);
-        ensure!(find(*n, host, path) == expected, "{host}{path} did not find route {n}");
+        ensure!(find(*n, host, path, argument) == expected, "{host}{path} did not find route {n}");
     }
     let mut batches: Vec<f64> = (0..BATCHES)
         .map(|_| {
             let began = Instant::now();
-            for (n, host, path) in &requests {
-                black_box(find(*n, host, path));
+            for (n, host, path, argument) in &requests {
+                black_box(find(*n, host, path, argument));
             }
-            began.elapsed().as_nanos() as f64 / lookups as f64
+            began.elapsed().as_nanos() as f64 / LOOKUPS as f64
         })
         .collect();
     batches.sort_by(f64::total_cmp);
     Ok([batches[0], batches[BATCHES / 2], batches[BATCHES - 1]])
+}
+
+impl Variables for Argument {
+    fn get(&self, _: &Variable) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.0))
+    }
 }
 
 fn name(kind: Kind) -> &'static str {
@@ -216,6 +225,12 @@ impl Shape {
             paths: [Pattern::parse(kind, &path)?].into(),
             methods: Methods::default(),
             priority: 0,
+            pins: match self {
+                Self::Vars => {
+                    Expr::compile(&[json!(["arg_v", "==", n.to_string()])])?.pins().into()
+                }
+                _ => Box::default(),
+            },
         }))
     }
 

@@ -286,6 +286,24 @@ consumers:
     assert_eq!(told["route"]["id"], "new");
     let told = good(&gateway, &["explain", "/shop/1?no=1"]);
     assert!(told.contains("by filter_func: ") && told.contains("answer    404"), "{told}");
+    // A body is told as curl tells one, and judged as if it came with the request.
+    let file = write(folder.path(), "order.json", r#"{"items": [{"kind": "book"}]}"#);
+    let more = json!({ "uri": "/order", "methods": ["POST"], "upstream_id": "u",
+        "vars": [["OR", ["post_arg_kind", "==", "pen"], ["post_arg.items[*].kind", "has", "book"]]] });
+    gateway.put_route("order", more).await;
+    let order = ["explain", "/order", "-d"];
+    let told = good(&gateway, &[&order[..], &["kind=pen"]].concat());
+    assert!(told.contains("request   POST ") && told.contains("route     routes/order"), "{told}");
+    let file = format!("@{file}");
+    let kind = "Content-Type: application/json";
+    let told = good(&gateway, &[&order[..], &[&file, "-H", kind]].concat());
+    assert!(told.contains("route     routes/order"), "{told}");
+    let told = good(&gateway, &[&order[..], &["kind=ink"]].concat());
+    assert!(told.contains("by vars: ") && told.contains("answer    404"), "{told}");
+    let told = good(&gateway, &["explain", "/order", "-X", "POST"]);
+    assert!(told.contains("the request's body, which is not told"), "{told}");
+    let done = run(&gateway, &[&order[..], &["@/none/such"]].concat());
+    assert!(done.code == 1 && done.err.contains("--data: /none/such"), "{done:?}");
     let done = run(&gateway, &["explain", "shop"]);
     assert!(done.code == 1 && done.err.contains("uri: expected a path such as"), "{done:?}");
 }

@@ -46,7 +46,8 @@ class Client(QuicConnectionProtocol):
     def open(self):
         stream = self._quic.get_next_available_stream_id()
         done = asyncio.get_running_loop().create_future()
-        self.streams[stream] = {"done": done, "body_bytes": 0, "body": b"", "zeros": True}
+        interim = asyncio.get_running_loop().create_future()
+        self.streams[stream] = {"done": done, "interim": interim, "body_bytes": 0, "body": b"", "zeros": True}
         return stream
 
     def quic_event_received(self, event):
@@ -65,7 +66,9 @@ class Client(QuicConnectionProtocol):
             stream = self.streams.get(getattr(event, "stream_id", None))
             if stream is None:
                 continue
-            if isinstance(event, HeadersReceived):
+            if isinstance(event, HeadersReceived) and dict(event.headers).get(b":status", b"").startswith(b"1"):
+                stream["interim"].set_result(int(dict(event.headers)[b":status"]))
+            elif isinstance(event, HeadersReceived):
                 key = "trailers" if "headers" in stream else "headers"
                 stream[key] = [[name.decode(), value.decode()] for name, value in event.headers]
             elif isinstance(event, DataReceived):
@@ -183,6 +186,8 @@ async def command(clients, port, ca, told):
         client._quic.send_stream_data(client.http._local_control_stream_id, bytes.fromhex(told["hex"]))
         client.transmit()
         return {}
+    if what == "interim":
+        return {"status": await asyncio.wait_for(client.streams[told["stream"]]["interim"], PATIENCE)}
     if what == "end":
         return await client.outcome(told["stream"])
     if what == "take_back":

@@ -386,6 +386,28 @@ async fn an_answer_before_the_requests_end_stops_the_request() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_for_a_100_gets_one() {
+    let (gateway, _origin, ca) = one_origin().await;
+    let mut quic = Quic::connected(&gateway, &ca).await;
+    let head = |path| with(request("POST", path), ["expect", "100-Continue"]);
+    let stream = quic.begin("a", head("/post"), json!({ "ends": false })).await;
+    let interim = json!({ "do": "interim", "conn": "a", "stream": stream });
+    assert_eq!(quic.command(interim).await["status"], 100);
+    // A frame of DATA: two bytes.
+    let more =
+        json!({ "do": "more", "conn": "a", "stream": stream, "hex": "00026869", "ends": true });
+    quic.command(more).await;
+    let told = quic.end("a", stream).await;
+    assert_eq!(told["status"], 200, "{told}");
+    let echo: Value = serde_json::from_str(told["body"].as_str().unwrap()).unwrap();
+    assert_eq!(echo["body"], "hi");
+    // Where the answer is clear without the body there is none: an interim response after the
+    // answer would be told as trailers.
+    let told = quic.ask(head("/a/../.."), json!({ "ends": false })).await;
+    assert_eq!((&told["status"], &told["trailers"]), (&json!(400), &Value::Null), "{told}");
+}
+
+#[tokio::test]
 async fn a_silent_client_is_sent_away() {
     let origin = Origin::start().await;
     let impatient = |config: &mut Value| {

@@ -478,13 +478,13 @@ async fn tells_of_the_connection_and_its_handshake() {
 }
 
 #[tokio::test]
-async fn the_access_log_tells_of_bodies_where_it_is_asked_to() {
+async fn the_access_log_tells_of_bodies_and_nodes_where_it_is_asked_to() {
     let origin = Origin::start().await;
     let gateway = Gateway::builder()
         .config(|config| {
             config["nginx_config"]["http"] = json!({
                 "access_log_format":
-                    "$request_uri|$request_body|$post_arg_k|$remote_user|$upstream_http_x_origin.",
+                    "$request_uri|$request_body|$post_arg_k|$remote_user|$upstream_http_x_origin|$balancer_ip:$balancer_port|$upstream_addr.",
             });
         })
         .start()
@@ -494,9 +494,10 @@ async fn the_access_log_tells_of_bodies_where_it_is_asked_to() {
     let post = post.header("content-type", FORM).basic_auth("jo", Some("x")).body("k=v&l=w");
     assert_eq!(post.send().await.unwrap().status(), 200);
     let log = gateway.dir().join("logs/access.log");
-    let line = "/anything/%61?x|k=v&l=w|v|jo|origin.\n";
+    let node = origin.node();
+    let line = format!("/anything/%61?x|k=v&l=w|v|jo|origin|{node}|{node}.\n");
     eventually("the line is written", || async {
-        std::fs::read_to_string(&log).is_ok_and(|log| log.contains(line))
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains(&line))
     })
     .await;
 }

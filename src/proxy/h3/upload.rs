@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 use ::h3::error::{Code, StreamError};
 use ::h3::server::RequestStream;
 use bytes::{Buf as _, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use http_body::Frame;
+use tokio::sync::oneshot;
 
 use super::transport::{Fate, Receive};
 use crate::proxy::exchange::{Broken, Incoming};
@@ -23,7 +24,13 @@ pub(in crate::proxy) struct Upload {
     phase: Phase,
     /// What `Content-Length` says that is still to come.
     left: Option<u64>,
+    /// Told when the body is first asked for, where the client waits for that.
+    awaited: Option<oneshot::Sender<()>>,
 }
+
+/// Ready when a body is asked for that the client sends after a 100 only (RFC 9110, section
+/// 10.1.1).
+pub(super) type Awaited = oneshot::Receiver<()>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -36,25 +43,33 @@ enum Phase {
 
 impl Upload {
     /// What follows a head: nothing, if that is known by now. A request without a body ends with
-    /// its head, and its node is then not told of one.
+    /// its head, and its node is then not told of one. No 100 is owed for what has begun to come.
     pub(super) async fn open(
         stream: RequestStream<Receive, Bytes>,
         fate: Rc<Fate>,
         head: &HeaderMap,
-    ) -> Incoming {
+    ) -> (Incoming, Option<Awaited>) {
         let left = request::content_length(head);
-        let mut upload = Self { stream, fate, first: None, phase: Phase::Data, left };
+        let mut upload =
+            Self { stream, fate, first: None, phase: Phase::Data, left, awaited: None };
         let first = poll_fn(|cx| Poll::Ready(upload.poll_frame(cx))).await;
+        let mut awaited = None;
         match first {
-            Poll::Ready(None) => Incoming::None,
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                upload.first = frame.into_data().ok();
-                Incoming::H3(Box::new(upload))
+            Poll::Ready(None) => return (Incoming::None, None),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => upload.first = Some(data),
+                // Trailers without a body say nothing to anyone.
+                Err(_) => return (Incoming::None, None),
+            },
+            // What broke stays broken.
+            Poll::Ready(Some(Err(_))) => {}
+            Poll::Pending if expects_continue(head) => {
+                let (ask, asked) = oneshot::channel();
+                (upload.awaited, awaited) = (Some(ask), Some(asked));
             }
-            // Trailers without a body say nothing to anyone; what broke stays broken.
-            Poll::Ready(Some(Ok(_))) => Incoming::None,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => Incoming::H3(Box::new(upload)),
+            Poll::Pending => {}
         }
+        (Incoming::H3(Box::new(upload)), awaited)
     }
 
     /// Whether all of it has been handed out.
@@ -67,6 +82,10 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(awaited) = self.awaited.take() {
+            // Nobody listens any more once a final response is there.
+            let _ = awaited.send(());
+        }
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
@@ -121,4 +140,9 @@ impl Upload {
         self.fate.fail(Code::H3_REQUEST_CANCELLED);
         Poll::Ready(Some(Err(if is_fault { Broken::Malformed } else { Broken::Gone })))
     }
+}
+
+fn expects_continue(head: &HeaderMap) -> bool {
+    let expected = head.get(header::EXPECT);
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -59,13 +59,6 @@ impl Workshop<'_, '_> {
         if let (true, Some(service)) = (hosts.is_empty(), service) {
             hosts = service.written.hosts.iter().map(|host| host.as_str().into()).collect();
         }
-        let matcher = Matcher {
-            id: id.clone(),
-            hosts: hosts.into(),
-            paths: patterns(self.settings.router, written)?,
-            methods: Methods::new(written.methods.iter().map(String::as_str)),
-            priority: written.priority,
-        };
         let facts = Arc::new(facts(id, written, service));
         let websocket = written.enable_websocket;
         let websocket = websocket.or(service.and_then(|service| service.written.enable_websocket));
@@ -79,6 +72,14 @@ impl Workshop<'_, '_> {
                 };
                 Some(Expr::compile(vars).map_err(explain)?)
             }
+        };
+        let matcher = Matcher {
+            id: id.clone(),
+            hosts: hosts.into(),
+            paths: patterns(self.settings.router, written)?,
+            methods: Methods::new(written.methods.iter().map(String::as_str)),
+            priority: written.priority,
+            pins: vars.as_ref().map(Expr::pins).unwrap_or_default().into(),
         };
         let filter = match &written.filter_func {
             None => None,
