@@ -14,6 +14,20 @@ const NATURAL: usize = 8;
 /// Takes memory from mimalloc.
 pub struct Mimalloc;
 
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    /// Of `mimalloc.h`; libmimalloc-sys has it only with a crate for the names of C's types.
+    fn mi_collect(force: bool);
+}
+
+/// Gives memory that the calling thread has freed back to the system, which mimalloc does on its own
+/// only while it is being asked for more. Takes a moment for each page of the thread's heap.
+#[allow(unsafe_code)]
+pub fn give_back() {
+    // SAFETY: takes nothing that anybody uses.
+    unsafe { mi_collect(true) };
+}
+
 // SAFETY: each block comes from mimalloc and goes back to it; mimalloc gives blocks of at least
 // the size and alignment asked for, or null, and `free` and `realloc` take those of all its
 // functions.

@@ -1,7 +1,8 @@
 //! The request road: from an accepted connection to the last byte of the response.
 //!
 //! A worker is one thread. It accepts ([`listener`], [`quic`]), shakes hands ([`connection`]), speaks
-//! HTTP with the client ([`h1`], [`h2`], [`h3`]), checks what was asked ([`request`], [`host`], [`path`]), runs the
+//! HTTP with the client ([`h1`], [`h2`], [`h3`]) for as long as it says something ([`dormant`]),
+//! checks what was asked ([`request`], [`host`], [`path`]), runs the
 //! phases ([`pipeline`]), which may need the body before it is sent on ([`ahead`]), asks a node
 //! ([`forward`], [`head`]) and streams the answer back ([`body`], [`upgrade`]). Only
 //! [`respond`] knows which status a failure is. Nothing here touches the store, a secret or JSON
@@ -15,6 +16,7 @@ mod h2;
 mod h3;
 mod streams;
 mod roster;
+mod dormant;
 mod request;
 mod host;
 mod path;
@@ -96,6 +98,7 @@ pub struct Worker {
     metrics: Rc<metrics::Worker>,
     access_log: Option<access::Writer>,
     roster: Rc<Roster>,
+    dormant: dormant::Dormant,
     /// Facts and labels of exchanges that match no route.
     unmatched: (Arc<RouteFacts>, Arc<Labels>),
     warned: Cell<Option<Instant>>,
@@ -170,6 +173,7 @@ impl Worker {
             metrics: Rc::new(metrics),
             access_log,
             roster: Rc::default(),
+            dormant: dormant::Dormant::default(),
             unmatched: (Arc::new(RouteFacts::none()), Arc::new(Labels::none())),
             warned: Cell::new(None),
             unwritten: Cell::new(0),
@@ -187,9 +191,15 @@ impl Worker {
         held.clone()
     }
 
-    /// The worker's connections.
+    /// The worker's connections, but for the dormant ones.
     pub fn roster(&self) -> &Rc<Roster> {
         &self.roster
+    }
+
+    /// Lets every connection end after what it is at.
+    pub fn drain(&self) {
+        self.roster.drain();
+        self.dormant.close();
     }
 
     /// What is to be done about once a second: close what is idle for too long, hand log lines on.
@@ -200,6 +210,7 @@ impl Worker {
         self.date.set(date());
         self.pool.sweep(now);
         self.roster.expire(now, &self.settings);
+        self.dormant.expire(now, self.settings.keepalive_timeout);
         if let Some(log) = &self.access_log {
             log.flush();
         }

@@ -304,23 +304,21 @@ pub fn schema(kind: Kind) -> &'static Value {
 
 fn validator(kind: Kind) -> &'static Validator {
     static VALIDATORS: LazyLock<[Validator; Kind::ALL.len()]> = LazyLock::new(|| {
-        Kind::ALL.map(|kind| {
-            Validator::new(match kind {
-                Kind::Secret => schema::for_type::<secret::Vault>(),
-                Kind::Proto => schema::for_type::<Proto>(),
-                Kind::Ssl => schema::for_type::<Ssl>(),
-                Kind::Upstream => schema::for_type::<Upstream>(),
-                Kind::Service => schema::for_type::<Service>(),
-                Kind::CostDecoration => schema::for_type::<CostDecoration>(),
-                Kind::PluginConfig => schema::for_type::<PluginConfig>(),
-                Kind::PluginMetadata => schema::for_type::<PluginMetadata>(),
-                Kind::GlobalRule => schema::for_type::<GlobalRule>(),
-                Kind::ConsumerGroup => schema::for_type::<ConsumerGroup>(),
-                Kind::Consumer => schema::for_type::<Consumer>(),
-                Kind::Credential => schema::for_type::<Credential>(),
-                Kind::Route => schema::for_type::<Route>(),
-                Kind::StreamRoute => schema::for_type::<StreamRoute>(),
-            })
+        Kind::ALL.map(|kind| match kind {
+            Kind::Secret => Validator::of::<secret::Vault>(),
+            Kind::Proto => Validator::of::<Proto>(),
+            Kind::Ssl => Validator::of::<Ssl>(),
+            Kind::Upstream => Validator::of::<Upstream>(),
+            Kind::Service => Validator::of::<Service>(),
+            Kind::CostDecoration => Validator::of::<CostDecoration>(),
+            Kind::PluginConfig => Validator::of::<PluginConfig>(),
+            Kind::PluginMetadata => Validator::of::<PluginMetadata>(),
+            Kind::GlobalRule => Validator::of::<GlobalRule>(),
+            Kind::ConsumerGroup => Validator::of::<ConsumerGroup>(),
+            Kind::Consumer => Validator::of::<Consumer>(),
+            Kind::Credential => Validator::of::<Credential>(),
+            Kind::Route => Validator::of::<Route>(),
+            Kind::StreamRoute => Validator::of::<StreamRoute>(),
         })
     });
     &VALIDATORS[kind as usize]

@@ -3,6 +3,7 @@
 mod balance;
 mod connections;
 mod desync;
+mod dormant;
 mod early;
 mod failure;
 mod http2;

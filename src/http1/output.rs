@@ -127,7 +127,12 @@ impl Output {
         }
         written -= lines;
         let data = written.min(self.data.len());
-        self.data.advance(data);
+        if data == self.data.len() {
+            // An empty rest would keep the buffer that it was a part of from being freed.
+            self.data = Bytes::new();
+        } else {
+            self.data.advance(data);
+        }
         written -= data;
         self.end = &self.end[written..];
     }
@@ -172,6 +177,15 @@ mod tests {
         }
     }
 
+    /// A buffer that is not this room's alone.
+    struct Shared(std::sync::Arc<[u8; COPIED_BYTES + 1]>);
+
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            &*self.0
+        }
+    }
+
     #[test]
     fn writes_everything_in_order_however_little_is_taken_at_once() {
         for step in 1..24 {
@@ -198,5 +212,16 @@ mod tests {
                 format!("HEAD\r\n\r\na\r\nhello, you\r\n801\r\n{large}\r\n0\r\nx-sum: 1\r\n\r\n");
             assert_eq!(text, expected, "step {step}");
         }
+    }
+    #[test]
+    fn what_is_written_is_not_held_on_to() {
+        let (mut stream, mut output) =
+            (Narrow { taken: Vec::new(), step: 1000 }, Output::default());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let buffer = std::sync::Arc::new([b'x'; COPIED_BYTES + 1]);
+        output.data(Bytes::from_owner(Shared(buffer.clone())));
+        assert_eq!(std::sync::Arc::strong_count(&buffer), 2);
+        assert!(output.poll_write(&mut stream, &mut cx).is_ready());
+        assert_eq!(std::sync::Arc::strong_count(&buffer), 1);
     }
 }

@@ -82,7 +82,7 @@ impl Entry {
             encrypted: P::ENCRYPTED,
             consumer: None,
             metadata: None,
-            validator: schema::Validator::new(schema::for_type::<P::Config>()),
+            validator: schema::Validator::of::<P::Config>(),
             compile: |config, build| {
                 let plugin = P::compile(decode(config)?, build)?;
                 Ok(Arc::new(plugin))
@@ -93,7 +93,7 @@ impl Entry {
     fn authenticating<P: Authenticates>() -> Self {
         Self {
             consumer: Some(Credentials {
-                validator: schema::Validator::new(schema::for_type::<P::Consumer>()),
+                validator: schema::Validator::of::<P::Consumer>(),
                 encrypted: P::CONSUMER_ENCRYPTED,
                 credential: |config| Ok(P::credential(decode(config)?)),
             }),
@@ -102,7 +102,7 @@ impl Entry {
     }
 
     fn with_metadata<M: schemars::JsonSchema>(mut self) -> Self {
-        self.metadata = Some(schema::Validator::new(schema::for_type::<M>()));
+        self.metadata = Some(schema::Validator::of::<M>());
         self
     }
 

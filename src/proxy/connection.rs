@@ -91,8 +91,19 @@ impl Downstream {
 /// Serves a connection in a task of its own on this thread.
 pub(super) fn spawn(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, via: Rc<Via>) {
     tokio::task::spawn_local(clock::timed(async move {
-        let member = enter(&worker).await;
-        let served = serve(&worker, &member.slot, stream, peer, &via).await;
+        let slot = Slot::new(worker.metrics.handled());
+        let _member = enter(&worker, &slot).await;
+        let served = serve(&worker, &slot, stream, peer, &via).await;
+        tell_end(peer, served);
+    }));
+}
+
+/// Serves a connection that was dormant, from its next request on.
+pub(super) fn resume(worker: Rc<Worker>, stream: TcpStream, downstream: Rc<Downstream>) {
+    tokio::task::spawn_local(clock::timed(async move {
+        let _member = enter(&worker, &downstream.slot).await;
+        let peer = downstream.client.peer;
+        let served = h1::serve(&worker, downstream, Stream::Tcp(stream)).await;
         tell_end(peer, served);
     }));
 }
@@ -106,9 +117,10 @@ pub(super) fn spawn_quic(
 ) {
     let peer = incoming.remote_address();
     tokio::task::spawn_local(clock::timed(async move {
-        let member = enter(&worker).await;
+        let slot = Slot::new(worker.metrics.handled());
+        let _member = enter(&worker, &slot).await;
         // Boxed apart: what a handshake needs is not kept for the connection's life.
-        let shaken = Box::pin(shake_hands(&worker, &member.slot, incoming, &via)).await;
+        let shaken = Box::pin(shake_hands(&worker, &slot, incoming, &via)).await;
         drop(handshaking);
         let served = match shaken {
             Ok((downstream, connection)) => h3::serve(&worker, downstream, connection).await,
@@ -119,10 +131,9 @@ pub(super) fn spawn_quic(
 }
 
 /// Enters this task's connection into the roster.
-async fn enter(worker: &Rc<Worker>) -> Membership {
-    let handled = worker.metrics.handled();
+async fn enter(worker: &Worker, slot: &Rc<Slot>) -> Membership {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    worker.roster.enter(handled, waker)
+    worker.roster.enter(slot.clone(), waker)
 }
 
 fn tell_end(peer: SocketAddr, served: Result<(), End>) {
@@ -138,13 +149,30 @@ async fn serve(
     peer: SocketAddr,
     via: &Via,
 ) -> Result<(), End> {
+    // Boxed apart: what a handshake needs is not kept for the connection's life, nor is what
+    // another protocol needs.
+    let (downstream, stream, is_h2) = Box::pin(greet(worker, slot, stream, peer, via)).await?;
+    if is_h2 {
+        Box::pin(h2::serve(worker, downstream, stream)).await
+    } else {
+        h1::serve(worker, downstream, stream).await
+    }
+}
+
+/// Learns who the client is and whether it speaks HTTP/2.
+async fn greet(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    via: &Via,
+) -> Result<(Rc<Downstream>, Stream, bool), End> {
     stream.set_nodelay(true)?;
     let protocols = via.protocols;
     let client = client(peer, stream.local_addr()?, protocols);
     if !protocols.tls {
         let is_h2 = protocols.http2 && unless_overdue(slot, has_preface(&stream)).await??;
-        let downstream = Downstream::new(client, slot, None);
-        return speak(worker, downstream, Stream::Tcp(stream), is_h2).await;
+        return Ok((Downstream::new(client, slot, None), Stream::Tcp(stream), is_h2));
     }
     let held = worker.snapshot();
     let mut alt_svc = None;
@@ -153,10 +181,8 @@ async fn serve(
         alt_svc = via.alt_svc.as_ref().filter(|_| served.is_over_quic).cloned();
         Some(served.clone())
     };
-    // Boxed apart: what a handshake needs is not kept for the connection's life.
-    let handshake = Box::pin(tls::accept::accept(stream, &held.snapshot.proofs, find));
+    let handshake = tls::accept::accept(stream, &held.snapshot.proofs, find);
     let (stream, handshake) = unless_overdue(slot, handshake).await??;
-    drop(held);
     let stream = Stream::Tls(Box::new(stream.into()));
     let session = TlsSession::new(
         handshake.protocol,
@@ -168,8 +194,7 @@ async fn serve(
     )
     .with_problem(handshake.problem);
     let client = Client { sni: handshake.sni, tls: Some(Box::new(session)), ..client };
-    let downstream = Downstream::new(client, slot, alt_svc);
-    speak(worker, downstream, stream, handshake.is_h2).await
+    Ok((Downstream::new(client, slot, alt_svc), stream, handshake.is_h2))
 }
 
 /// A client of whom only the addresses are known.
@@ -211,20 +236,6 @@ async fn shake_hands(
     let is_served = served.is_some_and(|served| served.is_over_quic);
     let alt_svc = via.alt_svc.as_ref().filter(|_| is_served).cloned();
     Ok((Downstream::new(client, slot, alt_svc), connection))
-}
-
-async fn speak(
-    worker: &Rc<Worker>,
-    downstream: Rc<Downstream>,
-    stream: Stream,
-    is_h2: bool,
-) -> Result<(), End> {
-    if is_h2 {
-        // Boxed apart, so that a task is no larger than what its connection speaks.
-        Box::pin(h2::serve(worker, downstream, stream)).await
-    } else {
-        h1::serve(worker, downstream, stream).await
-    }
 }
 
 /// Whether the client speaks HTTP/2 without having been asked. Leaves the bytes where they are.

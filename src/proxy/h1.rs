@@ -23,6 +23,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::body::Body;
 use super::connection::{Downstream, End};
+use super::dormant::Dormant;
 use super::exchange::{Broken, Incoming};
 use super::roster::Slot;
 use super::upgrade::Tunnel;
@@ -78,8 +79,8 @@ struct State {
     /// Whether the client waits for a 100 before it sends that body.
     owes_continue: bool,
     output: Output,
-    /// Trailers of the response under way, for its end.
-    trailers: Option<HeaderMap>,
+    /// Trailers of the response under way, for its end. Boxed: there are hardly ever any.
+    trailers: Option<Box<HeaderMap>>,
     /// Whether the client has yet to take some of it.
     sending: bool,
     /// When the client was first seen to have ended its side of the connection.
@@ -97,6 +98,17 @@ struct Asked {
     stays: bool,
 }
 
+/// What comes of waiting for a request.
+#[expect(clippy::large_enum_variant, reason = "a head nearly always, and taken apart at once")]
+enum Heard {
+    Head(Head),
+    Refused(Refused),
+    /// Nothing, for so long that the connection goes dormant.
+    Nothing,
+    /// The connection is to end.
+    End,
+}
+
 /// What follows an exchange.
 enum After {
     Next,
@@ -110,17 +122,28 @@ pub(super) async fn serve(
     downstream: Rc<Downstream>,
     stream: Stream,
 ) -> Result<(), End> {
+    // With TLS it would be asleep only in part: the most of it is the state of its cipher.
+    if matches!(stream, Stream::Tcp(_)) {
+        downstream.slot.may_go_dormant();
+    }
     let wire = Rc::new(Wire::new(worker.clone(), downstream.slot.clone(), stream));
     loop {
-        let Some(head) = poll_fn(|cx| wire.poll_head(cx)).await? else {
-            break;
+        // Boxed apart, and before it is waited for: an idle connection keeps no room for an
+        // exchange, nor for a head.
+        let answering: Pin<Box<dyn Future<Output = _> + '_>> = match wire.heard().await? {
+            Heard::Head(head) => Box::pin(exchange(worker, &downstream, &wire, head)),
+            Heard::Refused(refused) => Box::pin(refuse(worker, &downstream, &wire, refused)),
+            Heard::Nothing => {
+                // Between two requests nobody shares the wire.
+                let stream = Rc::into_inner(wire).map(|wire| wire.state.into_inner().stream);
+                let Some(Stream::Tcp(stream)) = stream else {
+                    return Ok(());
+                };
+                return Ok(Dormant::keep(worker, stream, downstream)?);
+            }
+            Heard::End => break,
         };
-        // Boxed apart: an idle connection keeps no room for an exchange.
-        let after = match head {
-            Ok(head) => Box::pin(exchange(worker, &downstream, &wire, head)).await?,
-            Err(refused) => Box::pin(refuse(worker, &downstream, &wire, refused)).await?,
-        };
-        match after {
+        match answering.await? {
             After::Next => {}
             After::Close => break,
             After::Tunnel(tunnel) => {
@@ -222,13 +245,17 @@ impl Wire {
         Self { worker, slot, state: RefCell::new(state) }
     }
 
-    /// The next request's head; `None` when the connection is to end.
-    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Result<Head, Refused>>, End>> {
+    /// Waits for the next request's head.
+    async fn heard(&self) -> Result<Heard, End> {
+        poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Heard, End>> {
         let state = &mut *self.state.borrow_mut();
         loop {
             match state.take_head() {
-                Ok(Some(head)) => return Poll::Ready(Ok(Some(Ok(head)))),
-                Err(refused) => return Poll::Ready(Ok(Some(Err(refused)))),
+                Ok(Some(head)) => return Poll::Ready(Ok(Heard::Head(head))),
+                Err(refused) => return Poll::Ready(Ok(Heard::Refused(refused))),
                 Ok(None) => {}
             }
             if self.slot.is_overdue() {
@@ -237,15 +264,20 @@ impl Wire {
             let read = if state.input.is_empty() {
                 // A connection whose first request is on its way is let have its answer.
                 if self.worker.roster.is_draining() && !self.slot.is_opening() {
-                    return Poll::Ready(Ok(None));
+                    return Poll::Ready(Ok(Heard::End));
                 }
-                ready!(state.poll_fill_shared(&self.worker.buffers, cx))?
+                match state.poll_fill_shared(&self.worker.buffers, cx) {
+                    Poll::Pending if self.slot.goes_dormant() => {
+                        return Poll::Ready(Ok(Heard::Nothing));
+                    }
+                    read => ready!(read)?,
+                }
             } else {
                 self.slot.reads_head();
                 ready!(state.stream.poll_fill(&mut state.input, REST_BYTES, cx))?
             };
             if read == 0 {
-                return Poll::Ready(Ok(None));
+                return Poll::Ready(Ok(Heard::End));
             }
         }
     }
@@ -450,7 +482,7 @@ impl Wire {
             (Ok(data), Length::Chunked) if !data.is_empty() => state.output.chunk(data),
             (Ok(data), _) => state.output.data(data),
             // Nothing follows them, so they wait for the body's end.
-            (Err(frame), _) => state.trailers = frame.into_trailers().ok(),
+            (Err(frame), _) => state.trailers = frame.into_trailers().ok().map(Box::new),
         }
     }
 

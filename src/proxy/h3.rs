@@ -73,7 +73,9 @@ pub(super) async fn serve(
     let transport = Transport::new(connection, downstream.slot.clone());
     let mut builder = ::h3::server::builder();
     builder.max_field_section_size(LONGEST_BYTES as u64).send_grease(false);
-    let connection = unless_overdue(&downstream.slot, builder.build(transport)).await??;
+    // Boxed apart: what it takes to begin is ten kilobytes, which are not kept.
+    let building = Box::pin(builder.build(transport));
+    let connection = unless_overdue(&downstream.slot, building).await??;
     let mut serving = Serving {
         connection,
         requests: JoinSet::new(),

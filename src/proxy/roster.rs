@@ -18,11 +18,21 @@ use crate::metrics;
 /// its way.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// Every connection of a worker.
+/// How long a connection has to be idle before it is let go dormant, and how many of them are in one
+/// second: each takes a few microseconds, which requests wait for.
+const DORMANT_AFTER: Duration = Duration::from_secs(5);
+const DORMANT_AT_ONCE: usize = 1000;
+
+/// Fewer connections than this take no memory worth giving back.
+const FEW: usize = 64;
+
+/// Every connection of a worker that has a task.
 #[derive(Default)]
 pub struct Roster {
     members: RefCell<HashMap<u64, Member>>,
     next: Cell<u64>,
+    /// The most that there were since [`Roster::has_emptied`] last said so.
+    most: Cell<usize>,
     draining: Cell<bool>,
     emptied: Notify,
 }
@@ -46,6 +56,9 @@ pub(super) struct Slot {
     overdue: Cell<bool>,
     /// Whether the client has ended its side: the connection's task looks after that.
     half_closed: Cell<bool>,
+    /// Whether the connection's task knows how to let it go dormant, and whether it is to do so.
+    may_go_dormant: Cell<bool>,
+    goes_dormant: Cell<bool>,
     metrics: metrics::Connection,
 }
 
@@ -64,29 +77,20 @@ enum Phase {
 pub(super) struct Membership {
     roster: Rc<Roster>,
     id: u64,
-    pub(super) slot: Rc<Slot>,
 }
 
 // === impl Roster ===
 
 impl Roster {
     /// Enters a connection; `waker` is its task's.
-    pub(super) fn enter(self: &Rc<Self>, metrics: metrics::Connection, waker: Waker) -> Membership {
+    pub(super) fn enter(self: &Rc<Self>, slot: Rc<Slot>, waker: Waker) -> Membership {
         let id = self.next.get();
         self.next.set(id + 1);
-        let slot = Rc::new(Slot {
-            phase: Cell::new(Phase::Opening),
-            active: Cell::new(0),
-            sending: Cell::new(0),
-            since: Cell::new(Instant::now()),
-            moved: Cell::new(false),
-            overdue: Cell::new(false),
-            half_closed: Cell::new(false),
-            metrics,
-        });
-        let member = Member { slot: slot.clone(), waker };
-        self.members.borrow_mut().insert(id, member);
-        Membership { roster: self.clone(), id, slot }
+        let mut members = self.members.borrow_mut();
+        members.insert(id, Member { slot, waker });
+        self.most.set(self.most.get().max(members.len()));
+        drop(members);
+        Membership { roster: self.clone(), id }
     }
 
     /// Whether connections are to end with the exchange that they are at.
@@ -95,7 +99,7 @@ impl Roster {
     }
 
     /// Lets every connection end after what it is at.
-    pub fn drain(&self) {
+    pub(super) fn drain(&self) {
         self.draining.set(true);
         for member in self.members.borrow().values() {
             member.waker.wake_by_ref();
@@ -112,6 +116,17 @@ impl Roster {
         self.members.borrow().is_empty()
     }
 
+    /// Whether more than half of the connections have gone, or gone dormant, since this last said
+    /// so: what they took is free memory.
+    pub fn has_emptied(&self) -> bool {
+        let (now, most) = (self.len(), self.most.get());
+        let has_emptied = most > FEW && now < most / 2;
+        if has_emptied {
+            self.most.set(now);
+        }
+        has_emptied
+    }
+
     /// Waits until the last connection has gone.
     pub async fn emptied(&self) {
         while !self.is_empty() {
@@ -120,9 +135,14 @@ impl Roster {
     }
 
     /// Marks the connections that have waited for too long, and wakes them so that they close; and
-    /// those whose client may be gone, so that they look.
+    /// those whose client may be gone, so that they look; and those that are to go dormant.
     pub(super) fn expire(&self, now: Instant, settings: &Settings) {
-        for member in self.members.borrow().values() {
+        let mut members = self.members.borrow_mut();
+        if members.len() < members.capacity() / 4 {
+            members.shrink_to_fit();
+        }
+        let mut dormant = 0;
+        for member in members.values() {
             let slot = &member.slot;
             if slot.half_closed.get() {
                 member.waker.wake_by_ref();
@@ -138,12 +158,20 @@ impl Roster {
                 (0, Phase::Idle) if settings.keepalive_timeout.is_zero() || self.draining.get() => {
                     settings.send_timeout
                 }
-                (0, Phase::Idle) => settings.keepalive_timeout,
+                (0, Phase::Idle) => {
+                    let is_due = slot.may_go_dormant.get() && slot.idle_for(now) >= DORMANT_AFTER;
+                    if is_due && dormant < DORMANT_AT_ONCE {
+                        dormant += 1;
+                        slot.goes_dormant.set(true);
+                        member.waker.wake_by_ref();
+                    }
+                    settings.keepalive_timeout
+                }
                 (active, _) if active == slot.sending.get() => settings.send_timeout,
                 // A node, a plugin, the request's body: each has a timeout of its own.
                 _ => continue,
             };
-            if limit > Duration::ZERO && now.duration_since(slot.since.get()) > limit {
+            if limit > Duration::ZERO && slot.idle_for(now) > limit {
                 slot.overdue.set(true);
                 member.waker.wake_by_ref();
             }
@@ -154,6 +182,37 @@ impl Roster {
 // === impl Slot ===
 
 impl Slot {
+    /// A new connection's.
+    pub(super) fn new(metrics: metrics::Connection) -> Rc<Self> {
+        Rc::new(Self {
+            phase: Cell::new(Phase::Opening),
+            active: Cell::new(0),
+            sending: Cell::new(0),
+            since: Cell::new(Instant::now()),
+            moved: Cell::new(false),
+            overdue: Cell::new(false),
+            half_closed: Cell::new(false),
+            may_go_dormant: Cell::new(false),
+            goes_dormant: Cell::new(false),
+            metrics,
+        })
+    }
+
+    /// For how long nothing has happened on the connection.
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since.get())
+    }
+
+    /// The connection's task asks [`Slot::goes_dormant`] from now on.
+    pub(super) fn may_go_dormant(&self) {
+        self.may_go_dormant.set(true);
+    }
+
+    /// Whether the connection is to go dormant where it has nothing to do; said once.
+    pub(super) fn goes_dormant(&self) -> bool {
+        self.goes_dormant.take()
+    }
+
     /// Whether the connection is to be closed for having waited too long.
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue.get()
@@ -218,5 +277,27 @@ impl Drop for Membership {
         if empty {
             self.roster.emptied.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_once_that_half_of_the_connections_have_gone() {
+        let roster = Rc::<Roster>::default();
+        let enter = || {
+            let slot = Slot::new(metrics::Worker::apart().handled());
+            roster.enter(slot, Waker::noop().clone())
+        };
+        let mut members: Vec<Membership> = (0..2 * FEW).map(|_| enter()).collect();
+        members.truncate(FEW);
+        assert!(!roster.has_emptied());
+        members.truncate(FEW - 1);
+        assert!(roster.has_emptied());
+        assert!(!roster.has_emptied());
+        drop(members);
+        assert!(!roster.has_emptied(), "too few to be worth it");
     }
 }

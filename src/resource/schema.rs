@@ -1,5 +1,7 @@
 //! JSON Schemas: derived from the types they describe, so that the two cannot drift apart.
 
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -23,8 +25,11 @@ const HIDDEN: [&str; 10] = [
 /// Values are cut to this many characters in errors.
 const SHOWN: usize = 80;
 
-/// A schema, ready to check values.
-pub struct Validator {
+/// A schema, ready to check values. Made when it is first asked for: a node has resources of few
+/// kinds, and all schemas together take more than a megabyte.
+pub struct Validator(LazyLock<Made>);
+
+struct Made {
     schema: Value,
     compiled: Result<jsonschema::Validator, String>,
 }
@@ -81,15 +86,18 @@ fn refuse_null(schema: &mut Value) {
 // === impl Validator ===
 
 impl Validator {
-    /// Compiles `schema`.
-    pub fn new(schema: Value) -> Self {
-        let compiled = jsonschema::validator_for(&schema).map_err(|error| error.to_string());
-        Self { schema, compiled }
+    /// For the JSON of a `T`.
+    pub const fn of<T: JsonSchema>() -> Self {
+        Self(LazyLock::new(|| {
+            let schema = for_type::<T>();
+            let compiled = jsonschema::validator_for(&schema).map_err(|error| error.to_string());
+            Made { schema, compiled }
+        }))
     }
 
     /// The schema as JSON.
     pub fn schema(&self) -> &Value {
-        &self.schema
+        &self.0.schema
     }
 
     /// Checks `value`.
@@ -97,7 +105,7 @@ impl Validator {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn check(&self, value: &Value) -> Result<(), Vec<Invalid>> {
-        let compiled = match &self.compiled {
+        let compiled = match &self.0.compiled {
             Ok(compiled) => compiled,
             Err(error) => return Err(vec![Invalid::new("", error, "a schema that compiles")]),
         };
@@ -234,7 +242,7 @@ impl Validator {
     fn described(&self, error: &jsonschema::ValidationError<'_>) -> Option<(String, bool)> {
         let location = error.schema_path().to_string();
         let (parent, _) = location.rsplit_once('/')?;
-        let rule = self.schema.pointer(parent)?;
+        let rule = self.0.schema.pointer(parent)?;
         let comment = rule.get("$comment");
         let words = comment.or_else(|| rule.get("description"))?;
         let is_general = comment.is_none() && parent.is_empty();
@@ -335,7 +343,7 @@ mod tests {
     }
 
     fn check(value: &Value) -> Vec<String> {
-        let validator = Validator::new(for_type::<Sample>());
+        let validator = Validator::of::<Sample>();
         match validator.check(value) {
             Ok(()) => Vec::new(),
             Err(wrong) => wrong.iter().map(ToString::to_string).collect(),
@@ -362,7 +370,7 @@ mod tests {
 
     #[test]
     fn lets_a_reference_stand_for_anything() {
-        let validator = Validator::new(for_type::<Sample>());
+        let validator = Validator::of::<Sample>();
         let check = |value: &Value| validator.check_unresolved(value).is_ok();
         assert!(check(&json!({"count": "$env://COUNT", "name": "x"})));
         assert!(!check(&json!({"count": "$ENV://COUNT", "name": 5})));

@@ -5,14 +5,13 @@
 mod login;
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::hidden::Hidden;
-use super::schema::{self, Validator};
+use super::schema::Validator;
 use super::{Invalid, typed};
 
 pub use self::login::{Agent, AppRole, Auth, Cert, Jwt, Kubernetes, Token};
@@ -247,14 +246,12 @@ fn manager(id: &str) -> &str {
 /// # Errors
 /// Everything that is wrong with it, or that there is no such manager.
 pub(super) fn validate(id: &str, value: &Value) -> Result<(), Vec<Invalid>> {
-    static VALIDATORS: LazyLock<[(&str, Validator); 4]> = LazyLock::new(|| {
-        [
-            ("vault", Validator::new(schema::for_type::<Vault>())),
-            ("aws", Validator::new(schema::for_type::<Aws>())),
-            ("gcp", Validator::new(schema::for_type::<Gcp>())),
-            ("acme", Validator::new(schema::for_type::<Acme>())),
-        ]
-    });
+    static VALIDATORS: [(&str, Validator); 4] = [
+        ("vault", Validator::of::<Vault>()),
+        ("aws", Validator::of::<Aws>()),
+        ("gcp", Validator::of::<Gcp>()),
+        ("acme", Validator::of::<Acme>()),
+    ];
     let named = VALIDATORS.iter().find(|(name, _)| *name == manager(id));
     let (_, validator) = named.ok_or_else(|| vec![unknown(id)])?;
     validator.check(value)?;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::allocator;
 use crate::config::{Config, Listen};
 use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
@@ -210,15 +211,20 @@ fn run(
         let mut stopped = Box::pin(work.stopped.wait_for(|stopped| *stopped));
         loop {
             tokio::select! {
-                _ = ticks.tick() => worker.tick(),
+                _ = ticks.tick() => {
+                    worker.tick();
+                    if worker.roster().has_emptied() {
+                        allocator::give_back();
+                    }
+                }
                 _ = &mut stopped => break,
             }
         }
         for task in accepting {
             task.abort();
         }
+        worker.drain();
         let roster = worker.roster();
-        roster.drain();
         loop {
             tokio::select! {
                 () = roster.emptied() => break,

@@ -77,6 +77,12 @@ impl Connection {
         self.input.is_empty() && self.stream.is_quiet()
     }
 
+    /// Frees the buffers: the next exchange may be a long way off.
+    pub fn rest(&mut self) {
+        self.input = BytesMut::new();
+        self.output = Output::default();
+    }
+
     /// Room for the next request's head; what is written here goes out with `exchange`.
     pub fn head_buffer(&mut self) -> &mut BytesMut {
         let lines = self.output.lines();

@@ -58,10 +58,12 @@ impl Pool {
         stack.push(Idle { connection, until: now + keepalive.idle });
     }
 
-    /// Closes what has been idle for too long or was closed by the node.
+    /// Closes what has been idle for too long or was closed by the node, and frees the buffers of
+    /// the rest.
     pub fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
+            stack.iter_mut().for_each(|idle| idle.connection.rest());
             !stack.is_empty()
         });
     }
