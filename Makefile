@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check cluster cluster-down bench bench-gate tools release
+.PHONY: help run test check cluster cluster-down bench bench-gate tools release pgo
 
 # Tools fetched for this project come before those of the machine.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
@@ -54,3 +54,7 @@ release: ## Builds the fully optimised binary (slow: whole-program optimisation)
 	@ci/tools.sh build
 	cargo build --locked --release
 	@echo "built $(TARGET)/release/sluice"
+
+pgo: ## Builds the release binary guided by a profile of the bench (two such builds, half an hour)
+	@ci/tools.sh bench
+	@ci/pgo.sh

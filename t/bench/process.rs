@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -17,7 +17,11 @@ pub enum Seat {
     Rest,
 }
 
-/// A process that is killed when this is dropped.
+/// How long a process has to end when it is no longer needed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A process that is told to end when this is dropped, so that it can write what it counted (see
+/// ci/pgo.sh), and killed when it does not.
 pub struct Process {
     name: &'static str,
     child: Child,
@@ -79,8 +83,7 @@ impl Process {
 
     /// Asks the process to end and returns what it has written.
     pub async fn end(mut self) -> Result<String> {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status()?;
+        self.terminate()?;
         for _ in 0..600 {
             if self.child.try_wait()?.is_some() {
                 return Ok(fs::read_to_string(&self.log)?);
@@ -88,6 +91,11 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("{} did not end within 30 s of SIGTERM", self.name)
+    }
+
+    fn terminate(&self) -> std::io::Result<()> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().map(drop)
     }
 
     /// The process and everything below it.
@@ -108,6 +116,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let until = Instant::now() + LAST_WORDS;
+        let mut runs = matches!(self.child.try_wait(), Ok(None)) && self.terminate().is_ok();
+        while runs && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+            runs = matches!(self.child.try_wait(), Ok(None));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
