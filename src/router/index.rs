@@ -190,12 +190,14 @@ impl<T> Bucket<T> {
 
     /// Whether there was one of that rank, whose conditions pin `pins`.
     fn remove(&mut self, pins: &[Pin], rank: &Rank<'_>) -> bool {
+        let mut was_there = false;
+        // All of them: two pins of one variable may have values in common, and the first that it is
+        // found under need not be the one that it was put under.
         for pin in pins {
             let Some(at) = self.place(&pin.variable) else {
                 continue;
             };
             let groups = &mut self.pinned[at].groups;
-            let mut was_there = false;
             for key in pin.keys() {
                 if let Some(group) = groups.get_mut(key) {
                     was_there |= group.remove(rank);
@@ -207,11 +209,8 @@ impl<T> Bucket<T> {
             if groups.is_empty() {
                 self.pinned.swap_remove(at);
             }
-            if was_there {
-                return true;
-            }
         }
-        self.loose.remove(rank)
+        was_there || self.loose.remove(rank)
     }
 
     /// Gives the lists in which those stand that may agree with `variables`; all lists without.

@@ -166,3 +166,27 @@ fn asks_only_those_that_the_values_of_variables_may_fit() {
     assert!(walk.is_continue());
     assert_eq!(all.get(), 1_000);
 }
+
+#[test]
+fn takes_out_a_route_that_demands_two_things_of_one_variable() {
+    let mut router = Router::new(Kind::HostUri);
+    let pinned = |id: &str, vars: &[Value]| {
+        pinning(Kind::HostUri, (id, &[], &["/*"], &[], 0), Expr::compile(vars).unwrap().pins())
+    };
+    for number in 0..20 {
+        let matcher = pinned(&format!("{number:02}"), &[json!(["arg_a", "==", "2"])]);
+        router.insert(&matcher, &Arc::new(number));
+    }
+    // Fewer stand under the values of the second, which is what it is put under.
+    let first = json!(["arg_a", "in", ["1", "2"]]);
+    let matcher = pinned("50", &[first, json!(["arg_a", "in", ["x", "1"]])]);
+    router.insert(&matcher, &Arc::new(50));
+    router.remove(&matcher);
+    for value in ["1", "2", "x"] {
+        let argument = Some(Datum::Text(value.into()));
+        let said = Said { argument, field: None, cookie: None };
+        let target = Target { variables: Some(&said), ..target("a.com", "/x") };
+        let found = router.find(target, &Method::GET, |number| *number == 50);
+        assert!(found.is_none(), "{value}");
+    }
+}
