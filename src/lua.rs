@@ -36,8 +36,8 @@ const _: () = assert!(
         Some(flags) => matches!(flags.as_bytes(), b"-DLUAJIT_NO_UNWIND"),
         None => false,
     },
-    "LuaJIT has to be built as .cargo/config.toml says: run cargo in the checkout, and without a \
-     TARGET_FLAGS of your own"
+    "LuaJIT has to be built as .cargo/config.toml says: run `cargo clean -p mlua-sys`, then cargo in \
+     the checkout, and without a TARGET_FLAGS of your own"
 );
 
 /// How much of a worker one call may take.

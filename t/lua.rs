@@ -2,6 +2,8 @@
 
 use reqwest::{Response, redirect};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::proxy::upstream;
 use crate::support::eventually;
@@ -265,6 +267,16 @@ async fn a_body_is_gathered_replaced_and_cut_short() {
     assert_eq!(text(gateway.get("/x").await).await, (403, "NO!".to_owned()));
 }
 
+/// With its unwinder in it, LuaJIT aborts a program that is built with `panic = "abort"` at the first
+/// error of a function: cargo does not notice that the flag of .cargo/config.toml has changed.
+#[test]
+fn luajit_is_built_without_its_unwinder() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_sluice")).unwrap();
+    let has = |name: &str| memchr::memmem::find(&program, name.as_bytes()).is_some();
+    assert!(has("lj_err_throw"), "a program whose names can be read");
+    assert!(!has("lj_err_unwind_dwarf"), "run `cargo clean -p mlua-sys` and build again");
+}
+
 #[tokio::test]
 async fn a_body_whose_filter_fails_breaks_off() {
     let (gateway, origin) = of_one_worker().await;
@@ -272,9 +284,19 @@ async fn a_body_whose_filter_fails_breaks_off() {
     let changes = "return function() ngx.header['X-Late'] = 'yes' end";
     let hoards = "return function() hoard = {} for i = 1, 1e9 do hoard[i] = ngx.md5(i) end end";
     let h2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
-    for (number, broken) in [changes, hides, hoards].into_iter().enumerate() {
+    let before = "return function() if ngx.get_phase() == 'body_filter' then error('') end end";
+    let before = json!({ "phase": "body_filter", "functions": ["return function() end"],
+                         "_meta": { "pre_function": before } });
+    let filters = [changes, hides, hoards].map(|broken| functions("body_filter", &[broken]));
+    for (number, broken) in filters.into_iter().chain([before]).enumerate() {
         let uri = format!("/bytes/{}", number + 1);
-        put(&gateway, &origin, &uri, json!({ PRE: functions("body_filter", &[broken]) })).await;
+        put(&gateway, &origin, &uri, json!({ PRE: broken.clone() })).await;
+        // To HTTP/1.0 the end of the connection is the end of a body.
+        let at = ("127.0.0.1", gateway.ports().http);
+        let mut old = TcpStream::connect(at).await.unwrap();
+        old.write_all(format!("GET {uri} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let ended = old.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset, "{broken}");
         for client in [gateway.client(), &h2] {
             let response = client.get(gateway.http_url(&uri)).send().await;
             let body = match response {

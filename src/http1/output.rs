@@ -213,6 +213,7 @@ mod tests {
             assert_eq!(text, expected, "step {step}");
         }
     }
+
     #[test]
     fn what_is_written_is_not_held_on_to() {
         let (mut stream, mut output) =

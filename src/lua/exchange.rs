@@ -88,7 +88,7 @@ impl Kept for Exchange {
         match current::look(ctx, Phase::Log, || state.run(call)) {
             Ok(Value::Nil) => None,
             Ok(value @ Value::Table(_)) => {
-                let text = json::encode(&value, usize::MAX).ok()?;
+                let text = json::encode(&value, state.limits.memory_bytes).ok()?;
                 String::from_utf8(text).ok()
             }
             Ok(value) => value.to_string().ok(),

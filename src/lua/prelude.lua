@@ -9,17 +9,48 @@ string.find, string.match, string.gmatch, string.gsub =
 
 local error, getmetatable, ipairs, next, pairs, pcall =
     error, getmetatable, ipairs, next, pairs, pcall
-local rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack =
-    rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack
+local getfenv, rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack =
+    getfenv, rawget, rawset, select, setfenv, setmetatable, tonumber, tostring, type, unpack
 local concat, sort = table.concat, table.sort
 local find, gsub, lower, sub = string.find, string.gsub, string.lower, string.sub
 local floor = math.floor
 local null = host.null
+-- What every function sees behind its own globals.
+local shared = _G
 
 -- Ends a function that has asked for the end of its exchange.
 local ENDED = "ended"
 
 -- The standard library -----------------------------------------------------------------------------
+
+-- What C does at once is not interrupted: who begins it a thousand times is.
+local function watched(f)
+    return function(...)
+        host.look()
+        return f(...)
+    end
+end
+table.concat, table.sort, string.rep = watched(concat), watched(sort), watched(string.rep)
+
+local insert, remove = table.insert, table.remove
+function table.insert(tab, ...)
+    if select("#", ...) > 1 then
+        local place = tonumber((...))
+        if place and place < 1 then
+            -- LuaJIT would move every place from there to the end, of which there are billions.
+            error("bad argument #2 to 'insert' (position out of bounds)", 2)
+        end
+        host.look()
+    end
+    return insert(tab, ...)
+end
+
+function table.remove(tab, ...)
+    if select("#", ...) > 0 then
+        host.look()
+    end
+    return remove(tab, ...)
+end
 
 -- A finalizer runs unseen by the clock, and `newproxy` alone could make one.
 for _, name in ipairs { "dofile", "loadfile", "load", "module", "newproxy", "gcinfo" } do
@@ -33,19 +64,30 @@ function collectgarbage(what)
     return what == "count" and memory("count") or 0
 end
 
+-- Its globals are those of the function that loads it, whatever another has done to the thread's.
+local function loaded(globals, text, name)
+    local chunk, wrong = host.load(text, name or text)
+    if chunk then
+        setfenv(chunk, globals)
+    end
+    return chunk, wrong
+end
+
+-- A function that has ended in a tail call has left nothing at its level.
+local function of_caller()
+    local known, globals = pcall(getfenv, 4)
+    return known and globals or shared
+end
+
 function loadstring(text, name)
-    return host.load(text, name or text)
+    return loaded(of_caller(), text, name)
 end
 
 function load(text, name, _, globals)
     if type(text) ~= "string" then
         error("load: expected a text, got a " .. type(text), 2)
     end
-    local loaded, wrong = host.load(text, name or text)
-    if loaded and globals then
-        setfenv(loaded, globals)
-    end
-    return loaded, wrong
+    return loaded(globals or of_caller(), text, name)
 end
 
 -- What is over cannot be caught.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mlua::chunk::ChunkMode;
+use mlua::state::{GcIncParams, GcMode};
 use mlua::{Error, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 
 use super::surface::{self, json};
@@ -24,12 +25,15 @@ thread_local! {
 /// whenever there are twice as many as were left.
 const SWEEP_AT: usize = 64;
 
+/// Of the collector's steps, in percent of LuaJIT's step of a kibibyte: enough for the whole state.
+const CYCLE: i32 = 10_000_000;
+
 /// The Lua state of this thread, and the functions that it has loaded.
 pub(super) struct State {
     lua: Lua,
     /// What all functions see behind their own globals, whatever `setfenv` has done.
     globals: Table,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Tells its tables from those of the state before it.
     pub(super) generation: u64,
     pub(super) watch: Rc<Watch>,
@@ -41,6 +45,8 @@ pub(super) struct State {
     pub(super) getters: Rc<RefCell<HashMap<Box<str>, mlua::Function>>>,
     loaded: RefCell<HashMap<u64, Rc<Loaded>>>,
     sweep_at: Cell<usize>,
+    /// What was in use after the last collection that was asked for.
+    left_bytes: Cell<usize>,
 }
 
 /// A function as a state has it.
@@ -69,6 +75,7 @@ pub(super) fn with<R>(
             state
         }
     };
+    state.make_room();
     let outcome = action(&state);
     if outcome.is_err() && state.is_exhausted() {
         let _ = STATE.try_with(|slot| slot.take());
@@ -123,6 +130,10 @@ impl State {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS | StdLib::BIT;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         lua.set_memory_limit(limits.memory_bytes)?;
+        // A cycle at a time: LuaJIT does the same work for a large string as for a small one, and so
+        // would be left behind by large ones.
+        let params = GcIncParams::default().step_multiplier(CYCLE);
+        lua.gc_set_mode(GcMode::Incremental(params));
         let watch = Watch::new(limits.timeout);
         watch.attach(&lua)?;
         let getters = Rc::default();
@@ -140,6 +151,7 @@ impl State {
             getters,
             loaded: RefCell::default(),
             sweep_at: Cell::new(SWEEP_AT),
+            left_bytes: Cell::new(0),
         })
     }
 
@@ -249,9 +261,27 @@ impl State {
         self.loaded.borrow().len()
     }
 
+    /// Collects what calls before have left, where that is much: LuaJIT does not when a call needs
+    /// more than there is.
+    fn make_room(&self) {
+        if self.lua.used_memory() > self.left_bytes.get() + self.limits.memory_bytes / 4 {
+            self.collect();
+        }
+    }
+
+    fn collect(&self) {
+        // Nothing has a finalizer that could fail.
+        let _ = self.lua.gc_collect();
+        self.left_bytes.set(self.lua.used_memory());
+    }
+
     /// Whether so much is held that other functions would suffer.
     fn is_exhausted(&self) -> bool {
-        self.lua.used_memory() > self.limits.memory_bytes / 4 * 3
+        let is_over = || self.lua.used_memory() > self.limits.memory_bytes / 4 * 3;
+        is_over() && {
+            self.collect();
+            is_over()
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn install(
 ) -> mlua::Result<Surface> {
     let host = Host { lua, table: lua.create_table()?, watch: watch.clone() };
     variables::register(&host)?;
-    request::register(&host)?;
+    request::register(&host, limits)?;
     response::register(&host, watch, limits)?;
     facts::register(&host)?;
     text::register(&host)?;
@@ -78,6 +78,13 @@ pub(super) fn install(
         registered.borrow_mut().insert(name.to_string_lossy().into(), getter);
         Ok(())
     })?;
+    let late = watch.clone();
+    host.add(
+        "look",
+        move |_, ()| {
+            if late.is_late() { Err(mlua::Error::runtime(watch::SAID)) } else { Ok(()) }
+        },
+    )?;
     host.add("load", |lua, (text, name): (LuaString, LuaString)| Ok(load(lua, &text, &name)))?;
     // What `pcall` gives of an error: one that Rust raised as a text, as Lua's own are.
     host.add("message", |lua, error: Value| match error {

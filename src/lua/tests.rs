@@ -141,6 +141,52 @@ fn a_memory_bomb_ends_and_the_next_call_is_served() {
 fn a_loop_inside_of_c_is_short() {
     assert_eq!(check("return #string.rep('', 1e15)"), "0");
     assert_eq!(check("return string.rep('a', 3, ',')"), "a,a,a");
+    let said = check("table.insert({}, -2147483648, 1)");
+    assert!(said.contains("position out of bounds"), "{said}");
+    let inserted =
+        "local t = {1, 3} table.insert(t, 2, 2) table.insert(t, 4) table.insert(t, '1', 0)
+        return table.concat(t, ' ') .. ';' .. table.remove(t, 1) .. table.remove(t)";
+    assert_eq!(check(inserted), "0 1 2 3 4;04");
+    // One that is long is not begun again and again.
+    let said = check(
+        "local t = {} for i = 1, 2e5 do t[i] = i end
+        while true do table.insert(t, 1, 0) table.remove(t, 1) end",
+    );
+    assert!(said.contains("sluice.lua.timeout"), "{said}");
+}
+
+#[test]
+fn garbage_takes_no_memory_away_from_a_call() {
+    let patient = Limits { timeout: Duration::from_secs(60), ..QUICK };
+    for number in 0..10 {
+        // Three megabytes of eight.
+        let said = format!("return #(('{number} and more '):rep(3e5))");
+        assert_eq!(check_within(patient, &mut exchange("/"), &said), "3300000");
+    }
+    let gathers = "local all = ''
+        for i = 1, 50 do all = all .. ('x'):rep(16383) .. string.char(i) end
+        return #all";
+    assert_eq!(check_within(patient, &mut exchange("/"), gathers), "819200");
+}
+
+#[test]
+fn a_variable_is_no_larger_than_the_memory() {
+    let deep = "require('apisix.core').ctx.register_var('deep', function()
+            local t = {} for i = 1, 40 do t = {t, t} end return t
+        end)
+        return tostring(ctx.var.deep)";
+    assert_eq!(check(deep), "nil");
+}
+
+#[test]
+fn what_is_loaded_has_the_globals_of_who_loads_it() {
+    let planted = "loadstring('planted = 1')() load('planted = planted + 1')()
+        return planted .. ' ' .. tostring(rawget(getmetatable(getfenv(1)).__index, 'planted'))";
+    assert_eq!(check(planted), "2 nil");
+    // Whatever another function has done to the thread.
+    assert_eq!(check("setfenv(0, {}) return 'done'"), "done");
+    assert_eq!(check("local f = loadstring('return type(ngx)') return f()"), "table");
+    assert_eq!(check("return loadstring('return type(ngx)')()"), "table");
 }
 
 #[test]

@@ -220,8 +220,12 @@ impl Step {
     /// Looks at a piece of the response's body.
     pub fn body_filter(&self, ctx: &mut Ctx, chunk: &mut Chunk) {
         if self.applies(ctx) {
-            if let Some(before) = self.before() {
-                before.filter_body(ctx, chunk);
+            if let Some(before) = self.before()
+                && !before.filter_body(ctx, chunk)
+            {
+                // It may have kept a part of the body, without which the rest is not whole.
+                ctx.response.withheld = true;
+                return;
             }
             self.plugin.body_filter(ctx, chunk);
         }

@@ -65,6 +65,7 @@ impl Dormant {
         // What has come meanwhile is told at once.
         let fd = socket.as_raw_fd();
         watched.register(&mut SourceFd(&fd), Token(place.key()), Interest::READABLE)?;
+        downstream.slot.leaves();
         place.insert(Sleeper { socket, downstream });
         Ok(())
     }

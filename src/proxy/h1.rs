@@ -413,6 +413,9 @@ impl Wire {
         if matches!(responded, Err(End::Cut)) {
             // A client that got nothing at all would ask again, and not know that this broke off.
             poll_fn(|cx| self.poll_flush(cx)).await?;
+            if length == Length::UntilClose {
+                self.state.borrow().stream.break_off();
+            }
         }
         responded?;
         let state = &mut *self.state.borrow_mut();

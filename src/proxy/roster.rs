@@ -213,6 +213,14 @@ impl Slot {
         self.goes_dormant.take()
     }
 
+    /// The roster no longer looks at it: from now on it has been idle since it last moved, or since
+    /// now where the roster has not noted that yet.
+    pub(super) fn leaves(&self) {
+        if self.moved.take() {
+            self.since.set(Instant::now());
+        }
+    }
+
     /// Whether the connection is to be closed for having waited too long.
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue.get()
@@ -240,6 +248,8 @@ impl Slot {
     pub(super) fn begin(&self) {
         self.phase.set(Phase::Idle);
         self.active.set(self.active.get() + 1);
+        // Said before the request came.
+        self.goes_dormant.set(false);
         self.metrics.writing();
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -45,6 +46,15 @@ impl Stream {
             Self::Tls(tls) => tls.get_ref().0,
         };
         !matches!(tcp.take_error(), Ok(None))
+    }
+
+    /// Has the connection end in a way that cannot be taken for the end of what was sent: TLS has one
+    /// of its own, which is not sent then; TCP resets.
+    pub fn break_off(&self) {
+        if let Self::Tcp(tcp) = self {
+            // Where it cannot be set the connection is gone already.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Reads what there is into `buffer`, where room is made for about `size` bytes; 0 is the end.

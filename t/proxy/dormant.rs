@@ -110,7 +110,7 @@ async fn a_dormant_connection_answers_until_the_node_stops() {
 #[tokio::test]
 async fn a_dormant_connection_is_closed_after_its_time() {
     let origin = Origin::start().await;
-    let gateway = gateway(&origin, "8s").await;
+    let gateway = gateway(&origin, "15s").await;
     let client = answered(&gateway).await;
     rests(&gateway, 1).await;
     assert!(is_closed(client).await);

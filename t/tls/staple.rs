@@ -180,19 +180,29 @@ async fn a_certificate_that_has_to_have_a_staple_is_not_shown_before_it_was_aske
     })
     .await;
 
-    // Nobody answers: it is served all the same after a while, and not because that has failed.
+    // Nobody answers. What is new has nothing that could be served meanwhile.
     let (_responder, open) = gate(&issuer).await;
     let late = issuer.issue("late.com", 1, true);
-    gateway
-        .put("/ssls/late?wait=applied", stapled("late.com", &late, json!({ "enabled": true })))
-        .await;
-    // Nor is the rest of the config held up.
-    assert_eq!(shown(&gateway, &["-servername", "late.com"]), None);
+    let late_object = |pair| stapled("late.com", pair, json!({ "enabled": true }));
+    gateway.put("/ssls/late?wait=applied", late_object(&late)).await;
+    let name_of_late = &["-servername", "late.com"];
+    assert_eq!(shown(&gateway, name_of_late).as_deref(), Some(&*der(&late.0)));
+    // The next one is served without a staple after a while, and not because that has failed.
+    let later = issuer.issue("late.com", 1, true);
+    gateway.put("/ssls/late?wait=applied", late_object(&later)).await;
+    assert_eq!(shown(&gateway, name_of_late).as_deref(), Some(&*der(&late.0)));
     eventually("it is served without", async || {
-        shown(&gateway, &["-servername", "late.com"]).is_some()
+        shown(&gateway, name_of_late).as_deref() == Some(&*der(&later.0))
     })
     .await;
     assert_eq!(told(&gateway, "late").await["staple"]["last_error"], Value::Null);
+    // Whom it is for does not wait.
+    let stranger = Authority::new("CLIENTS");
+    let last = issuer.issue("late.com", 1, true);
+    let mut strict = late_object(&last);
+    strict["client"] = json!({ "ca": stranger.pem() });
+    gateway.put("/ssls/late?wait=applied", strict).await;
+    assert_eq!(shown(&gateway, name_of_late).as_deref(), Some(&*der(&last.0)));
 
     let second = issuer.issue("good.com", 1, true);
     let body = stapled("good.com", &second, json!({ "enabled": true }));

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::Host;
 use crate::context::Ctx;
 use crate::expr::Need;
-use crate::lua::{Phase, current};
+use crate::lua::{Limits, Phase, current};
 
 /// What does not stand in a target as it is.
 const TARGET: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
@@ -17,9 +17,10 @@ const PATH: &AsciiSet = &TARGET.add(b'?').add(b'%');
 
 const UNREAD: &str = "the request's body was not read: it is where the function's text has \
                       read_body, get_body, get_body_data or get_post_args in it";
+const TOO_LARGE_FOR_LUA: &str = "the request's body is larger than half of sluice.lua.memory";
 const TOO_LARGE: &str = "the request's body is larger than apisix.max_post_args_readable_size";
 
-pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
+pub(super) fn register(host: &Host<'_>, limits: Limits) -> mlua::Result<()> {
     host.add("method", |_, ()| {
         current::read(|ctx| {
             let method = ctx.outgoing.method.as_ref().unwrap_or(&ctx.request.method);
@@ -54,7 +55,9 @@ pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
         }
         current::change(|ctx| put(&mut ctx.request.headers, &name, values, append))
     })?;
-    host.add("body", |lua, ()| {
+    // A copy of it that left no room for others would end the state for all functions.
+    let most = limits.memory_bytes / 2;
+    host.add("body", move |lua, ()| {
         // While the route is looked for it is asked for in vain once; then it is read.
         let is_read_for = current::phase()? == Phase::Match;
         current::read(|ctx| {
@@ -63,6 +66,7 @@ pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
             }
             match ctx.payload.whole() {
                 Some(body) if body.is_empty() => Ok((None, None)),
+                Some(body) if body.len() > most => Ok((None, Some(TOO_LARGE_FOR_LUA))),
                 Some(body) => Ok((Some(lua.create_string(body)?), None)),
                 None => Ok((None, Some(TOO_LARGE))),
             }

@@ -52,8 +52,7 @@ impl Compiler {
                         if !self.dry {
                             log_warnings(id, &names, &served);
                         }
-                        if served.awaits_staple() {
-                            // What there is of it is served until then.
+                        if self.may_wait(id, &names, &served) {
                             let held = Held { names, served, is_watched: false };
                             self.parts.held.insert(id.clone(), held);
                         } else {
@@ -180,6 +179,15 @@ impl Compiler {
             Kind::Credential => self.remove_credential(id),
             Kind::Route => self.remove_route(id),
         }
+    }
+
+    /// Whether an ssl object is better shown when it has its staples: what there is of it goes on
+    /// being served until then, to the same clients.
+    fn may_wait(&self, id: &str, names: &[String], served: &Served) -> bool {
+        let is_as_before = |(before, old): &(Vec<String>, Arc<Served>)| {
+            before == names && !old.verifies_clients && !served.verifies_clients
+        };
+        served.awaits_staple() && self.parts.served.get(id).is_some_and(is_as_before)
     }
 
     /// What waits for its staples since this was asked last: ssl id, and what is to be served.

@@ -2,8 +2,8 @@
 //!
 //! That is by the monotonic clock for as long as the process runs: a calendar that is set forward
 //! takes no key away, and one that is set back keeps none for a day, as it would the claim of a node
-//! that has to wait a second. Only over a restart the calendar has to be believed,
-//! and then no key lives longer than it was given.
+//! that has to wait a second. Only over a restart the calendar has to be believed, and then no key
+//! lives longer than it was given.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
