@@ -295,6 +295,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_connection_that_is_asked_something_has_to_be_idle_anew() {
+        let slot = Slot::new(metrics::Worker::apart().handled());
+        slot.goes_dormant.set(true);
+        slot.begin();
+        assert!(!slot.goes_dormant(), "it was said before the request came");
+        let hour = Duration::from_secs(60 * 60);
+        let now = Instant::now() + hour;
+        slot.since.set(now - hour);
+        slot.end();
+        slot.leaves();
+        assert!(slot.idle_for(now) <= hour, "from its answer on, which the roster has not seen");
+        slot.since.set(now - hour);
+        slot.leaves();
+        assert_eq!(slot.idle_for(now), hour);
+    }
+
+    #[test]
     fn says_once_that_half_of_the_connections_have_gone() {
         let roster = Rc::<Roster>::default();
         let enter = || {
