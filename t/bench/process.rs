@@ -115,6 +115,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[allow(clippy::disallowed_methods, reason = "a drop cannot wait in any other way")]
     fn drop(&mut self) {
         let until = Instant::now() + LAST_WORDS;
         let mut runs = matches!(self.child.try_wait(), Ok(None)) && self.terminate().is_ok();
