@@ -135,6 +135,23 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     (hosts, paths, methods, 0..3_i64)
 }
 
+/// Takes out what is in of `toggled`, and puts in what is not.
+pub(super) fn toggle(
+    router: &mut Router<String>,
+    matchers: &mut [(Arc<Matcher>, bool)],
+    toggled: &[prop::sample::Index],
+) {
+    for index in toggled {
+        let (matcher, is_in) = index.get_mut(matchers);
+        if *is_in {
+            router.remove(matcher);
+        } else {
+            router.insert(matcher, &Arc::new(matcher.id.to_string()));
+        }
+        *is_in = !*is_in;
+    }
+}
+
 proptest! {
     #[test]
     fn any_sequence_of_changes_walks_what_a_scan_finds(
@@ -149,15 +166,7 @@ proptest! {
         }
         let mut router = router(kind, matchers.iter().map(|(matcher, _)| matcher));
         let (before, whole) = (router.clone(), oracle_of(kind, &matchers));
-        for index in toggled {
-            let (matcher, is_in) = index.get(&matchers).clone();
-            if is_in {
-                router.remove(&matcher);
-            } else {
-                router.insert(&matcher, &Arc::new(matcher.id.to_string()));
-            }
-            matchers[index.index(all.len())].1 = !is_in;
-        }
+        toggle(&mut router, &mut matchers, &toggled);
         prop_assert_eq!(router.len(), matchers.iter().filter(|(_, is_in)| *is_in).count());
         prop_assert_eq!(walk_of(&before), whole);
         prop_assert_eq!(walk_of(&router), oracle_of(kind, &matchers));

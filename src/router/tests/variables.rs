@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::oracle::{HOSTS, drawn, oracle};
+use super::oracle::{HOSTS, drawn, oracle, toggle};
 use super::*;
 use crate::expr::{Datum, Expr, Variable};
 
@@ -107,15 +107,7 @@ proptest! {
         }
         let mut router = router(kind, matchers.iter().map(|(matcher, _)| matcher));
         let (before, was) = (router.clone(), matchers.clone());
-        for index in toggled {
-            let (matcher, is_in) = index.get(&matchers).clone();
-            if is_in {
-                router.remove(&matcher);
-            } else {
-                router.insert(&matcher, &Arc::new(matcher.id.to_string()));
-            }
-            matchers[index.index(all.len())].1 = !is_in;
-        }
+        toggle(&mut router, &mut matchers, &toggled);
         for (router, matchers) in [(&before, &was), (&router, &matchers)] {
             for (said, host) in requests.iter().flat_map(|said| HOSTS.map(|host| (said, host))) {
                 let present = matchers.iter().filter(|(_, is_in)| *is_in);
