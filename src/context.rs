@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
 pub use self::consumer::{Consumer, Consumers};
@@ -30,6 +30,11 @@ pub use self::urlencoded::decoded;
 use crate::clock;
 use crate::metrics::RouteLabels;
 use crate::router::{Captured, Target};
+
+/// What the upstream is told of the consumer. Names, not texts: a text is read anew each time.
+const CONSUMER_USERNAME: HeaderName = HeaderName::from_static("x-consumer-username");
+const CONSUMER_CUSTOM_ID: HeaderName = HeaderName::from_static("x-consumer-custom-id");
+const CREDENTIAL_IDENTIFIER: HeaderName = HeaderName::from_static("x-credential-identifier");
 
 /// One exchange.
 pub struct Ctx {
@@ -226,10 +231,10 @@ impl Ctx {
     /// Source: APISIX `consumer.attach_consumer`.
     pub fn attach(&mut self, consumer: Arc<Consumer>) {
         let headers = &mut self.request.headers;
-        headers.insert("x-consumer-username", consumer.username.clone());
+        headers.insert(CONSUMER_USERNAME, consumer.username.clone());
         for (name, value) in [
-            ("x-consumer-custom-id", &consumer.custom_id),
-            ("x-credential-identifier", &consumer.credential_id),
+            (CONSUMER_CUSTOM_ID, &consumer.custom_id),
+            (CREDENTIAL_IDENTIFIER, &consumer.credential_id),
         ] {
             match value {
                 Some(value) => headers.insert(name, value.clone()),
