@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static TURN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -23,6 +23,12 @@ pub fn now() -> Instant {
 pub fn unix() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs().cast_signed()
+}
+
+/// How long it is until `moment` when the calendar says `now`, both in seconds since 1970; nothing
+/// where that is over.
+pub fn until(moment: i64, now: i64) -> Duration {
+    Duration::from_secs(u64::try_from(moment - now).unwrap_or_default())
 }
 
 /// A task for which each poll is a turn.

@@ -128,9 +128,8 @@ impl Record {
     /// How long it need not be renewed when the calendar says `now`: until its moment, and no
     /// longer than such a certificate is served, whatever was done to the calendar since.
     pub(super) fn rest(&self, now: i64) -> Duration {
-        let longest = (self.not_after - self.not_before) as f64 * RENEWED_AFTER;
-        let rest = (self.renew_at - now).min(longest as i64);
-        Duration::from_secs(u64::try_from(rest).unwrap_or(0))
+        let life = clock::until(self.not_after, self.not_before);
+        clock::until(self.renew_at, now).min(life.mul_f64(RENEWED_AFTER))
     }
 
     /// Seconds until its end.

@@ -354,7 +354,7 @@ impl Asking {
         let in_ttl = now.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
         Ok(match read.next_update.filter(|next| *next > now) {
             Some(next) => {
-                let half = Duration::from_secs(u64::try_from((next - now) / 2).unwrap_or_default());
+                let half = clock::until(next, now) / 2;
                 Fetched { bytes, until: next, again: half.min(ttl).max(LEAST) }
             }
             // Without an end, or past it and believed all the same: good as long as APISIX keeps it.
@@ -408,7 +408,7 @@ impl Asking {
 
 /// How long an answer is good until `end` when the calendar says `now`, at most `latest`.
 fn rest(end: i64, now: i64, latest: Duration) -> Duration {
-    Duration::from_secs(u64::try_from(end - now).unwrap_or_default()).min(latest)
+    clock::until(end, now).min(latest)
 }
 
 /// What was put in stays whole whoever panicked.
