@@ -384,10 +384,7 @@ impl Compiler {
         match kind {
             Kind::Secret | Kind::Proto | Kind::CostDecoration => false,
             Kind::PluginMetadata => self.parts.metadata.contains_key(id),
-            Kind::Ssl => {
-                let Parts { served, held, clients, .. } = &self.parts;
-                served.contains_key(id) || held.contains_key(id) || clients.contains_key(id)
-            }
+            Kind::Ssl => self.parts.served.contains_key(id) || self.parts.clients.contains_key(id),
             Kind::Upstream => self.parts.upstreams.contains_key(id),
             Kind::Service => self.parts.services.contains_key(id),
             Kind::PluginConfig => self.parts.plugin_configs.contains_key(id),

@@ -59,7 +59,8 @@ pub(super) struct Parts {
     /// Certificate and key, since each upstream makes a configuration of its own of them.
     pub(super) clients: HashMap<Arc<str>, (String, Zeroizing<String>)>,
     pub(super) served: HashMap<Arc<str>, (Vec<String>, Arc<Served>)>,
-    /// What is to take the place of what is served once its staples have been asked for.
+    /// What is to take the place of what is served once its staples have been asked for: there is
+    /// something in `served` for each of them.
     pub(super) held: HashMap<Arc<str>, Held>,
     pub(super) upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     pub(super) services: HashMap<Arc<str>, ServicePart>,
