@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use smallvec::SmallVec;
 
 pub use self::consumer::{Consumer, Consumers};
-pub use self::payload::{Limits, Payload};
+pub use self::payload::{Limits, Payload, admits};
 pub use self::tls::TlsSession;
 pub use self::urlencoded::decoded;
 use crate::clock;

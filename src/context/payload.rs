@@ -199,7 +199,7 @@ impl Read {
 
     /// The body, unless it is larger than `limit`.
     fn up_to(&self, limit: u64) -> Option<&Bytes> {
-        self.bytes.as_ref().filter(|bytes| limit == 0 || bytes.len() as u64 <= limit)
+        self.bytes.as_ref().filter(|bytes| admits(limit, bytes.len() as u64))
     }
 }
 
@@ -218,9 +218,13 @@ impl Limits {
 
     /// Whether a body of `length` bytes is read for `need`.
     pub fn admits(&self, need: Need, length: u64) -> bool {
-        let limit = self.of(need);
-        limit == 0 || length <= limit
+        admits(self.of(need), length)
     }
+}
+
+/// Whether `length` is within `limit`, of which 0 is none.
+pub fn admits(limit: u64, length: u64) -> bool {
+    limit == 0 || length <= limit
 }
 
 impl Default for Limits {

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use super::Malformed;
 use super::fields::{self, Line};
@@ -87,6 +87,11 @@ pub fn parse(input: &mut BytesMut) -> Result<Option<Head>, Refused> {
     built.map(Some)
 }
 
+/// Whether a value of `Expect` asks for a 100 before the body is sent (RFC 9110, section 10.1.1).
+pub fn is_continue(expectation: &HeaderValue) -> bool {
+    expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
 /// The first line of what [`parse`] refused, as it came, for a log; a long one is cut.
 pub fn first_line(refused: &[u8]) -> Box<str> {
     let told = &refused[..refused.len().min(LONGEST_TOLD)];
@@ -140,7 +145,7 @@ fn build(
                 }
             }
         } else if name == header::EXPECT {
-            expects_continue = is_1_1 && value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+            expects_continue = is_1_1 && is_continue(&value);
         }
         headers.append(name, value);
     }

@@ -146,10 +146,7 @@ fn build(
     for name in nominated.iter().filter(|name| !upgrades && *name != header::CONTENT_LENGTH) {
         headers.remove(name);
     }
-    let bodiless = no_body
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED;
+    let bodiless = no_body || is_without_body(status);
     // Both framings at once is how responses are smuggled (RFC 9112, section 6.3).
     if chunked && length.is_some() {
         return Err(Malformed("it has a length and is chunked"));
@@ -173,6 +170,13 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || *name == header::UPGRADE
         || *name == header::TE
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// Whether no response with this status has a body, whatever was asked (RFC 9112, section 6.3).
+pub fn is_without_body(status: StatusCode) -> bool {
+    status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
 }
 
 /// Writes a head. `fields` may have a length, which is not written: `told` has the one that is true.

@@ -41,7 +41,7 @@ pub(super) enum Source {
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum Unfinished {
     #[error(transparent)]
     Node(#[from] Failure),
     #[error("a plugin that was to look at it failed")]
@@ -146,12 +146,12 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Unfinished;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let this = self.get_mut();
         let Some(exchange) = &mut this.exchange else {
             return Poll::Ready(None);
@@ -193,7 +193,7 @@ impl Source {
         &mut self,
         exchange: &mut Exchange,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         match self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streaming(stream) => stream.poll(exchange, cx),
@@ -222,7 +222,7 @@ impl Stream {
         &mut self,
         exchange: &mut Exchange,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let from = &mut self.from;
         let Some(connection) = &mut from.connection else {
             return Poll::Ready(None);

@@ -16,7 +16,7 @@ use super::ahead::Ahead;
 use super::connection::Downstream;
 use super::h1::Wire;
 use super::{Held, Worker, h3, request, respond};
-use crate::context::{Chunk, Ctx, Reply};
+use crate::context::{Chunk, Ctx, Reply, admits};
 use crate::expr::{Need, Wants};
 use crate::plugin::Phase;
 use crate::plugin::chain::{Chain, Overlay, Step};
@@ -279,14 +279,14 @@ impl RequestBody {
     /// Why it did not come to its end.
     async fn read_ahead(&mut self, limit: u64) -> Result<Option<Bytes>, Broken> {
         let mut ahead = self.ahead.take().unwrap_or_default();
-        while !ahead.ended && (limit == 0 || ahead.len() as u64 <= limit) {
+        while !ahead.ended && admits(limit, ahead.len() as u64) {
             match poll_fn(|cx| self.poll_inner(cx)).await {
                 Some(frame) => ahead.push(frame?),
                 None => ahead.ended = true,
             }
         }
         let whole = ahead.join();
-        let is_within = ahead.ended && (limit == 0 || whole.len() as u64 <= limit);
+        let is_within = ahead.ended && admits(limit, whole.len() as u64);
         if !ahead.is_empty() {
             self.ahead = Some(ahead);
         }
@@ -295,7 +295,7 @@ impl RequestBody {
 
     /// Whether a body of `length` bytes is within the limit.
     pub(super) fn admits(&self, length: u64) -> bool {
-        self.max_bytes == 0 || length <= self.max_bytes
+        admits(self.max_bytes, length)
     }
 
     /// Why it broke off, if it did.

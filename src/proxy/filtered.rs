@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::body::{Broken, Source};
+use super::body::{Source, Unfinished};
 use super::exchange::Exchange;
 use crate::context::Chunk;
 
@@ -33,7 +33,7 @@ impl Filtered {
         &mut self,
         exchange: &mut Exchange,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         while !self.ended {
             let Some(mut chunk) = ready!(self.poll_chunk(exchange, cx)?) else {
                 continue;
@@ -41,7 +41,7 @@ impl Filtered {
             if !exchange.filter_body(&mut chunk) {
                 self.end();
                 self.trailers = None;
-                return Poll::Ready(Some(Err(Broken::Filter)));
+                return Poll::Ready(Some(Err(Unfinished::Filter)));
             }
             if chunk.is_last {
                 self.end();
@@ -68,7 +68,7 @@ impl Filtered {
         &mut self,
         exchange: &mut Exchange,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Chunk>, Broken>> {
+    ) -> Poll<Result<Option<Chunk>, Unfinished>> {
         let Some(frame) = ready!(self.source.poll(exchange, cx)?) else {
             return Poll::Ready(Ok(Some(Chunk { data: Bytes::new(), is_last: true })));
         };

@@ -34,6 +34,7 @@ use super::streams::{Asked, PARTING, Tally, Watched};
 use super::{Worker, pipeline};
 use crate::clock;
 use crate::http1::request::LONGEST_BYTES;
+use crate::http1::response::is_without_body;
 
 /// Fields of a connection (RFC 9114, section 4.2): a request that has one is malformed, and of a
 /// node's response they stay with its connection.
@@ -298,8 +299,7 @@ fn finish_head(
     if let Some(date) = date {
         headers.entry(header::DATE).or_insert(date);
     }
-    let has_body = status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
-    if let Some(length) = length.filter(|_| has_body) {
+    if let Some(length) = length.filter(|_| !is_without_body(status)) {
         headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
     }
 }

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::{Settings, host};
 use crate::context::Request;
 use crate::http1::fields;
+use crate::http1::request::is_continue;
 
 /// A request's head as the exchange will use it.
 pub(super) struct Asked {
@@ -44,7 +45,7 @@ impl Noted {
             } else if *name == header::COOKIE {
                 noted.cookies += 1;
             } else if *name == header::EXPECT {
-                noted.expects_otherwise |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                noted.expects_otherwise |= !is_continue(value);
             }
         }
         noted

@@ -8,6 +8,7 @@ use super::body::{self, Body};
 use super::exchange::{Broken, Exchange};
 use super::upgrade::Tunnel;
 use crate::context::Reply;
+use crate::http1::response::is_without_body;
 use crate::upstream::Failure;
 
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-apisix-upstream-status");
@@ -114,7 +115,7 @@ pub(super) fn deliver(
     let (status, headers, is_filtered) = finish_head(&mut exchange);
     let body = if exchange.ctx.response.withheld {
         body::own(exchange, page(status))
-    } else if is_filtered && has_body(status, &exchange.ctx.request.method) {
+    } else if is_filtered && !is_bodiless(status, &exchange.ctx.request.method) {
         body(exchange).filtered()
     } else {
         body(exchange)
@@ -135,12 +136,8 @@ pub(super) fn upgrade(
     deliver(exchange, |exchange| Body::tunnel(tunnel(exchange)))
 }
 
-/// Whether a response has a body (RFC 9110, section 6.4.1).
-fn has_body(status: StatusCode, method: &Method) -> bool {
-    let is_without = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED;
-    !is_without && *method != Method::HEAD
+fn is_bodiless(status: StatusCode, method: &Method) -> bool {
+    is_without_body(status) || *method == Method::HEAD
 }
 
 /// Status and headers as they are written, and whether the body is filtered.

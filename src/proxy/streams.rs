@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::body::{Body, Broken};
+use super::body::{Body, Unfinished};
 use super::roster::Slot;
 
 /// Requests that one connection may have under way (nginx's default).
@@ -87,12 +87,12 @@ impl Watched {
 
 impl http_body::Body for Watched {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Unfinished;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let sending = matches!(polled, Poll::Ready(Some(Ok(_))));

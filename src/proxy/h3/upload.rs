@@ -12,6 +12,7 @@ use http_body::Frame;
 use tokio::sync::oneshot;
 
 use super::transport::{Fate, Receive};
+use crate::http1::request::is_continue;
 use crate::proxy::exchange::{Broken, Incoming};
 use crate::proxy::request;
 
@@ -63,7 +64,7 @@ impl Upload {
             },
             // What broke stays broken.
             Poll::Ready(Some(Err(_))) => {}
-            Poll::Pending if expects_continue(head) => {
+            Poll::Pending if head.get(header::EXPECT).is_some_and(is_continue) => {
                 let (ask, asked) = oneshot::channel();
                 (upload.awaited, awaited) = (Some(ask), Some(asked));
             }
@@ -140,9 +141,4 @@ impl Upload {
         self.fate.fail(Code::H3_REQUEST_CANCELLED);
         Poll::Ready(Some(Err(if is_fault { Broken::Malformed } else { Broken::Gone })))
     }
-}
-
-fn expects_continue(head: &HeaderMap) -> bool {
-    let expected = head.get(header::EXPECT);
-    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
