@@ -6,6 +6,7 @@
 
 mod consumer;
 mod payload;
+mod response;
 mod tls;
 mod urlencoded;
 mod variables;
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 
 pub use self::consumer::{Consumer, Consumers};
 pub use self::payload::{Limits, Payload, admits};
+pub use self::response::Response;
 pub use self::tls::TlsSession;
 pub use self::urlencoded::decoded;
 use crate::clock;
@@ -138,21 +140,6 @@ pub struct Outgoing {
     pub scheme: &'static str,
     /// Capture groups of the expression that rewrote the path; index 0 is the whole match.
     pub captures: Vec<String>,
-}
-
-/// The response head as the client will see it.
-#[derive(Debug)]
-pub struct Response {
-    pub status: StatusCode,
-    /// The head once there is one; before, what plugins want added to it.
-    pub headers: HeaderMap,
-    /// Bytes of the head as HTTP/1.1 writes it; set when the head is handed over to be written.
-    pub head_bytes: u64,
-    /// Whether the upstream answered (`response_source` is `upstream`).
-    pub from_upstream: bool,
-    /// Whether a plugin that was to look at it failed: the client gets a 500 instead, and no more of
-    /// it where its head is on its way.
-    pub withheld: bool,
 }
 
 /// One try to reach a node.
@@ -326,29 +313,6 @@ impl Request {
     pub fn target(&self) -> Target<'_> {
         let path = self.matched_path.as_deref().unwrap_or_else(|| self.path());
         Target { host: self.host.as_deref(), path, ..Target::default() }
-    }
-}
-
-// === impl Response ===
-
-impl Default for Response {
-    fn default() -> Self {
-        Self {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            head_bytes: 0,
-            from_upstream: false,
-            withheld: false,
-        }
-    }
-}
-
-impl Response {
-    /// Bytes of the head as HTTP/1.1 writes it.
-    pub fn measure(&self) -> u64 {
-        let status_line = 17;
-        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        (lines.sum::<usize>() + status_line) as u64
     }
 }
 
