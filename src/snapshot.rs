@@ -19,7 +19,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::FixedState;
 use http::Method;
+use imbl::GenericHashMap;
+use imbl::shared_ptr::DefaultSharedPtr;
 use ipnet::IpNet;
 
 use crate::context::{Consumers, Ctx, Labels, RouteFacts};
@@ -49,8 +52,9 @@ pub struct Snapshot {
     /// What they are shown in handshakes; as rarely there.
     pub proofs: Proofs,
     pub consumers: Consumers,
-    /// The plugins that run for a consumer, by its name; absent when there are none.
-    pub consumer_chains: imbl::HashMap<Arc<str>, Chain>,
+    /// The plugins that run for a consumer, by its name; absent when there are none. Only config is
+    /// put in, so that no client can choose what collides.
+    pub consumer_chains: GenericHashMap<Arc<str>, Chain, FixedState, DefaultSharedPtr>,
     /// What runs on every request.
     pub globals: Chain,
 }

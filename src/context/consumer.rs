@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use http::HeaderValue;
+use imbl::GenericHashMap;
+use imbl::shared_ptr::DefaultSharedPtr;
 
 /// A consumer as an exchange sees it.
 #[derive(Debug)]
@@ -21,9 +24,12 @@ pub struct Consumer {
 /// Every consumer, by name and by credential. Clones are cheap and share everything.
 #[derive(Clone, Default)]
 pub struct Consumers {
-    by_name: imbl::HashMap<Arc<str>, Arc<Consumer>>,
-    by_credential: imbl::HashMap<Credential, Arc<Consumer>>,
+    by_name: Map<Arc<str>>,
+    by_credential: Map<Credential>,
 }
+
+/// Only config is put in, so that no client can choose what collides.
+type Map<K> = GenericHashMap<K, Arc<Consumer>, FixedState, DefaultSharedPtr>;
 
 /// A credential of one plugin: `("key-auth", the key)`.
 #[derive(Clone, PartialEq, Eq)]

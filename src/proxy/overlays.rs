@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 use crate::plugin::chain::{Chain, Overlay};
 
 /// Pairs that are kept; when there are more, all are let go and put together again.
@@ -15,9 +17,9 @@ const MOST: usize = 4096;
 
 /// Overlays by route and consumer of one snapshot, which outlives them.
 #[derive(Default)]
-pub(super) struct Overlays(RefCell<HashMap<Pair, Rc<Overlay>>>);
+pub(super) struct Overlays(RefCell<HashMap<Pair, Rc<Overlay>, FixedState>>);
 
-/// The addresses of a route's chain and a consumer's name.
+/// The addresses of a route's chain and a consumer's name; no client chooses any.
 type Pair = (usize, usize);
 
 // === impl Overlays ===

@@ -9,6 +9,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+
 /// Counters in the table: 16 bytes each.
 const SLOTS: usize = 1 << 20;
 
@@ -25,7 +28,7 @@ const END_MAX: u64 = (1 << (64 - COUNT_BITS)) - 1;
 pub struct Counters {
     /// Made with the first counter: a node that limits nothing does not pay for the table.
     slots: LazyLock<Box<[Slot]>>,
-    hasher: RandomState,
+    hasher: SeedableRandomState,
     epoch: Instant,
 }
 
@@ -49,6 +52,10 @@ pub struct Count {
     pub reset: Duration,
 }
 
+/// What the hashes of owners begin with, as random as the system's: clients choose what is hashed,
+/// and one that knew this could aim at the counter of another.
+static SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
+
 #[derive(Default)]
 struct Slot {
     owner: AtomicU64,
@@ -68,7 +75,7 @@ impl Counters {
     pub fn new() -> Self {
         Self {
             slots: LazyLock::new(|| std::iter::repeat_with(Slot::default).take(SLOTS).collect()),
-            hasher: RandomState::new(),
+            hasher: SeedableRandomState::with_seed(random(), &SEED),
             epoch: Instant::now(),
         }
     }
@@ -165,8 +172,13 @@ fn seen(packed: u64, now: u64) -> Count {
     Count { count, reset: Duration::from_millis(end - now) }
 }
 
+/// A number of the system's randomness.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
+}
+
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(END_MAX)
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }
 
 fn pack(end: u64, count: u64) -> u64 {
