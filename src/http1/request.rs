@@ -12,6 +12,9 @@ use super::framing::Framing;
 /// A head longer than this is refused.
 pub const LONGEST_BYTES: usize = 64 * 1024;
 
+/// Room in a request's fields for what plugins tell the node of, so that it need not be made then.
+const ADDED: usize = 2;
+
 /// So much of the first line of what is refused is told.
 const LONGEST_TOLD: usize = 1024;
 
@@ -115,7 +118,7 @@ fn build(
     lines: &[Line],
 ) -> Result<Head, Refused> {
     let is_1_1 = version == Version::HTTP_11;
-    let mut headers = HeaderMap::with_capacity(lines.len());
+    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED);
     let mut length = None;
     let mut chunked = false;
     let mut keep_alive = is_1_1;

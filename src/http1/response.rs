@@ -14,6 +14,10 @@ use super::output;
 /// A head longer than this is refused.
 const LONGEST_BYTES: usize = 256 * 1024;
 
+// Names, not texts: most names are of the kind that has a number, and then no text is looked at.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
 /// A response's head and what it means for the connection.
 #[derive(Debug)]
 pub struct Head {
@@ -169,7 +173,8 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || *name == header::TRANSFER_ENCODING
         || *name == header::UPGRADE
         || *name == header::TE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
 }
 
 /// Whether no response with this status has a body, whatever was asked (RFC 9112, section 6.3).

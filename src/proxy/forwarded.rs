@@ -49,7 +49,8 @@ impl Default for RealIp {
 impl RealIp {
     /// The client's address: `peer`, or what a believed peer says.
     pub(super) fn of(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        if !self.believes(peer.ip()) {
+        // Most say nothing, which is seen sooner than who they are.
+        if !headers.keys().any(|name| *name == self.header) || !self.believes(peer.ip()) {
             return peer;
         }
         let lists = headers.get_all(&self.header).iter().rev();

@@ -38,8 +38,10 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
     let headers = &ctx.request.headers;
     let mut has_length = false;
+    let mut has_chain = false;
     for (name, value) in headers {
         has_length |= *name == header::CONTENT_LENGTH;
+        has_chain |= *name == forwarded::X_FORWARDED_FOR;
         let name = name.as_str();
         if !is_ours(name, told) {
             line(out, name, value.as_bytes());
@@ -62,7 +64,7 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
         line(out, "connection", b"upgrade");
         line(out, "upgrade", protocol.as_bytes());
     }
-    about_client(ctx, told.trusted, out);
+    about_client(ctx, told.trusted, has_chain, out);
     out.put_slice(b"\r\n");
 }
 
@@ -81,10 +83,10 @@ fn is_ours(name: &str, told: &Told<'_>) -> bool {
     }
 }
 
-/// `X-Real-IP` and `X-Forwarded-*`.
+/// `X-Real-IP` and `X-Forwarded-*`. `has_chain` says whether there is an `X-Forwarded-For`.
 ///
 /// Source: APISIX `cli/ngx_tpl.lua`, `init.lua` `handle_trusted_x_forwarded_headers`.
-fn about_client(ctx: &Ctx, trusted: Trusted, out: &mut BytesMut) {
+fn about_client(ctx: &Ctx, trusted: Trusted, has_chain: bool, out: &mut BytesMut) {
     let headers = &ctx.request.headers;
     let written;
     let remote = if ctx.remote == ctx.client.peer {
@@ -95,7 +97,7 @@ fn about_client(ctx: &Ctx, trusted: Trusted, out: &mut BytesMut) {
     };
     line(out, "x-real-ip", remote.as_bytes());
     out.put_slice(b"x-forwarded-for: ");
-    if trusted != Trusted::No {
+    if has_chain && trusted != Trusted::No {
         for chain in headers.get_all(forwarded::X_FORWARDED_FOR) {
             out.put_slice(chain.as_bytes());
             out.put_slice(b", ");

@@ -46,8 +46,12 @@ pub(super) fn read(whole: &str) -> Result<&str, Malformed> {
         let is_address = address.contains(':') && address.bytes().all(of_addresses);
         return if is_address { Ok(host) } else { Err(Malformed) };
     }
-    if !host.bytes().all(|byte| OF_NAMES[usize::from(byte)]) || host.contains("..") {
-        return Err(Malformed);
+    let mut before = 0;
+    for byte in host.bytes() {
+        if !OF_NAMES[usize::from(byte)] || (byte == b'.' && before == b'.') {
+            return Err(Malformed);
+        }
+        before = byte;
     }
     match host.strip_suffix('.').unwrap_or(host) {
         "" => Err(Malformed),
@@ -57,7 +61,9 @@ pub(super) fn read(whole: &str) -> Result<&str, Malformed> {
 
 /// A host and its port, which is empty where none is named.
 pub(super) fn split_port(host: &str) -> (&str, &str) {
-    match host.rsplit_once(':') {
+    // By bytes: a port is short, and a search for characters takes longer to begin than to end.
+    let colon = host.bytes().rposition(|byte| byte == b':');
+    match colon.map(|at| (&host[..at], &host[at + 1..])) {
         // The colons of a bare IPv6 address are no port's.
         Some((before, port))
             if port.bytes().all(|byte| byte.is_ascii_digit())

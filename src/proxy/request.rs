@@ -141,9 +141,9 @@ fn is_target(uri: &mut Uri, version: Version) -> bool {
 /// The host that is asked for, without its port.
 fn host(parts: &Parts) -> Result<Option<Box<str>>, StatusCode> {
     const REFUSED: StatusCode = StatusCode::BAD_REQUEST;
-    let mut fields = parts.headers.get_all(header::HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
+    let field = parts.headers.get(header::HOST);
+    let may_repeat = parts.headers.len() > parts.headers.keys_len();
+    if may_repeat && parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
         return Err(REFUSED);
     }
     let whole = match (parts.uri.authority(), field) {
