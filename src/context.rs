@@ -73,7 +73,7 @@ pub struct Ctx {
     /// The worker's metric cells.
     pub metrics: Rc<crate::metrics::Worker>,
     /// Made up when it is asked for.
-    pub request_id: OnceCell<Box<str>>,
+    pub request_id: OnceCell<[u8; 32]>,
     /// What Lua functions keep of the exchange; nothing until one runs.
     pub kept: RefCell<Option<Rc<dyn Kept>>>,
     /// An answer that was begun (`ngx.say`): it is given when every plugin has been asked.
@@ -218,15 +218,19 @@ impl Ctx {
     /// Source: APISIX `consumer.attach_consumer`.
     pub fn attach(&mut self, consumer: Arc<Consumer>) {
         let headers = &mut self.request.headers;
+        // Hardly any client claims to be one: a look at the names that there are costs less than
+        // the hashes of two that are not.
+        if headers.keys().any(|name| *name == CONSUMER_CUSTOM_ID || *name == CREDENTIAL_IDENTIFIER)
+        {
+            headers.remove(CONSUMER_CUSTOM_ID);
+            headers.remove(CREDENTIAL_IDENTIFIER);
+        }
         headers.insert(CONSUMER_USERNAME, consumer.username.clone());
-        for (name, value) in [
-            (CONSUMER_CUSTOM_ID, &consumer.custom_id),
-            (CREDENTIAL_IDENTIFIER, &consumer.credential_id),
-        ] {
-            match value {
-                Some(value) => headers.insert(name, value.clone()),
-                None => headers.remove(name),
-            };
+        if let Some(id) = &consumer.custom_id {
+            headers.insert(CONSUMER_CUSTOM_ID, id.clone());
+        }
+        if let Some(id) = &consumer.credential_id {
+            headers.insert(CREDENTIAL_IDENTIFIER, id.clone());
         }
         self.consumer = Some(consumer);
     }
@@ -286,12 +290,20 @@ impl Ctx {
 
     /// The exchange's own id: 32 hexadecimal digits, the same whenever it is asked for.
     pub fn request_id(&self) -> &str {
-        self.request_id.get_or_init(|| {
-            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = self.request_id.get_or_init(|| {
             let random = fastrand::u128(..).to_le_bytes();
-            let pairs = random.map(|byte| [byte >> 4, byte & 15]);
-            pairs.as_flattened().iter().map(|digit| char::from(DIGITS[*digit as usize])).collect()
-        })
+            let halves = random.map(|byte| [byte >> 4, byte & 15]);
+            let mut digits = [0; 32];
+            for (digit, half) in digits.iter_mut().zip(halves.as_flattened()) {
+                *digit = half + if *half < 10 { b'0' } else { b'a' - 10 };
+            }
+            digits
+        });
+        // SAFETY: they are ASCII, and that is UTF-8.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::str::from_utf8_unchecked(digits)
+        }
     }
 
     /// The time from the first byte of the request until now.

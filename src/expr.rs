@@ -33,9 +33,13 @@ pub trait Variables {
         self.get(name).map(Datum::Text)
     }
 
-    /// Appends the value of `name` if it is made up of characters that no log line escapes, such
-    /// as a number: it then needs no memory of its own. Whether it did; `get` is asked otherwise.
-    fn append(&self, _name: &Variable, _out: &mut String) -> bool {
-        false
+    /// Appends the value of `name` as a line of a log has it, escaped. Whether it has one that is
+    /// not empty. To be written by whoever can do it without making the value up first.
+    fn write(&self, name: &Variable, escape: Escape, out: &mut String) -> bool {
+        let value = self.get(name).filter(|value| !value.is_empty());
+        if let Some(value) = &value {
+            escape.write(value.as_bytes(), out);
+        }
+        value.is_some()
     }
 }

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{Version, header};
 
 pub(super) use self::head::argument;
-use self::head::{cookie, field, is_bare_argument, request_field, user};
+use self::head::{cookie, field, is_bare_argument, is_repeated, request_field, user};
 use self::time::{this_second_iso, this_second_local};
 use super::{Attempt, Ctx};
 use crate::clock;
-use crate::expr::{Datum, TlsVariable, Variable, Variables};
+use crate::expr::{Datum, Escape, TlsVariable, Variable, Variables};
 use crate::router;
 
 impl Variables for Ctx {
@@ -106,8 +106,8 @@ impl Variables for Ctx {
             }
             V::UpstreamHeader(_) => None,
             made_up => {
-                let mut text = String::new();
-                self.append(made_up, &mut text).then_some(Cow::Owned(text))
+                let mut value = String::new();
+                self.make_up(made_up, &mut value).then_some(Cow::Owned(value))
             }
         }
     }
@@ -121,7 +121,41 @@ impl Variables for Ctx {
         }
     }
 
-    fn append(&self, name: &Variable, out: &mut String) -> bool {
+    fn write(&self, name: &Variable, escape: Escape, out: &mut String) -> bool {
+        use Variable as V;
+        let headers = &self.request.headers;
+        let field = match name {
+            V::Header(name) if !is_repeated(headers) => headers.get(name),
+            V::UpstreamHost if self.outgoing.host.is_none() => headers.get(header::HOST),
+            _ => None,
+        };
+        if let Some(value) = field {
+            escape.write(value.as_bytes(), out);
+            return !value.is_empty();
+        }
+        match name {
+            V::Request if self.request.unread.is_none() => {
+                out.push_str(self.request.method.as_str());
+                out.push(' ');
+                escape.write(self.target().as_bytes(), out);
+                out.push(' ');
+                out.push_str(protocol(self.request.version));
+                true
+            }
+            name if self.make_up(name, out) => true,
+            name => {
+                let value = self.get(name).unwrap_or_default();
+                escape.write(value.as_bytes(), out);
+                !value.is_empty()
+            }
+        }
+    }
+}
+
+impl Ctx {
+    /// Appends the value of a variable that is made up of numbers, of times, or of other things
+    /// that no line of a log escapes. Whether it is one, and has a value.
+    fn make_up(&self, name: &Variable, out: &mut String) -> bool {
         use Variable as V;
         match name {
             V::RequestLength => number(self.bytes_received, out),
@@ -171,9 +205,7 @@ impl Variables for Ctx {
             _ => false,
         }
     }
-}
 
-impl Ctx {
     /// What `put` writes for each try, a dash where it writes nothing.
     fn each_attempt(&self, out: &mut String, put: impl Fn(&Attempt, &mut String) -> bool) -> bool {
         for (index, attempt) in self.attempts.iter().enumerate() {
@@ -252,17 +284,15 @@ fn filled(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
-fn digit(value: u32) -> char {
-    char::from_digit(value, 10).unwrap_or('0')
-}
-
 /// Seconds with three decimals.
 fn seconds(duration: Duration, out: &mut String) -> bool {
     let millis = (u64::from(duration.subsec_micros()) + 500) / 1000;
     number(duration.as_secs() + millis / 1000, out);
-    let millis = (millis % 1000) as u32;
+    let millis = millis % 1000;
     out.push('.');
-    out.extend([millis / 100, millis / 10 % 10, millis % 10].map(digit));
+    for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+        out.push(char::from(b'0' + digit as u8));
+    }
     true
 }
 

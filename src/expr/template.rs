@@ -141,14 +141,14 @@ impl Template {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Defaulted(name, default) => {
-                    escape.write(&variables.get(name).unwrap_or(Cow::Borrowed(default)), out);
+                    let value = variables.get(name).unwrap_or(Cow::Borrowed(default));
+                    escape.write(value.as_bytes(), out);
                 }
-                Part::Variable(name) if variables.append(name, out) => {}
-                Part::Variable(name) => match variables.get(name) {
-                    Some(value) if !value.is_empty() => escape.write(&value, out),
-                    _ if escape == Escape::Json => {}
-                    _ => out.push('-'),
-                },
+                Part::Variable(name) => {
+                    if !variables.write(name, escape, out) && escape != Escape::Json {
+                        out.push('-');
+                    }
+                }
             }
         }
     }
@@ -191,16 +191,18 @@ fn name(rest: &str, dialect: Dialect) -> Option<(&str, &str)> {
 // === impl Escape ===
 
 impl Escape {
-    fn write(self, value: &str, out: &mut String) {
+    /// Appends `value`; bytes that are no UTF-8 become U+FFFD first.
+    pub fn write(self, value: &[u8], out: &mut String) {
+        // Nearly always. What JSON escapes is among what is asked for.
+        if !has_escaped(value) {
+            // SAFETY: it is ASCII, and that is UTF-8.
+            #[allow(unsafe_code)]
+            return out.push_str(unsafe { std::str::from_utf8_unchecked(value) });
+        }
+        let value = &*String::from_utf8_lossy(value);
         match self {
             Self::None => out.push_str(value),
             Self::Default => {
-                let is_escaped = |byte: u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..);
-                // Most values have nothing to escape. Asked without a way out, which the compiler
-                // makes a few instructions for many bytes.
-                if !value.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
-                    return out.push_str(value);
-                }
                 let mut from = 0;
                 for (at, byte) in value.bytes().enumerate().filter(|(_, byte)| is_escaped(*byte)) {
                     // What is between is ASCII; an empty stretch may stand within a character.
@@ -222,6 +224,27 @@ impl Escape {
             }
         }
     }
+}
+
+/// Whether a byte is written as `\xXX`: not branched on, so that many are asked at once.
+fn is_escaped(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte.wrapping_sub(b' ') > b'~' - b' ')
+}
+
+/// Whether any of `bytes` is escaped. They are asked in pieces of one size, each of which the
+/// compiler makes a few instructions; the last two pieces may overlap.
+fn has_escaped(bytes: &[u8]) -> bool {
+    fn any<const N: usize>(piece: &[u8; N]) -> bool {
+        piece.iter().fold(false, |any, byte| any | is_escaped(*byte))
+    }
+    let (pieces, rest) = bytes.as_chunks::<16>();
+    pieces.iter().any(any)
+        || match (bytes.last_chunk::<16>(), rest.first_chunk::<8>(), rest.last_chunk::<8>()) {
+            _ if rest.is_empty() => false,
+            (Some(last), ..) => any(last),
+            (None, Some(first), Some(last)) => any(first) | any(last),
+            _ => rest.iter().any(|byte| is_escaped(*byte)),
+        }
 }
 
 #[cfg(test)]
@@ -280,7 +303,7 @@ mod tests {
         };
         let escaped = |value: &str| {
             let mut out = String::new();
-            Escape::Default.write(value, &mut out);
+            Escape::Default.write(value.as_bytes(), &mut out);
             out
         };
         assert_eq!(line(Escape::Default), "10.0.0.1 \"a\\x22b\\x0A\" -");
@@ -289,5 +312,19 @@ mod tests {
             "\\xC3\\xA9a\\xC3\\xA9\\xE2\\x82\\xACbc\\x5C"
         );
         assert_eq!(line(Escape::Json), "10.0.0.1 \"a\\\"b\\n\" ");
+    }
+
+    #[test]
+    fn finds_what_is_escaped_wherever_it_stands() {
+        for length in 0..40 {
+            assert!(!has_escaped(&b" !#[]^z~".repeat(5)[..length]), "{length}");
+            for at in 0..length {
+                for byte in [0, 0x1f, b'"', b'\\', 0x7f, 0x80, 0xff] {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[at] = byte;
+                    assert!(has_escaped(&bytes), "{byte:#x} at {at} of {length}");
+                }
+            }
+        }
     }
 }

@@ -4,20 +4,30 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::context::urlencoded::{decoded, is_coded};
 
 pub(super) fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?.as_bytes();
-    // Far faster than the lossy reading where nothing is lost.
-    let first =
-        std::str::from_utf8(first).map_or_else(|_| String::from_utf8_lossy(first), Cow::Borrowed);
+    let first = text(headers.get(name)?);
+    if !is_repeated(headers) {
+        return Some(first);
+    }
     // nginx joins repeated fields with a comma in `$http_name`.
-    Some(values.fold(first, |all, one| {
-        Cow::Owned(format!("{all}, {}", String::from_utf8_lossy(one.as_bytes())))
-    }))
+    let further = headers.get_all(name).iter().skip(1);
+    Some(further.fold(first, |all, one| Cow::Owned(format!("{all}, {}", text(one)))))
+}
+
+/// Whether any field is there more than once.
+pub(super) fn is_repeated(headers: &HeaderMap) -> bool {
+    headers.len() > headers.keys_len()
+}
+
+/// A value as text.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    let bytes = value.as_bytes();
+    // Far faster than the lossy reading where nothing is lost.
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// A header of the request by its variable's name, where `_` stands for `-` or, as in nginx, for
