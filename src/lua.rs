@@ -180,6 +180,7 @@ impl Function {
 
     /// Calls it with its config and the exchange.
     pub fn call(&self, phase: Phase, ctx: &mut Ctx) -> Outcome {
+        ctx.response.join();
         let called = state::with(self.limits, |state| {
             let call = self.bound(state, ctx)?;
             let returned = current::lend(ctx, phase, || state.run(call));

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{Version, header};
 
 pub(super) use self::head::argument;
-use self::head::{cookie, field, is_bare_argument, is_repeated, request_field, user};
+use self::head::{cookie, field, is_bare_argument, is_repeated, request_field, text, user};
 use self::time::{this_second_iso, this_second_local};
 use super::{Attempt, Ctx};
 use crate::clock;
@@ -44,7 +44,10 @@ impl Variables for Ctx {
             V::IsArgs => borrowed(if self.query().is_some() { "?" } else { "" }),
             V::Arg(name) => argument(self.query()?, name),
             V::Header(name) => request_field(&self.request.headers, name),
-            V::SentHeader(name) => field(&self.response.headers, name),
+            V::SentHeader(name) => match self.response.waiting(name) {
+                Some(value) => Some(text(value)),
+                None => field(&self.response.headers, name),
+            },
             V::UpstreamHeader(name) if self.response.from_upstream => {
                 field(&self.response.headers, name)
             }

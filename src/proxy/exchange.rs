@@ -224,6 +224,7 @@ impl Exchange {
         if self.ctx.response.head_bytes == 0 {
             // The client went away before there was an answer; nginx's word for it.
             self.ctx.response.status = respond::client_closed();
+            self.ctx.response.join();
         }
         self.tell(Phase::Log, |step, ctx| step.log(ctx));
         let Self { ctx, worker, .. } = self;

@@ -86,15 +86,16 @@ pub(super) fn fail(exchange: Box<Exchange>, failure: &Failure) -> Response<Body>
 /// Answers with what a plugin or the gateway itself says.
 pub(super) fn reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<Body> {
     let Reply { status, headers, body } = reply;
+    let response = &mut exchange.ctx.response;
+    response.status = status;
+    let told = response.join();
     let bytes = if body.is_empty() && status.as_u16() >= 400 {
-        exchange.ctx.response.headers.insert(header::CONTENT_TYPE, PAGE_TYPE);
+        told.insert(header::CONTENT_TYPE, PAGE_TYPE);
         page(status)
     } else {
         body
     };
-    let response = &mut exchange.ctx.response;
-    response.status = status;
-    extend(&mut response.headers, headers);
+    extend(told, headers);
     deliver(exchange, |exchange| body::own(exchange, bytes))
 }
 
@@ -103,8 +104,9 @@ pub(super) fn take_head(exchange: &mut Exchange, status: StatusCode, headers: He
     let response = &mut exchange.ctx.response;
     response.status = status;
     response.from_upstream = true;
-    let set = std::mem::replace(&mut response.headers, headers);
-    extend(&mut response.headers, set);
+    let added = std::mem::replace(&mut response.headers, headers);
+    extend(&mut response.headers, added);
+    response.join();
 }
 
 /// Finishes the head and hands the response over to be written.

@@ -24,7 +24,7 @@ pub(super) fn is_repeated(headers: &HeaderMap) -> bool {
 }
 
 /// A value as text.
-fn text(value: &HeaderValue) -> Cow<'_, str> {
+pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
     let bytes = value.as_bytes();
     // Far faster than the lossy reading where nothing is lost.
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)

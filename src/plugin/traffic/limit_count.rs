@@ -13,9 +13,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use smallvec::SmallVec;
 
 use super::counters::{Counters, Owner};
-use crate::context::{Ctx, Reply};
+use crate::context::{Ctx, Reply, Response};
 use crate::expr::{Template, Variable, Variables};
 use crate::plugin::{Build, Flow, Phases, Plugin, Spec};
 use crate::resource::Invalid;
@@ -262,7 +263,7 @@ impl Plugin for LimitCount {
             applied += 1;
             let verdict = self.count(owner, count, Duration::from_secs(window), ctx);
             if self.show_headers {
-                limit.headers.tell(ctx, count, &verdict);
+                limit.headers.tell(&mut ctx.response, count, &verdict);
             }
             if !verdict.passed {
                 return Flow::Respond(self.refusal());
@@ -349,27 +350,26 @@ impl LimitCount {
 // === impl Headers ===
 
 impl Headers {
-    fn tell(&self, ctx: &mut Ctx, count: u64, verdict: &Verdict) {
-        let headers = &mut ctx.response.headers;
-        headers.insert(self.limit.clone(), HeaderValue::from(count));
-        headers.insert(self.remaining.clone(), HeaderValue::from(verdict.remaining));
-        // Hundredths of a second, as APISIX rounds them.
-        let hundredths = verdict.reset.as_millis() / 10;
-        let (whole, part) = ((hundredths / 100) as u64, (hundredths % 100) as u32);
-        let mut reset = itoa::Buffer::new().format(whole).to_owned();
-        let tenths_and_hundredths = [part / 10, part % 10];
-        let decimals = match tenths_and_hundredths {
-            [0, 0] => &[][..],
-            [_, 0] => &tenths_and_hundredths[..1],
-            _ => &tenths_and_hundredths[..],
+    fn tell(&self, response: &mut Response, count: u64, verdict: &Verdict) {
+        let mut digits = itoa::Buffer::new();
+        let mut tell = |name: &HeaderName, text: &[u8]| {
+            if let Ok(value) = HeaderValue::from_bytes(text) {
+                response.set(name.clone(), value);
+            }
         };
-        if !decimals.is_empty() {
-            reset.push('.');
-            reset.extend(decimals.iter().filter_map(|digit| char::from_digit(*digit, 10)));
+        tell(&self.limit, digits.format(count).as_bytes());
+        tell(&self.remaining, digits.format(verdict.remaining).as_bytes());
+        // Hundredths of a second without zeros at the end, as APISIX rounds them.
+        let seconds = digits.format(verdict.reset.as_secs());
+        let mut reset: SmallVec<[u8; 24]> = SmallVec::from_slice(seconds.as_bytes());
+        let hundredths = (verdict.reset.subsec_millis() / 10) as u8;
+        if hundredths > 0 {
+            reset.extend_from_slice(&[b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]);
         }
-        if let Ok(reset) = HeaderValue::try_from(reset) {
-            headers.insert(self.reset.clone(), reset);
+        if hundredths.is_multiple_of(10) && hundredths > 0 {
+            reset.pop();
         }
+        tell(&self.reset, &reset);
     }
 }
 
@@ -493,6 +493,27 @@ fn check_group(config: &Config, build: &Build<'_>) -> Result<(), Invalid> {
                 groups.insert(group.clone(), ours);
             }
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_reset_in_hundredths_without_zeros_at_the_end() {
+        for (millis, told) in
+            [(0, "0"), (9, "0"), (10, "0.01"), (100, "0.1"), (2_999, "2.99"), (3_600_000, "3600")]
+        {
+            let verdict =
+                Verdict { passed: true, remaining: 7, reset: Duration::from_millis(millis) };
+            let mut response = Response::default();
+            USUAL.tell(&mut response, 9, &verdict);
+            let headers = response.join();
+            assert_eq!(headers["x-ratelimit-limit"], "9");
+            assert_eq!(headers["x-ratelimit-remaining"], "7");
+            assert_eq!(headers["x-ratelimit-reset"], told, "{millis}");
         }
     }
 }
