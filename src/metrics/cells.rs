@@ -12,19 +12,17 @@ pub(super) const LATENCY_TYPES: [&str; 3] = ["request", "upstream", "apisix"];
 #[derive(Debug, Default)]
 pub(super) struct Cell(AtomicU64);
 
-/// What one worker counted for one set of identities. One allocation of the worker's own heap,
-/// besides the buckets.
-#[derive(Debug)]
-pub(super) struct Cells {
-    requests: Cell,
-    ingress_bytes: Cell,
-    egress_bytes: Cell,
-    /// Nanoseconds, by latency type.
-    sums: [Cell; 3],
-    /// Observations by latency type and bucket, not cumulative; the last bucket of each type is
-    /// `+Inf`.
-    buckets: Box<[Cell]>,
-}
+/// What one worker counted for one set of identities: requests, ingress and egress bytes, and the
+/// nanoseconds of each latency type; then, by latency type and bucket, the observations, not
+/// cumulative, where the last bucket of each type is `+Inf`.
+///
+/// One block of the worker's own heap, which clones share: with ten thousand routes every further
+/// block is one more that has to be fetched from memory.
+#[derive(Debug, Clone)]
+pub(super) struct Cells(Arc<[Cell]>);
+
+/// Cells before the buckets.
+const TOTALS: usize = 3 + LATENCY_TYPES.len();
 
 /// The values of [`Cells`] at one moment, or what was added to them between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub(super) struct Registration {
     pub(super) node: Option<Arc<str>>,
     pub(super) status: u16,
     pub(super) source: &'static str,
-    pub(super) cells: Arc<Cells>,
+    pub(super) cells: Cells,
 }
 
 /// What a worker shares with the control side.
@@ -84,52 +82,57 @@ impl Cell {
 impl Cells {
     /// Zeroes, for `bounds` finite buckets a histogram.
     pub(super) fn new(bounds: usize) -> Self {
-        Self {
-            requests: Cell::default(),
-            ingress_bytes: Cell::default(),
-            egress_bytes: Cell::default(),
-            sums: Default::default(),
-            buckets: (0..LATENCY_TYPES.len() * (bounds + 1)).map(|_| Cell::default()).collect(),
-        }
+        let cells = TOTALS + LATENCY_TYPES.len() * (bounds + 1);
+        Self((0..cells).map(|_| Cell::default()).collect())
+    }
+
+    /// Whether somebody else has them too: those that their worker has let go of do not change any
+    /// more.
+    pub(super) fn are_shared(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_none()
     }
 
     /// Counts one exchange. `bounds` are the finite buckets' upper bounds in nanoseconds.
     pub(super) fn record(&self, sample: &Sample<'_>, bounds: &[u64]) {
+        let Some((totals, buckets)) = self.parts() else {
+            return;
+        };
+        let [requests, ingress_bytes, egress_bytes, sums @ ..] = totals;
+        let observe = |kind: usize, nanos: u64| {
+            let bucket = bounds.partition_point(|bound| *bound < nanos);
+            if let Some(cell) = buckets.get(kind * (bounds.len() + 1) + bucket) {
+                cell.add(1);
+            }
+            sums[kind].add(nanos);
+        };
         let whole = nanos(sample.latency);
-        self.observe(0, whole, bounds);
+        observe(0, whole);
         let mut own = whole;
         if let Some(upstream) = sample.upstream_latency {
             let upstream = nanos(upstream);
-            self.observe(1, upstream, bounds);
+            observe(1, upstream);
             own = whole.saturating_sub(upstream);
         }
-        self.observe(2, own, bounds);
-        self.ingress_bytes.add(sample.ingress_bytes);
-        self.egress_bytes.add(sample.egress_bytes);
+        observe(2, own);
+        ingress_bytes.add(sample.ingress_bytes);
+        egress_bytes.add(sample.egress_bytes);
         // Last and with release: who sees this count sees the rest of its sample too.
-        self.requests.0.store(self.requests.get().wrapping_add(1), Ordering::Release);
-    }
-
-    fn observe(&self, kind: usize, nanos: u64, bounds: &[u64]) {
-        let bucket = bounds.partition_point(|bound| *bound < nanos);
-        if let Some(cell) = self.buckets.get(kind * (bounds.len() + 1) + bucket) {
-            cell.add(1);
-        }
-        self.sums[kind].add(nanos);
+        requests.0.store(requests.get().wrapping_add(1), Ordering::Release);
     }
 
     /// What was added since `seen`, which is brought up to date; `None` when nothing was.
     pub(super) fn since(&self, seen: &mut Reading) -> Option<Reading> {
-        let requests = self.requests.0.load(Ordering::Acquire);
+        let ([requests, ingress_bytes, egress_bytes, sums @ ..], buckets) = self.parts()?;
+        let requests = requests.0.load(Ordering::Acquire);
         if requests == seen.requests {
             return None;
         }
         let now = Reading {
             requests,
-            ingress_bytes: self.ingress_bytes.get(),
-            egress_bytes: self.egress_bytes.get(),
-            sums: [0, 1, 2].map(|kind| self.sums[kind].get()),
-            buckets: self.buckets.iter().map(Cell::get).collect(),
+            ingress_bytes: ingress_bytes.get(),
+            egress_bytes: egress_bytes.get(),
+            sums: [0, 1, 2].map(|kind| sums[kind].get()),
+            buckets: buckets.iter().map(Cell::get).collect(),
         };
         let mut added = now.clone();
         added.requests -= seen.requests;
@@ -144,6 +147,11 @@ impl Cells {
         *seen = now;
         Some(added)
     }
+
+    /// The totals and the buckets.
+    fn parts(&self) -> Option<(&[Cell; TOTALS], &[Cell])> {
+        self.0.split_first_chunk()
+    }
 }
 
 // === impl Reading ===
@@ -156,7 +164,7 @@ impl Reading {
             ingress_bytes: 0,
             egress_bytes: 0,
             sums: [0; 3],
-            buckets: vec![0; cells.buckets.len()].into(),
+            buckets: vec![0; cells.0.len().saturating_sub(TOTALS)].into(),
         }
     }
 }

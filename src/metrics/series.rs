@@ -54,7 +54,7 @@ pub(super) struct Series {
 
 /// One worker's cells for one set of identities, and the series to which they add.
 struct Member {
-    cells: Arc<Cells>,
+    cells: Cells,
     seen: Reading,
     /// All of [`STATUS_LABELS`], none disabled.
     full: Labels,
@@ -110,8 +110,8 @@ impl Series {
         members.extend(arrivals.into_iter().map(|new| Member::new(new, disabled)));
         let dropped_before = *dropped;
         members.retain_mut(|member| {
-            // Looked at first: cells that their worker has let go of do not change any more.
-            let is_live = Arc::get_mut(&mut member.cells).is_none();
+            // Looked at first: else a last sample could come in between.
+            let is_live = member.cells.are_shared();
             if let Some(added) = member.cells.since(&mut member.seen) {
                 let fits = status.add(&member.status, now, |total| *total += added.requests)
                     & latency.add(&member.latency, now, |total| total.add(&added))

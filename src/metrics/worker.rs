@@ -36,7 +36,7 @@ struct Key {
 }
 
 struct Slot {
-    cells: Arc<Cells>,
+    cells: Cells,
     route: Weak<RouteLabels>,
     consumer: Option<Weak<str>>,
     node: Option<Weak<str>>,
@@ -123,7 +123,7 @@ impl Worker {
             inner.cells.dropped.add(1);
             return;
         }
-        let cells = Arc::new(Cells::new(inner.bounds.len()));
+        let cells = Cells::new(inner.bounds.len());
         cells.record(sample, &inner.bounds);
         inbox.push(Registration {
             route: sample.route.clone(),
