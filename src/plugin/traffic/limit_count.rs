@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::counters::{Counters, Owner};
 use crate::context::{Ctx, Reply, Response};
@@ -128,7 +128,9 @@ pub struct Metadata {
 
 /// The compiled plugin.
 pub struct LimitCount {
-    limits: Box<[Limit]>,
+    /// In place where it is one: each thing that stands apart may have to be fetched from memory
+    /// where there are many routes.
+    limits: SmallVec<[Limit; 1]>,
     sliding: bool,
     rejected_code: StatusCode,
     /// The refusal where it has a text of its own.
@@ -239,7 +241,7 @@ impl Spec for LimitCount {
             .map(|message| Box::new(Reply::json(status, &json!({ "error_msg": message }))));
         let counters = &build.shared.counters;
         Ok(Self {
-            limits: limits(&config, build, |index| counters.owner((&owner, index)))?.into(),
+            limits: limits(&config, build, |index| counters.owner((&owner, index)))?,
             sliding: config.window_type == WindowType::Sliding,
             rejected_code: status,
             refusal,
@@ -360,16 +362,20 @@ impl Headers {
         tell(&self.limit, digits.format(count).as_bytes());
         tell(&self.remaining, digits.format(verdict.remaining).as_bytes());
         // Hundredths of a second without zeros at the end, as APISIX rounds them.
-        let seconds = digits.format(verdict.reset.as_secs());
-        let mut reset: SmallVec<[u8; 24]> = SmallVec::from_slice(seconds.as_bytes());
+        let seconds = digits.format(verdict.reset.as_secs()).as_bytes();
         let hundredths = (verdict.reset.subsec_millis() / 10) as u8;
-        if hundredths > 0 {
-            reset.extend_from_slice(&[b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]);
-        }
-        if hundredths.is_multiple_of(10) && hundredths > 0 {
-            reset.pop();
-        }
-        tell(&self.reset, &reset);
+        let decimals = [b'.', b'0' + hundredths / 10, b'0' + hundredths % 10];
+        let decimals = match decimals {
+            [_, b'0', b'0'] => &[],
+            [_, _, b'0'] => &decimals[..2],
+            _ => &decimals[..],
+        };
+        // The longest number of seconds has twenty digits.
+        let mut reset = [0; 24];
+        let length = seconds.len() + decimals.len();
+        reset[..seconds.len()].copy_from_slice(seconds);
+        reset[seconds.len()..length].copy_from_slice(decimals);
+        tell(&self.reset, &reset[..length]);
     }
 }
 
@@ -408,7 +414,7 @@ fn limits(
     config: &Config,
     build: &Build<'_>,
     owner: impl Fn(usize) -> Owner,
-) -> Result<Vec<Limit>, Invalid> {
+) -> Result<SmallVec<[Limit; 1]>, Invalid> {
     let metadata = build.metadata.cloned().unwrap_or_else(|| json!({}));
     let names: Metadata = serde_json::from_value(metadata)
         .map_err(|error| Invalid::new("", error, "header names in the plugin's metadata"))?;
@@ -418,7 +424,7 @@ fn limits(
             KeyType::Var => Key::Variable(Variable::parse(&config.key)),
             KeyType::VarCombination => Key::Template(Template::parse(&config.key)),
         };
-        return Ok(vec![Limit {
+        return Ok(smallvec![Limit {
             owner: owner(0),
             count: Quantity::compile(count, "/count")?,
             window: Quantity::compile(window, "/time_window")?,
@@ -426,7 +432,7 @@ fn limits(
             headers: headers(&names, None)?,
         }]);
     }
-    let mut limits = Vec::new();
+    let mut limits = SmallVec::new();
     let rules = config.rules.as_deref().unwrap_or_default();
     for (index, rule) in rules.iter().enumerate() {
         if rules[..index].iter().any(|earlier| earlier.key == rule.key) {
