@@ -61,11 +61,12 @@ pub(super) const LONGEST_BODY_BYTES: u64 = i64::MAX as u64;
 /// What `Content-Length` says: a decimal number and nothing else, no sign, no space (RFC 9110,
 /// section 8.6).
 pub(super) fn length(value: &HeaderValue) -> Result<u64, Malformed> {
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits
-        .and_then(|text| text.parse().ok())
-        .filter(|length| *length <= LONGEST_BODY_BYTES)
-        .ok_or(Malformed("its length is not one"))
+    let digits = value.as_bytes().iter().map(|byte| u64::from(byte.wrapping_sub(b'0')));
+    let length = digits.into_iter().try_fold(0_u64, |length, digit| {
+        let length = length.checked_mul(10)?.checked_add(digit)?;
+        (digit <= 9 && length <= LONGEST_BODY_BYTES).then_some(length)
+    });
+    length.filter(|_| !value.is_empty()).ok_or(Malformed("its length is not one"))
 }
 
 /// Whether a trailer of this name may go on. Those may not that frame a message, route it, log

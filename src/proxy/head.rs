@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 
 use super::forwarded::{self, Trusted};
 use crate::context::Ctx;
@@ -18,6 +18,14 @@ pub(super) struct Told<'a> {
     /// Whether the client's wish for another protocol is passed on.
     pub(super) upgrade: bool,
     pub(super) trusted: Trusted,
+}
+
+/// What the writer of the header section has passed, and need not be looked for again.
+#[derive(Default)]
+struct Sent<'h> {
+    host: Option<&'h HeaderValue>,
+    /// Whether there is an `X-Forwarded-For`.
+    chain: bool,
 }
 
 /// Writes the request line and the header section.
@@ -38,10 +46,13 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
     let headers = &ctx.request.headers;
     let mut has_length = false;
-    let mut has_chain = false;
+    let mut sent = Sent::default();
     for (name, value) in headers {
         has_length |= *name == header::CONTENT_LENGTH;
-        has_chain |= *name == forwarded::X_FORWARDED_FOR;
+        sent.chain |= *name == forwarded::X_FORWARDED_FOR;
+        if *name == header::HOST {
+            sent.host = Some(value);
+        }
         let name = name.as_str();
         if !is_ours(name, told) {
             line(out, name, value.as_bytes());
@@ -64,7 +75,7 @@ pub(super) fn write(ctx: &Ctx, told: &Told<'_>, out: &mut BytesMut) {
         line(out, "connection", b"upgrade");
         line(out, "upgrade", protocol.as_bytes());
     }
-    about_client(ctx, told.trusted, has_chain, out);
+    about_client(ctx, told.trusted, &sent, out);
     out.put_slice(b"\r\n");
 }
 
@@ -83,10 +94,10 @@ fn is_ours(name: &str, told: &Told<'_>) -> bool {
     }
 }
 
-/// `X-Real-IP` and `X-Forwarded-*`. `has_chain` says whether there is an `X-Forwarded-For`.
+/// `X-Real-IP` and `X-Forwarded-*`.
 ///
 /// Source: APISIX `cli/ngx_tpl.lua`, `init.lua` `handle_trusted_x_forwarded_headers`.
-fn about_client(ctx: &Ctx, trusted: Trusted, has_chain: bool, out: &mut BytesMut) {
+fn about_client(ctx: &Ctx, trusted: Trusted, sent: &Sent<'_>, out: &mut BytesMut) {
     let headers = &ctx.request.headers;
     let written;
     let remote = if ctx.remote == ctx.client.peer {
@@ -97,7 +108,7 @@ fn about_client(ctx: &Ctx, trusted: Trusted, has_chain: bool, out: &mut BytesMut
     };
     line(out, "x-real-ip", remote.as_bytes());
     out.put_slice(b"x-forwarded-for: ");
-    if has_chain && trusted != Trusted::No {
+    if sent.chain && trusted != Trusted::No {
         for chain in headers.get_all(forwarded::X_FORWARDED_FOR) {
             out.put_slice(chain.as_bytes());
             out.put_slice(b", ");
@@ -109,7 +120,7 @@ fn about_client(ctx: &Ctx, trusted: Trusted, has_chain: bool, out: &mut BytesMut
     if !said(&forwarded::X_FORWARDED_PROTO) {
         line(out, "x-forwarded-proto", ctx.client.scheme.as_bytes());
     }
-    let host = headers.get(header::HOST);
+    let host = sent.host;
     if !said(&forwarded::X_FORWARDED_HOST)
         && let Some(host) = host
     {

@@ -41,7 +41,11 @@ pub(super) struct Malformed;
 impl PathRules {
     /// Reads the path of a request's target.
     pub(super) fn read(self, raw: &str) -> Result<Read, Malformed> {
-        let mut read = if is_plain(raw) { Read::default() } else { self.resolve(raw)? };
+        let is_plain = is_plain(raw);
+        if is_plain && !self.like_servlet && !self.delete_tail_slash {
+            return Ok(Read::default());
+        }
+        let mut read = if is_plain { Read::default() } else { self.resolve(raw)? };
         let decoded = read.path.clone().filter(|_| read.forwarded.is_none());
         if self.like_servlet && raw.contains([';', '%']) {
             let path = read.path.as_deref().unwrap_or(raw);

@@ -192,6 +192,9 @@ fn tell_upstream_status(exchange: &mut Exchange) {
 
 /// Puts `set` in the place of what `headers` has under the same names.
 fn extend(headers: &mut HeaderMap, set: HeaderMap) {
+    if set.is_empty() {
+        return;
+    }
     let mut name = None;
     let mut set = set.into_iter().peekable();
     while let Some((next, value)) = set.next() {
