@@ -127,16 +127,31 @@ impl Variables for Ctx {
     fn write(&self, name: &Variable, escape: Escape, out: &mut String) -> bool {
         use Variable as V;
         let headers = &self.request.headers;
-        let field = match name {
-            V::Header(name) if !is_repeated(headers) => headers.get(name),
-            V::UpstreamHost if self.outgoing.host.is_none() => headers.get(header::HOST),
-            _ => None,
+        let put = |value: &[u8], out: &mut String| {
+            escape.write(value, out);
+            !value.is_empty()
         };
-        if let Some(value) = field {
-            escape.write(value.as_bytes(), out);
-            return !value.is_empty();
-        }
         match name {
+            V::Header(name)
+                if !is_repeated(headers)
+                    && let Some(value) = headers.get(name) =>
+            {
+                put(value.as_bytes(), out)
+            }
+            V::UpstreamHost
+                if self.outgoing.host.is_none()
+                    && let Some(value) = headers.get(header::HOST) =>
+            {
+                put(value.as_bytes(), out)
+            }
+            V::RequestId => {
+                out.push_str(self.request_id());
+                true
+            }
+            V::UpstreamScheme => {
+                out.push_str(self.outgoing.scheme);
+                !self.outgoing.scheme.is_empty()
+            }
             V::Request if self.request.unread.is_none() => {
                 out.push_str(self.request.method.as_str());
                 out.push(' ');
@@ -146,11 +161,7 @@ impl Variables for Ctx {
                 true
             }
             name if self.make_up(name, out) => true,
-            name => {
-                let value = self.get(name).unwrap_or_default();
-                escape.write(value.as_bytes(), out);
-                !value.is_empty()
-            }
+            name => put(self.get(name).unwrap_or_default().as_bytes(), out),
         }
     }
 }
