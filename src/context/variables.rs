@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{Version, header};
 
 pub(super) use self::head::argument;
-use self::head::{cookie, field, is_bare_argument, is_repeated, request_field, text, user};
+use self::head::{
+    cookie, field, is_bare_argument, is_repeated, request_field, text, underscored, user,
+};
 use self::time::{this_second_iso, this_second_local};
 use super::{Attempt, Ctx};
 use crate::clock;
@@ -82,10 +84,7 @@ impl Variables for Ctx {
                 Some(host) => host.to_str().ok().map(Cow::Borrowed),
                 None => field(&self.request.headers, &header::HOST),
             },
-            V::UpstreamUri => match &self.outgoing.path_and_query {
-                Some(target) => borrowed(target),
-                None => borrowed(self.target()),
-            },
+            V::UpstreamUri => borrowed(self.upstream_uri()),
             V::UpstreamUnresolvedHost => {
                 let attempt = self.attempts.last()?;
                 Some(Cow::Borrowed(attempt.host.as_deref().unwrap_or(&attempt.node)))
@@ -132,11 +131,9 @@ impl Variables for Ctx {
             !value.is_empty()
         };
         match name {
-            V::Header(name)
-                if !is_repeated(headers)
-                    && let Some(value) = headers.get(name) =>
-            {
-                put(value.as_bytes(), out)
+            V::Header(name) if !is_repeated(headers) => {
+                let value = headers.get(name).or_else(|| headers.get(underscored(headers, name)?));
+                value.is_some_and(|value| put(value.as_bytes(), out))
             }
             V::UpstreamHost
                 if self.outgoing.host.is_none()
@@ -148,9 +145,9 @@ impl Variables for Ctx {
                 out.push_str(self.request_id());
                 true
             }
-            V::UpstreamScheme => {
-                out.push_str(self.outgoing.scheme);
-                !self.outgoing.scheme.is_empty()
+            V::UpstreamScheme => put(self.outgoing.scheme.as_bytes(), out),
+            V::UpstreamUri if self.request.unread.is_none() => {
+                put(self.upstream_uri().as_bytes(), out)
             }
             V::Request if self.request.unread.is_none() => {
                 out.push_str(self.request.method.as_str());
@@ -251,6 +248,11 @@ impl Ctx {
         self.request.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
+    /// Path and query as the node is asked for them.
+    fn upstream_uri(&self) -> &str {
+        self.outgoing.path_and_query.as_deref().unwrap_or_else(|| self.target())
+    }
+
     fn each_time(&self, out: &mut String, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {
         self.each_attempt(out, |attempt, out| time(attempt).is_some_and(|time| seconds(time, out)))
     }
@@ -313,6 +315,51 @@ fn seconds(duration: Duration, out: &mut String) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::rig::exchange;
+
+    /// `write` has roads of its own, which must lead where `get` does.
+    #[test]
+    fn a_line_has_of_each_variable_what_others_get() {
+        let mut sent = exchange("/{\"a\"}?c=\\d");
+        sent.request.headers.insert("x_odd", "\"odd\"".parse().unwrap());
+        sent.request.headers.insert("x-empty", "".parse().unwrap());
+        sent.outgoing.scheme = "http";
+        let mut repeated = exchange("/");
+        repeated.request.headers.append("x-odd", "1".parse().unwrap());
+        repeated.request.headers.append("x-odd", "2".parse().unwrap());
+        repeated.outgoing.host = Some("b.com".parse().unwrap());
+        repeated.outgoing.path_and_query = Some("/other".into());
+        let mut unread = exchange("/");
+        unread.request.unread = Some("GET \"".into());
+        for ctx in [sent, repeated, unread] {
+            for name in [
+                "http_host",
+                "http_x_odd",
+                "http_x_empty",
+                "http_referer",
+                "request",
+                "request_id",
+                "request_uri",
+                "upstream_host",
+                "upstream_scheme",
+                "upstream_uri",
+                "args",
+                "status",
+                "remote_addr",
+                "remote_user",
+                "upstream_addr",
+                "bytes_sent",
+                "nothing",
+            ] {
+                let variable = Variable::parse(name);
+                let (mut got, mut written) = (String::new(), String::new());
+                let value = ctx.get(&variable).unwrap_or_default();
+                Escape::Default.write(value.as_bytes(), &mut got);
+                let is_there = ctx.write(&variable, Escape::Default, &mut written);
+                assert_eq!((written, is_there), (got, !value.is_empty()), "{name}");
+            }
+        }
+    }
 
     #[test]
     fn writes_seconds_with_three_decimals() {

@@ -175,7 +175,8 @@ async fn exchange(
         Framing::None => Incoming::None,
         _ => Incoming::H1(wire.clone()),
     };
-    let run = pipeline::run(worker.clone(), downstream.clone(), parts, incoming);
+    // Pinned here: it is large, and each hand that it went through would be a copy.
+    let run = pin!(pipeline::run(worker.clone(), downstream.clone(), parts, incoming));
     let response = wire.unless_gone(run).await?;
     let stays = keep_alive
         && worker.settings.keepalive_timeout > Duration::ZERO

@@ -33,16 +33,18 @@ pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
 /// A header of the request by its variable's name, where `_` stands for `-` or, as in nginx, for
 /// itself.
 pub(super) fn request_field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    field(headers, name).or_else(|| {
-        let name = name.as_str();
-        let is_meant = |sent: &&HeaderName| {
-            let sent = sent.as_str();
-            let mut pairs = sent.bytes().zip(name.bytes());
-            sent.len() == name.len() && pairs.all(|(s, n)| s == n || (s == b'_' && n == b'-'))
-        };
-        let sent = name.contains('-').then(|| headers.keys().find(is_meant))??;
-        field(headers, sent)
-    })
+    field(headers, name).or_else(|| field(headers, underscored(headers, name)?))
+}
+
+/// The name of a header that is sent under `name` with `_` for some `-`.
+pub(super) fn underscored<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderName> {
+    let name = name.as_str();
+    let is_meant = |sent: &&HeaderName| {
+        let sent = sent.as_str();
+        let mut pairs = sent.bytes().zip(name.bytes());
+        sent.len() == name.len() && pairs.all(|(s, n)| s == n || (s == b'_' && n == b'-'))
+    };
+    name.contains('-').then(|| headers.keys().find(is_meant))?
 }
 
 /// The value of an argument, decoded; empty for one without `=`. The first, where several have the
