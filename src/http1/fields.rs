@@ -60,7 +60,7 @@ pub(super) const LONGEST_BODY_BYTES: u64 = i64::MAX as u64;
 
 /// What `Content-Length` says: a decimal number and nothing else, no sign, no space (RFC 9110,
 /// section 8.6).
-pub(super) fn length(value: &HeaderValue) -> Result<u64, Malformed> {
+pub fn length(value: &HeaderValue) -> Result<u64, Malformed> {
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits
         .and_then(|text| text.parse().ok())
