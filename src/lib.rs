@@ -28,6 +28,7 @@
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
 //! | `secret` | reference grammar, cache, one file a manager, the redacting `Secret` wrapper | resource, clock, call |
 //! | `http1` | HTTP/1.1 messages as bytes: heads parsed, bodies framed, output gathered; no sockets | |
+//! | `http2` | HTTP/2 messages as bytes: frames read and written, header blocks made requests of; no sockets | http1 |
 //! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr, clock, call |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
 //! | `router` | host and path trees, match order, what a path's parameters stand for | resource, expr |
@@ -36,7 +37,7 @@
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
 //! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls, clock, call |
 //! | `snapshot` | compile, carry over, publish; what was rejected and why; the dry compile of `check`; explanations | store, resource, expr, secret, issue, tls, upstream, context, plugin, router, metrics, lua, clock |
-//! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, clock |
+//! | `proxy` | listeners, workers' connections, the pipeline, forwarding, upgrade, responses | snapshot, context, plugin, upstream, tls, router, expr, metrics, log, resource, http1, http2, clock |
 //! | `cluster` | which nodes live and what each has applied; the ticket keys that they share | store, resource, tls, clock |
 //! | `admin` | the Admin API; every write goes check, then store | resource, store, plugin, snapshot, cluster, serve, clock |
 //! | `control` | control API, status and readiness; what becomes of a request | resource, store, secret, issue, tls, plugin, snapshot, proxy, cluster, serve, clock |
@@ -55,6 +56,7 @@ pub mod store;
 pub mod expr;
 pub mod secret;
 pub mod http1;
+pub mod http2;
 pub mod tls;
 pub mod upstream;
 pub mod router;

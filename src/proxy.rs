@@ -11,6 +11,7 @@
 pub mod listener;
 mod quic;
 mod connection;
+mod buffers;
 mod h1;
 mod h2;
 mod h3;
@@ -34,7 +35,7 @@ mod filtered;
 mod upgrade;
 mod respond;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -92,9 +93,9 @@ pub struct Worker {
     settings: Arc<Settings>,
     current: RefCell<Current>,
     pool: Pool,
-    buffers: h1::Buffers,
+    buffers: buffers::Buffers,
     /// The value of `Date`, to the second.
-    date: Cell<[u8; 29]>,
+    date: RefCell<HeaderValue>,
     metrics: Rc<metrics::Worker>,
     access_log: Option<access::Writer>,
     roster: Rc<Roster>,
@@ -168,8 +169,8 @@ impl Worker {
             settings,
             current: RefCell::new(Current { published, held }),
             pool: Pool::default(),
-            buffers: h1::Buffers::default(),
-            date: Cell::new(date()),
+            buffers: buffers::Buffers::default(),
+            date: RefCell::new(date()),
             metrics: Rc::new(metrics),
             access_log,
             roster: Rc::default(),
@@ -207,13 +208,18 @@ impl Worker {
         let now = Instant::now();
         // Refreshed here too, so that an idle worker does not hold an old snapshot for ever.
         drop(self.snapshot());
-        self.date.set(date());
+        self.date.replace(date());
         self.pool.sweep(now);
         self.roster.expire(now, &self.settings);
         self.dormant.expire(now, self.settings.keepalive_timeout);
         if let Some(log) = &self.access_log {
             log.flush();
         }
+    }
+
+    /// The value of `Date`.
+    fn date(&self) -> Ref<'_, HeaderValue> {
+        self.date.borrow()
     }
 
     /// Says that a node did not answer and another is asked.
@@ -252,13 +258,9 @@ impl Worker {
 }
 
 /// The time as HTTP writes it (RFC 9110, section 5.6.7).
-fn date() -> [u8; 29] {
+fn date() -> HeaderValue {
     let text = httpdate::fmt_http_date(SystemTime::now());
-    let mut date = [b' '; 29];
-    for (to, from) in date.iter_mut().zip(text.bytes()) {
-        *to = from;
-    }
-    date
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 // === impl Held ===

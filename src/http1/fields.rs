@@ -60,7 +60,7 @@ pub(super) const LONGEST_BODY_BYTES: u64 = i64::MAX as u64;
 
 /// What `Content-Length` says: a decimal number and nothing else, no sign, no space (RFC 9110,
 /// section 8.6).
-pub(super) fn length(value: &HeaderValue) -> Result<u64, Malformed> {
+pub fn length(value: &HeaderValue) -> Result<u64, Malformed> {
     let digits = value.as_bytes().iter().map(|byte| u64::from(byte.wrapping_sub(b'0')));
     let length = digits.into_iter().try_fold(0_u64, |length, digit| {
         let length = length.checked_mul(10)?.checked_add(digit)?;

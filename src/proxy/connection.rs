@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::HeaderValue;
 use quinn::Incoming;
 use quinn::crypto::rustls::HandshakeData;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::listener::Protocols;
@@ -21,11 +23,18 @@ use super::roster::{Membership, Slot};
 use super::{Worker, h1, h2, h3};
 use crate::clock;
 use crate::context::{Client, TlsSession};
+use crate::http1::framing::READ_BYTES;
+use crate::http2;
 use crate::tls;
 use crate::tls::stream::Stream;
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113, section 3.4); no HTTP/1 method does.
 const PREFACE: &[u8] = b"PRI";
+
+/// How long a client that still sends is listened to after the last response, so that a reset does
+/// not take that response away from it (RFC 9112, section 9.6): in all, and without a word.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_SILENT: Duration = Duration::from_secs(2);
 
 /// The number of the next connection.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -55,7 +64,7 @@ pub(super) enum End {
     #[error(transparent)]
     Handshake(#[from] tls::accept::HandshakeError),
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http2(#[from] http2::Fault),
     #[error(transparent)]
     Quic(#[from] quinn::ConnectionError),
     #[error(transparent)]
@@ -250,6 +259,25 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
         // once for ever.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Ends a connection so that the client gets everything that was sent to it; `lingers` where it may
+/// still send something.
+pub(super) async fn close(worker: &Worker, mut stream: Stream, lingers: bool) -> Result<(), End> {
+    // A client that reads nothing more has no room for the last words of TLS either.
+    tokio::time::timeout(LINGER_SILENT, stream.shutdown()).await.map_err(|_| End::Overdue)??;
+    let until = tokio::time::Instant::now() + LINGER;
+    let mut unread = BytesMut::new();
+    while lingers && !worker.roster.is_draining() {
+        unread.clear();
+        let some = poll_fn(|cx| stream.poll_fill(&mut unread, READ_BYTES, cx));
+        let silent = tokio::time::Instant::now() + LINGER_SILENT;
+        // The client may be gone already; that is its end too.
+        let Ok(Ok(1..)) = tokio::time::timeout_at(silent.min(until), some).await else {
+            break;
+        };
+    }
+    Ok(())
 }
 
 /// Polls `future` until the roster says that it has taken too long.

@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use super::ahead::Ahead;
 use super::connection::Downstream;
 use super::h1::Wire;
-use super::{Held, Worker, h3, request, respond};
+use super::{Held, Worker, h2, h3, request, respond};
 use crate::context::{Chunk, Ctx, Reply, admits};
 use crate::expr::{Need, Wants};
 use crate::plugin::Phase;
@@ -41,7 +41,7 @@ pub(super) struct Exchange {
 pub(super) enum Incoming {
     None,
     H1(Rc<Wire>),
-    H2(hyper::body::Incoming),
+    H2(h2::Upload),
     H3(Box<h3::Upload>),
 }
 
@@ -248,9 +248,7 @@ impl Incoming {
         match self {
             Self::None => Poll::Ready(None),
             Self::H1(wire) => wire.poll_frame(cx),
-            Self::H2(body) => {
-                Pin::new(body).poll_frame(cx).map(|next| Some(next?.map_err(|_| Broken::Gone)))
-            }
+            Self::H2(upload) => upload.poll_frame(),
             Self::H3(upload) => upload.poll_frame(cx),
         }
     }
@@ -259,7 +257,7 @@ impl Incoming {
         match self {
             Self::None => true,
             Self::H1(wire) => wire.is_read(),
-            Self::H2(body) => body.is_end_stream(),
+            Self::H2(upload) => upload.is_read(),
             Self::H3(upload) => upload.is_read(),
         }
     }

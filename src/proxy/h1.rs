@@ -2,8 +2,7 @@
 //!
 //! Everything happens in the connection's own task. The bytes are on a [`Wire`] that the
 //! exchange's request body shares, so that what the client sends is read when somebody asks for
-//! it and at no other time. Between two requests a connection holds no buffer: it reads into, and
-//! writes from, those of its worker, which the next connection uses in its turn.
+//! it and at no other time. Between two requests a connection holds no buffer.
 //!
 //! Source: RFC 9112.
 
@@ -19,10 +18,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
-use tokio::io::AsyncWrite as _;
 
 use super::body::Body;
-use super::connection::{Downstream, End};
+use super::connection::{Downstream, End, close};
 use super::dormant::Dormant;
 use super::exchange::{Broken, Incoming};
 use super::roster::Slot;
@@ -41,25 +39,11 @@ const REST_BYTES: usize = 4 * 1024;
 /// So much is gathered of a response that comes in small pieces before it is written.
 const GATHERED_BYTES: usize = 16 * 1024;
 
-/// How long a client that still sends is listened to after the last response, so that a reset does
-/// not take that response away from it (RFC 9112, section 9.6): in all, and without a word.
-const LINGER: Duration = Duration::from_secs(30);
-const LINGER_SILENT: Duration = Duration::from_secs(2);
-
 /// How long nothing is made of it that a client has ended its side of the connection: it may
 /// have said all that it has to say, and still listen.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// Buffers that the connections of a worker use in turn.
-#[derive(Default)]
-pub(super) struct Buffers {
-    /// Where heads are read to; what was read is split off, and shared by the fields made of it.
-    input: RefCell<BytesMut>,
-    /// Where response heads are written to.
-    lines: RefCell<BytesMut>,
-}
 
 /// The bytes of a connection, both ways.
 pub(super) struct Wire {
@@ -156,7 +140,13 @@ pub(super) async fn serve(
             }
         }
     }
-    Box::pin(close(&wire)).await
+    // Between two requests nobody shares the wire.
+    let Some(Wire { state, .. }) = Rc::into_inner(wire) else {
+        return Ok(());
+    };
+    let state = state.into_inner();
+    let lingers = !state.is_read();
+    Box::pin(close(worker, state.stream, lingers)).await
 }
 
 /// Answers one request.
@@ -205,28 +195,6 @@ async fn refuse(
     wire.respond(response, asked).await
 }
 
-/// Ends the connection so that the client gets everything that was sent to it.
-async fn close(wire: &Wire) -> Result<(), End> {
-    let lingers = !wire.state.borrow().is_read();
-    let shutdown = poll_fn(|cx| Pin::new(&mut wire.state.borrow_mut().stream).poll_shutdown(cx));
-    // A client that reads nothing more has no room for the last words of TLS either.
-    tokio::time::timeout(LINGER_SILENT, shutdown).await.map_err(|_| End::Overdue)??;
-    let until = tokio::time::Instant::now() + LINGER;
-    while lingers && !wire.worker.roster.is_draining() {
-        let some = poll_fn(|cx| {
-            let state = &mut *wire.state.borrow_mut();
-            state.input.clear();
-            state.stream.poll_fill(&mut state.input, READ_BYTES, cx)
-        });
-        let silent = tokio::time::Instant::now() + LINGER_SILENT;
-        // The client may be gone already; that is its end too.
-        let Ok(Ok(1..)) = tokio::time::timeout_at(silent.min(until), some).await else {
-            break;
-        };
-    }
-    Ok(())
-}
-
 // === impl Wire ===
 
 impl Wire {
@@ -267,7 +235,7 @@ impl Wire {
                 if self.worker.roster.is_draining() && !self.slot.is_opening() {
                     return Poll::Ready(Ok(Heard::End));
                 }
-                match state.poll_fill_shared(&self.worker.buffers, cx) {
+                match self.worker.buffers.poll_fill(&mut state.stream, &mut state.input, cx) {
                     Poll::Pending if self.slot.goes_dormant() => {
                         return Poll::Ready(Ok(Heard::Nothing));
                     }
@@ -315,7 +283,7 @@ impl Wire {
             }
             let size = state.incoming.read_bytes();
             let read = if state.input.is_empty() && size == READ_BYTES {
-                state.poll_fill_shared(&self.worker.buffers, cx)
+                self.worker.buffers.poll_fill(&mut state.stream, &mut state.input, cx)
             } else {
                 state.stream.poll_fill(&mut state.input, size, cx)
             };
@@ -349,7 +317,7 @@ impl Wire {
         if !state.is_read() || !state.input.is_empty() {
             return false;
         }
-        match state.poll_fill_shared(&self.worker.buffers, cx) {
+        match self.worker.buffers.poll_fill(&mut state.stream, &mut state.input, cx) {
             Poll::Ready(Ok(0)) => self.has_left(state, cx),
             Poll::Ready(Err(_)) => true,
             Poll::Ready(Ok(_)) | Poll::Pending => false,
@@ -397,7 +365,7 @@ impl Wire {
                 state.incoming = Framing::UntilClose;
             }
             if state.output.is_empty() {
-                *state.output.lines() = self.worker.buffers.lines.take();
+                *state.output.lines() = self.worker.buffers.lines();
             }
             let closing = match (stays, asked.version) {
                 _ if upgrades => Closing::Untold,
@@ -405,7 +373,8 @@ impl Wire {
                 (true, Version::HTTP_10) => Closing::StaysTold,
                 (true, _) => Closing::Untold,
             };
-            let told = response::Told { length, closing, date: &self.worker.date.get() };
+            let date = self.worker.date();
+            let told = response::Told { length, closing, date: date.as_bytes() };
             response::write(parts.status, &parts.headers, &told, state.output.lines());
         }
         drop(parts);
@@ -420,7 +389,7 @@ impl Wire {
         }
         responded?;
         let state = &mut *self.state.borrow_mut();
-        self.worker.buffers.lines.replace(mem::take(state.output.lines()));
+        self.worker.buffers.give_back(mem::take(state.output.lines()));
         if let Some(tunnel) = body.into_tunnel() {
             return Ok(After::Tunnel(tunnel));
         }
@@ -564,18 +533,6 @@ impl State {
         let head = request::parse(&mut self.input)?;
         self.looked_at = if head.is_some() { 0 } else { self.input.len() };
         Ok(head)
-    }
-
-    /// Reads into the buffer that the worker's connections share; there is nothing in `input`.
-    fn poll_fill_shared(
-        &mut self,
-        buffers: &Buffers,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let shared = &mut *buffers.input.borrow_mut();
-        let read = ready!(self.stream.poll_fill(shared, READ_BYTES, cx))?;
-        self.input = shared.split();
-        Poll::Ready(Ok(read))
     }
 
     /// Passes over what is left of the request's body, if all of it is there; whether it was.

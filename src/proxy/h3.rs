@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
+use smallvec::SmallVec;
 use tokio::task::JoinSet;
 
 pub(super) use self::upload::Upload;
@@ -35,16 +36,7 @@ use super::{Worker, pipeline};
 use crate::clock;
 use crate::http1::request::LONGEST_BYTES;
 use crate::http1::response::is_without_body;
-
-/// Fields of a connection (RFC 9114, section 4.2): a request that has one is malformed, and of a
-/// node's response they stay with its connection.
-const OF_CONNECTION: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+use crate::http2::head::is_of_connection;
 
 /// A connection and the requests that are under way on it. Letting it go ends them.
 struct Serving {
@@ -197,7 +189,7 @@ impl Begun {
         }
         fate.asked();
         let is_head = parts.method == Method::HEAD;
-        let date = HeaderValue::from_bytes(&worker.date.get()).ok();
+        let date = worker.date().clone();
         let slot = downstream.slot.clone();
         let (mut stream, receive) = stream.split();
         let (incoming, awaited) = Upload::open(receive, fate.clone(), &parts.headers).await;
@@ -272,7 +264,6 @@ async fn send(
 /// `h3` has not said so. `CONNECT` has no target, and is refused later.
 fn is_malformed(parts: &Parts) -> bool {
     let has_target = parts.uri.scheme().is_some() && parts.uri.path_and_query().is_some();
-    let is_of_connection = || OF_CONNECTION.iter().any(|name| parts.headers.contains_key(name));
     let mut codings = parts.headers.get_all(header::TE).iter();
     let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
     let is_number = |value: &HeaderValue| {
@@ -280,7 +271,7 @@ fn is_malformed(parts: &Parts) -> bool {
     };
     let length = lengths.next();
     (!has_target && parts.method != Method::CONNECT)
-        || is_of_connection()
+        || parts.headers.keys().any(is_of_connection)
         || codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"trailers"))
         || length.is_some_and(|length| !is_number(length))
         || lengths.next().is_some()
@@ -291,14 +282,13 @@ fn finish_head(
     headers: &mut HeaderMap,
     status: StatusCode,
     length: Option<u64>,
-    date: Option<HeaderValue>,
+    date: HeaderValue,
 ) {
-    for name in &OF_CONNECTION {
+    let names = headers.keys().filter(|name| is_of_connection(name)).cloned();
+    for name in names.collect::<SmallVec<[HeaderName; 1]>>() {
         headers.remove(name);
     }
-    if let Some(date) = date {
-        headers.entry(header::DATE).or_insert(date);
-    }
+    headers.entry(header::DATE).or_insert(date);
     if let Some(length) = length.filter(|_| !is_without_body(status)) {
         headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
     }

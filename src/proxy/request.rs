@@ -69,6 +69,7 @@ pub(super) fn read(mut parts: Parts, settings: &Settings) -> Asked {
     // HTTP/2, HTTP/3 and absolute targets say the host in the target, which goes before the field
     // (RFC 9112, section 3.2.2); nodes are asked in origin form.
     if let Some(authority) = parts.uri.authority()
+        && parts.headers.get(header::HOST).is_none_or(|host| host != authority.as_str())
         && let Ok(value) = HeaderValue::try_from(authority.as_str())
     {
         parts.headers.insert(header::HOST, value);

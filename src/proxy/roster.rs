@@ -239,6 +239,13 @@ impl Slot {
         }
     }
 
+    /// What has come so far is whole: there may have been no head in it.
+    pub(super) fn has_read(&self) {
+        if self.phase.get() == Phase::Head {
+            self.phase.set(Phase::Idle);
+        }
+    }
+
     /// The client has ended its side: from now on the connection's task is woken once a second.
     pub(super) fn half_closes(&self) {
         self.half_closed.set(true);

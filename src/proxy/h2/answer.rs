@@ -1,0 +1,119 @@
+//! The task of one stream: runs the pipeline and writes what comes of it.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body as _;
+
+use super::stream::Stream;
+use super::wire::Wire;
+use crate::http1::response::is_without_body;
+use crate::http2::Code;
+use crate::proxy::body::{Body, Unfinished};
+use crate::proxy::roster::Slot;
+
+/// Where a response goes.
+pub(super) struct Answering {
+    pub(super) wire: Rc<Wire>,
+    pub(super) stream: Rc<Stream>,
+    pub(super) slot: Rc<Slot>,
+    pub(super) is_head: bool,
+}
+
+/// While there is one, the client is waited for.
+struct Sending<'a>(&'a Slot);
+
+// === impl Answering ===
+
+impl Answering {
+    /// Writes the response that comes of `running`; lets go of everything when the stream is over
+    /// before that.
+    pub(super) async fn run(self, running: impl Future<Output = Response<Body>>) {
+        let mut answering = pin!(async {
+            let response = running.await;
+            self.stream.answered();
+            self.respond(response).await;
+        });
+        poll_fn(|cx| {
+            self.stream.woken_by(cx.waker());
+            if self.stream.is_over() { Poll::Ready(()) } else { answering.as_mut().poll(cx) }
+        })
+        .await;
+    }
+
+    async fn respond(&self, response: Response<Body>) {
+        let (parts, mut body) = response.into_parts();
+        let length = body.size_hint().exact();
+        let has_body = !self.is_head && !is_without_body(parts.status) && length != Some(0);
+        // What a HEAD would have brought is told by the node, or not at all.
+        let told = length.filter(|length| !self.is_head || *length > 0);
+        self.wire.write_head(&self.stream, &parts, told, !has_body);
+        drop(parts);
+        if has_body && self.send(&mut body).await.is_err() {
+            self.wire.reset(&self.stream, Code::INTERNAL_ERROR);
+            return;
+        }
+        // Logged, and its node let go, before the client has all of it.
+        drop(body);
+        self.wire.finish(&self.stream);
+    }
+
+    /// # Errors
+    /// What the body says when it breaks off.
+    async fn send(&self, body: &mut Body) -> Result<(), Unfinished> {
+        loop {
+            let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
+                self.data(Bytes::new(), true).await;
+                return Ok(());
+            };
+            match frame?.into_data() {
+                Ok(data) => {
+                    let ends = body.is_end_stream();
+                    self.data(data, ends).await;
+                    if ends {
+                        return Ok(());
+                    }
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.wire.write_trailers(&self.stream, &trailers);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes data at the client's pace.
+    async fn data(&self, mut data: Bytes, ends: bool) {
+        let mut sending = None;
+        poll_fn(|_| {
+            let written = self.wire.poll_write_data(&self.stream, &mut data, ends);
+            if written.is_pending() {
+                sending.get_or_insert_with(|| Sending::begin(&self.slot));
+            }
+            written
+        })
+        .await;
+    }
+}
+
+// === impl Sending ===
+
+impl<'a> Sending<'a> {
+    fn begin(slot: &'a Slot) -> Self {
+        slot.moved();
+        slot.sends(true);
+        Self(slot)
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.sends(false);
+    }
+}
