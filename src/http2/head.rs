@@ -254,7 +254,7 @@ mod tests {
             check(":method=OPTIONS :scheme=http :path=* host=a"),
             Ok("OPTIONS * None".into())
         );
-        assert_eq!(check(&format!("{get} te=trailers")).is_ok(), true);
+        assert!(check(&format!("{get} te=trailers")).is_ok());
     }
 
     #[test]
