@@ -24,7 +24,7 @@ pub(super) use self::upload::Upload;
 
 use self::answer::Answering;
 use self::stream::{Stream, Unfit};
-use self::wire::{Wire, widen};
+use self::wire::Wire;
 use super::connection::{Downstream, End, close};
 use super::exchange::Incoming;
 use super::streams::{PARTING, STREAM_WINDOW_BYTES, STREAMS, Tally};
@@ -238,7 +238,7 @@ impl Serving {
             Frame::WindowUpdate { stream: 0, increment } => self.wire.widen(increment)?,
             Frame::WindowUpdate { stream, increment } => {
                 if let Some(stream) = self.known(stream)? {
-                    self.widen(&stream, increment);
+                    self.widen(&stream, increment)?;
                 }
             }
             Frame::Reset { stream } => {
@@ -314,11 +314,11 @@ impl Serving {
         }
     }
 
-    fn widen(&self, stream: &Stream, increment: u32) {
-        if increment == 0 {
-            self.wire.reset(stream, Code::PROTOCOL_ERROR);
-        } else if widen(stream, i64::from(increment)).is_err() {
-            self.wire.reset(stream, Code::FLOW_CONTROL_ERROR);
+    fn widen(&self, stream: &Stream, increment: u32) -> Result<(), Fault> {
+        match stream.widen(i64::from(increment)) {
+            _ if increment == 0 => self.reset(stream, Code::PROTOCOL_ERROR),
+            Ok(()) => Ok(()),
+            Err(_) => self.reset(stream, Code::FLOW_CONTROL_ERROR),
         }
     }
 

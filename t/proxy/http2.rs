@@ -8,7 +8,7 @@ use super::one_origin;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
     CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
-    Outcome, RST_STREAM, block, request,
+    Outcome, RST_STREAM, WINDOW_UPDATE, block, request,
 };
 use crate::support::origin::Origin;
 use crate::support::recorder::Recorder;
@@ -78,6 +78,31 @@ async fn a_client_that_takes_back_more_than_it_lets_be_answered_is_sent_away() {
         assert!(stream < 1_000, "the connection goes on");
     }
     assert!(stream > 100, "it was given a chance");
+}
+
+/// The gateway resets the streams, the client only makes it do so (CVE-2025-8671).
+#[tokio::test]
+async fn a_client_that_has_its_requests_reset_is_sent_away_too() {
+    let (gateway, recorder) = recorded(|_| {}).await;
+    recorder.answers("");
+    // A window widened by nothing, and by too much.
+    for increment in [0_u32, 0x7fff_ffff] {
+        let mut client = Connection::open(gateway.ports().http).await;
+        let mut stream = 1;
+        loop {
+            client.get(stream, "/").await;
+            client.send(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes()).await;
+            let end = client.find(|frame| {
+                frame.kind == GOAWAY || (frame.kind == RST_STREAM && frame.stream == stream)
+            });
+            match end.await {
+                Some(frame) if frame.kind == RST_STREAM => stream += 2,
+                _ => break,
+            }
+            assert!(stream < 1_000, "the connection goes on");
+        }
+        assert!(stream > 100, "it was given a chance");
+    }
 }
 
 #[tokio::test]

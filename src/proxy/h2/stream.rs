@@ -7,7 +7,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::http2::window::{Receiving, Sending};
+use crate::http2::window::{Overflow, Receiving, Sending};
 use crate::proxy::streams::{Asked, STREAM_WINDOW_BYTES};
 
 /// A stream, as its connection and its task have it.
@@ -107,6 +107,21 @@ impl Stream {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// The client takes more of it, or less.
+    ///
+    /// # Errors
+    /// [`Overflow`]: more than it may.
+    pub(super) fn widen(&self, by: i64) -> Result<(), Overflow> {
+        let mut window = self.window.get();
+        let was_shut = window.bytes() == 0;
+        window.shift(by)?;
+        self.window.set(window);
+        if was_shut && window.bytes() > 0 {
+            self.wake();
+        }
+        Ok(())
     }
 
     /// There is a response.

@@ -217,7 +217,7 @@ impl Wire {
                 let by = i64::from(bytes) - i64::from(state.stream_window);
                 state.stream_window = bytes;
                 for stream in &state.streams {
-                    widen(stream, by).map_err(|_| WINDOW_OVERFLOW)?;
+                    stream.widen(by).map_err(|_| WINDOW_OVERFLOW)?;
                 }
             }
         }
@@ -465,21 +465,4 @@ impl State {
         self.window.take(bytes);
         bytes
     }
-}
-
-/// The client takes more of `stream`, or less.
-///
-/// # Errors
-/// [`Overflow`]: more than it may.
-///
-/// [`Overflow`]: crate::http2::window::Overflow
-pub(super) fn widen(stream: &Stream, by: i64) -> Result<(), crate::http2::window::Overflow> {
-    let mut window = stream.window.get();
-    let was_shut = window.bytes() == 0;
-    window.shift(by)?;
-    stream.window.set(window);
-    if was_shut && window.bytes() > 0 {
-        stream.wake();
-    }
-    Ok(())
 }
