@@ -10,6 +10,8 @@ pub mod framing;
 pub mod output;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+pub(crate) mod rig;
 
 /// What is wrong with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

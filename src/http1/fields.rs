@@ -1,10 +1,14 @@
 //! Header lines: what both kinds of head have in common.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
 
 use super::Malformed;
+
+// Names, not texts: most names are of the kind that has a number, and then no text is looked at.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// More header lines than this are refused.
 pub(super) const MOST: usize = 128;
@@ -104,6 +108,16 @@ pub fn may_trail(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     let kin = ["content-", "if-"];
     !FORBIDDEN.contains(&name.as_str()) && !kin.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether a field is its connection's own and goes no further (RFC 9110, section 7.6.1). No message
+/// of HTTP/2 or HTTP/3 has one (RFC 9113, section 8.2.2; RFC 9114, section 4.2).
+pub fn is_of_connection(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
 }
 
 /// The options of a `Connection` field.

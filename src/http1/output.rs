@@ -149,33 +149,7 @@ pub fn line(out: &mut BytesMut, name: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Takes `step` bytes a write.
-    struct Narrow {
-        taken: Vec<u8>,
-        step: usize,
-    }
-
-    impl AsyncWrite for Narrow {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            let this = self.get_mut();
-            let size = bytes.len().min(this.step);
-            this.taken.extend_from_slice(&bytes[..size]);
-            Poll::Ready(Ok(size))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
+    use crate::http1::rig::Narrow;
 
     /// A buffer that is not this room's alone.
     struct Shared(std::sync::Arc<[u8; COPIED_BYTES + 1]>);

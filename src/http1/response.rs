@@ -14,10 +14,6 @@ use super::output;
 /// A head longer than this is refused.
 const LONGEST_BYTES: usize = 256 * 1024;
 
-// Names, not texts: most names are of the kind that has a number, and then no text is looked at.
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
 /// A response's head and what it means for the connection.
 #[derive(Debug)]
 pub struct Head {
@@ -143,7 +139,7 @@ fn build(
                 }
             }
         }
-        if upgrades || !is_of_connection(&name) {
+        if upgrades || !(name == header::TE || fields::is_of_connection(&name)) {
             headers.append(name, value);
         }
     }
@@ -165,16 +161,6 @@ fn build(
         keep_alive = false;
     }
     Ok(Head { status, headers, framing, keep_alive })
-}
-
-/// Whether a field is the connection's own and goes no further.
-fn is_of_connection(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || *name == header::TE
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
 }
 
 /// Whether no response with this status has a body, whatever was asked (RFC 9112, section 6.3).

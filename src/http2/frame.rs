@@ -202,10 +202,14 @@ fn on_the_connection(stream: u32) -> Result<(), Fault> {
     if stream == 0 { Ok(()) } else { Err(fault) }
 }
 
-fn write_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32) {
+fn head(length: usize, kind: u8, flags: u8, stream: u32) -> [u8; HEAD_BYTES] {
     let [_, a, b, c] = (length as u32).to_be_bytes();
     let [d, e, f, g] = stream.to_be_bytes();
-    out.extend_from_slice(&[a, b, c, kind, flags, d, e, f, g]);
+    [a, b, c, kind, flags, d, e, f, g]
+}
+
+fn write_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32) {
+    out.extend_from_slice(&head(length, kind, flags, stream));
 }
 
 /// Writes the head of a frame of `length` bytes of data, at most [`LARGEST_BYTES`]; they are to
@@ -227,9 +231,7 @@ pub fn write_headers(
     let length = out.len() - begin - HEAD_BYTES;
     let ends = if ends { END_STREAM } else { 0 };
     if length <= LARGEST_BYTES {
-        let [_, a, b, c] = (length as u32).to_be_bytes();
-        let [d, e, f, g] = stream.to_be_bytes();
-        let head = [a, b, c, HEADERS, ends | END_HEADERS, d, e, f, g];
+        let head = head(length, HEADERS, ends | END_HEADERS, stream);
         out[begin..begin + HEAD_BYTES].copy_from_slice(&head);
         return;
     }

@@ -112,24 +112,27 @@ impl Section {
             self.is_malformed |= !value.as_bytes().eq_ignore_ascii_case(b"trailers");
         } else if name == header::EXPECT {
             self.expects_continue |= is_continue(&value);
-        } else if is_of_connection(&name) {
+        } else if fields::is_of_connection(&name) {
             self.is_malformed = true;
         }
         // More than the map holds is more than the bytes allow.
         self.is_malformed |= self.fields.try_append(name, value).is_err();
     }
 
-    /// The head that the fields are.
+    /// The head that the fields are, of a request that `ends` with it or has a body.
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn into_head(self, last: &mut LastAuthority) -> Result<Head, Refused> {
+    pub fn into_head(self, last: &mut LastAuthority, ends: bool) -> Result<Head, Refused> {
         const MALFORMED: Refused = Refused::Malformed;
         if self.is_malformed {
             return Err(MALFORMED);
         }
         if self.bytes > LONGEST_BYTES {
             return Err(Refused::TooLarge);
+        }
+        if ends && self.length.is_some_and(|length| length > 0) {
+            return Err(MALFORMED);
         }
         let method = self.method.ok_or(MALFORMED)?;
         let authority = self.authority.as_ref().map(|value| last.read(value)).transpose()?;
@@ -184,15 +187,6 @@ impl Section {
     }
 }
 
-/// Whether no message of HTTP/2 has the field, nor any of HTTP/3 (RFC 9113, section 8.2.2; RFC 9114,
-/// section 4.2).
-pub fn is_of_connection(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-}
-
 // === impl LastAuthority ===
 
 impl LastAuthority {
@@ -232,7 +226,7 @@ mod tests {
     }
 
     fn check(lines: &str) -> Result<String, Refused> {
-        let head = fields(lines).into_head(&mut LastAuthority::default())?;
+        let head = fields(lines).into_head(&mut LastAuthority::default(), false)?;
         Ok(format!("{} {} {:?}", head.method, head.uri, head.length))
     }
 
@@ -291,6 +285,16 @@ mod tests {
         }
         let large = format!("{get} x={}", "x".repeat(LONGEST_BYTES));
         assert_eq!(check(&large), Err(Refused::TooLarge));
+    }
+
+    #[test]
+    fn a_request_that_ends_with_its_head_has_no_length() {
+        let get = ":method=GET :scheme=https :authority=a :path=/ content-length=";
+        for (length, is_one) in [("0", true), ("1", false)] {
+            let section = fields(&format!("{get}{length}"));
+            let head = section.into_head(&mut LastAuthority::default(), true);
+            assert_eq!(head.is_ok(), is_one, "{length}");
+        }
     }
 
     #[test]

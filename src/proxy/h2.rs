@@ -376,7 +376,7 @@ impl Serving {
             return self.talk(frame::HEAD_BYTES + bytes);
         }
         let asked = self.tally.asked();
-        let head = match section.into_head(&mut self.authority) {
+        let head = match section.into_head(&mut self.authority, ends) {
             Ok(head) => Some(head),
             Err(Refused::TooLarge) => None,
             Err(Refused::Malformed) => {
@@ -387,11 +387,6 @@ impl Serving {
         };
         self.idle_talk = self.idle_talk.saturating_sub(frame::HEAD_BYTES as u64);
         let length = head.as_ref().and_then(|head| head.length);
-        if ends && length.is_some_and(|length| length > 0) {
-            drop(asked);
-            self.wire.refuse(id, Code::PROTOCOL_ERROR, coming);
-            return self.check_tally();
-        }
         let stream = Rc::new(Stream::new(id, self.wire.stream_window(), asked, length, ends));
         self.wire.add(stream.clone());
         self.answer(stream, head, ends);
@@ -402,8 +397,8 @@ impl Serving {
     fn answer(&self, stream: Rc<Stream>, head: Option<Head>, ends: bool) {
         let (worker, downstream) = (self.worker.clone(), self.downstream.clone());
         let is_head = head.as_ref().is_some_and(|head| head.method == Method::HEAD);
-        let (wire, slot) = (self.wire.clone(), downstream.slot.clone());
-        let answering = Answering { wire: wire.clone(), stream: stream.clone(), slot, is_head };
+        let wire = self.wire.clone();
+        let answering = Answering { wire: wire.clone(), stream: stream.clone(), is_head };
         let Some(head) = head else {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             let response = pipeline::refuse(worker, downstream, Box::default(), status);

@@ -34,9 +34,9 @@ use super::connection::{Downstream, End, unless_overdue};
 use super::streams::{Asked, PARTING, Tally, Watched};
 use super::{Worker, pipeline};
 use crate::clock;
+use crate::http1::fields::is_of_connection;
 use crate::http1::request::LONGEST_BYTES;
 use crate::http1::response::is_without_body;
-use crate::http2::head::is_of_connection;
 
 /// A connection and the requests that are under way on it. Letting it go ends them.
 struct Serving {

@@ -20,7 +20,6 @@ use crate::proxy::roster::Slot;
 pub(super) struct Answering {
     pub(super) wire: Rc<Wire>,
     pub(super) stream: Rc<Stream>,
-    pub(super) slot: Rc<Slot>,
     pub(super) is_head: bool,
 }
 
@@ -94,7 +93,7 @@ impl Answering {
         poll_fn(|_| {
             let written = self.wire.poll_write_data(&self.stream, &mut data, ends);
             if written.is_pending() {
-                sending.get_or_insert_with(|| Sending::begin(&self.slot));
+                sending.get_or_insert_with(|| Sending::begin(&self.wire.slot));
             }
             written
         })

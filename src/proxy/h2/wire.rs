@@ -17,10 +17,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 
 use super::stream::Stream;
+use crate::http1::fields::is_of_connection;
 use crate::http1::request::LONGEST_BYTES;
 use crate::http1::response::is_without_body;
 use crate::http2::frame::{self, LARGEST_BYTES};
-use crate::http2::head::is_of_connection;
 use crate::http2::hpack::Encoder;
 use crate::http2::output::Output;
 use crate::http2::settings::{
@@ -46,7 +46,7 @@ const WINDOW_OVERFLOW: Fault =
 pub(super) struct Wire {
     state: RefCell<State>,
     worker: Rc<Worker>,
-    slot: Rc<Slot>,
+    pub(super) slot: Rc<Slot>,
 }
 
 struct State {
@@ -120,8 +120,6 @@ impl Wire {
             state.waker = Some(waker.clone());
         }
     }
-
-    // --- Streams ---
 
     /// The stream `id`, if it is not over.
     pub(super) fn stream(&self, id: u32) -> Option<Rc<Stream>> {
@@ -203,8 +201,6 @@ impl Wire {
         }
     }
 
-    // --- Windows ---
-
     /// Does as the client's settings say.
     ///
     /// # Errors
@@ -259,18 +255,11 @@ impl Wire {
         self.release_to(state, bytes);
     }
 
-    // --- Responses ---
-
     /// Tells the client to send its body.
     pub(super) fn write_continue(&self, stream: &Stream) {
-        let state = &mut *self.state.borrow_mut();
-        self.lines(state);
-        let State { output, encoder, .. } = state;
-        frame::write_headers(output.lines(), stream.id, false, |out| {
-            encoder.begin(out);
+        self.write_section(stream, false, |encoder, out| {
             encoder.status(StatusCode::CONTINUE, out);
         });
-        state.wake();
     }
 
     /// Writes a response's head: with `length` and a date where it does not have them.
@@ -281,14 +270,10 @@ impl Wire {
         length: Option<u64>,
         ends: bool,
     ) {
-        let state = &mut *self.state.borrow_mut();
         let date = self.worker.date();
-        self.lines(state);
-        let State { output, encoder, .. } = state;
         let mut length = length.filter(|_| !is_without_body(parts.status));
         let mut is_dated = false;
-        frame::write_headers(output.lines(), stream.id, ends, |out| {
-            encoder.begin(out);
+        self.write_section(stream, ends, |encoder, out| {
             encoder.status(parts.status, out);
             for (name, value) in &parts.headers {
                 if is_of_connection(name) {
@@ -307,21 +292,32 @@ impl Wire {
                 encoder.field(&header::CONTENT_LENGTH, &length.into(), out);
             }
         });
-        state.wake();
     }
 
     /// Writes the trailers with which a response ends.
     pub(super) fn write_trailers(&self, stream: &Stream, trailers: &HeaderMap) {
-        let state = &mut *self.state.borrow_mut();
-        self.lines(state);
-        let State { output, encoder, .. } = state;
-        frame::write_headers(output.lines(), stream.id, true, |out| {
-            encoder.begin(out);
+        self.write_section(stream, true, |encoder, out| {
             for (name, value) in trailers {
                 if !is_of_connection(name) {
                     encoder.field(name, value, out);
                 }
             }
+        });
+    }
+
+    /// Writes a header block.
+    fn write_section(
+        &self,
+        stream: &Stream,
+        ends: bool,
+        write: impl FnOnce(&mut Encoder, &mut BytesMut),
+    ) {
+        let state = &mut *self.state.borrow_mut();
+        self.make_room(state);
+        let State { output, encoder, .. } = state;
+        frame::write_headers(output.lines(), stream.id, ends, |out| {
+            encoder.begin(out);
+            write(encoder, out);
         });
         state.wake();
     }
@@ -372,13 +368,18 @@ impl Wire {
         }
     }
 
-    /// Where frames are written to.
-    fn lines<'a>(&self, state: &'a mut State) -> &'a mut BytesMut {
+    /// Has frames written to the worker's buffer, where the connection has none of its own.
+    fn make_room(&self, state: &mut State) {
         let lines = state.output.lines();
         if lines.capacity() == 0 {
             *lines = self.worker.buffers.lines();
         }
-        lines
+    }
+
+    /// Where frames are written to.
+    fn lines<'a>(&self, state: &'a mut State) -> &'a mut BytesMut {
+        self.make_room(state);
+        state.output.lines()
     }
 
     /// Writes what there is.
