@@ -146,6 +146,7 @@ async fn run(mut config: Config, error_log: ErrorLog) -> anyhow::Result<()> {
         ready,
         applied,
         held: JoinSet::new(),
+        replaced: Vec::new(),
     };
     tokio::spawn(road.run());
     let proxy_settings = Arc::new(settings::proxy(&config));

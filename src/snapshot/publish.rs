@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::Published;
 use super::compile::Compiler;
+use super::{Published, Snapshot};
 use crate::metrics::{Metrics, SecretGauges};
 use crate::resource::Kind;
 use crate::secret::{self, Reference, Secrets};
@@ -18,6 +18,9 @@ use crate::tls::Served;
 /// How long the first snapshot may wait for secrets, names and staples, and a certificate that
 /// clients believe only with a staple for that.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether workers still have a snapshot that was replaced.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// How often metric series of routes that are gone are dropped.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -41,6 +44,10 @@ pub struct Road {
     pub applied: watch::Sender<i64>,
     /// A task for each ssl object that waits for its staples.
     pub held: JoinSet<Held>,
+    /// Snapshots that were replaced, until workers have them no more. What nothing newer holds is
+    /// freed here then: a worker would keep its requests waiting meanwhile, for some 10 ms where
+    /// 20,000 routes changed at once.
+    pub replaced: Vec<Arc<Snapshot>>,
 }
 
 /// The id of an ssl object, and what is to be served for it.
@@ -86,6 +93,7 @@ impl Road {
                 },
                 Some(reference) = self.changed_secrets.recv() => self.refresh(reference),
                 Some(Ok(held)) = self.held.join_next() => self.release(&held),
+                () = tokio::time::sleep(LET_GO), if !self.replaced.is_empty() => self.let_go(),
                 _ = sweep.tick() => self.sweep(),
             }
         }
@@ -196,12 +204,18 @@ impl Road {
             });
         }
         let revision = snapshot.revision;
-        self.published.store(Arc::new(snapshot));
+        self.replaced.push(self.published.swap(Arc::new(snapshot)));
         self.applied.send_replace(revision);
         let took = began.elapsed();
         self.metrics.set_snapshot_revision(revision);
         self.metrics.observe_apply(took);
         tracing::debug!(revision, took_us = took.as_micros() as u64, "published");
+        self.let_go();
+    }
+
+    /// Frees the snapshots that nobody has but this road.
+    fn let_go(&mut self) {
+        self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
     fn note_index(&self, key: &str, revision: i64) {
@@ -256,4 +270,33 @@ fn secret_gauges(all: &[secret::Status]) -> BTreeMap<String, SecretGauges> {
 
 fn folder(key: &str) -> &str {
     key.split('/').next().unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Keyring;
+    use crate::snapshot::rig;
+    use crate::store::file::File;
+
+    #[tokio::test]
+    async fn frees_what_was_replaced_itself_once_no_worker_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        // Of a file that is not there comes nothing, so that nothing else is published.
+        let store = File::new(&folder.path().join("none.yaml"));
+        let mut road = rig::road(store, rig::compiler(Keyring::default()));
+        let worker = road.published.load_full();
+        let replaced = Arc::downgrade(&worker);
+        road.publish(Instant::now());
+        drop(worker);
+        assert!(replaced.upgrade().is_some(), "it was the worker that freed it");
+        let running = tokio::spawn(road.run());
+        let freed = async {
+            while replaced.upgrade().is_some() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), freed).await.expect("it is never freed");
+        running.abort();
+    }
 }

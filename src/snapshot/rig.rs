@@ -22,8 +22,19 @@ pub(crate) async fn follow(
     keyring: Keyring,
 ) -> (Shared, watch::Receiver<i64>) {
     let compiler = compiler(keyring);
-    let road = Road {
-        compiler: compiler.shared.clone(),
+    let shared = compiler.shared.clone();
+    let road = road(store, compiler);
+    let mut ready = road.ready.subscribe();
+    let applied = road.applied.subscribe();
+    tokio::spawn(road.run());
+    ready.wait_for(|ready| *ready).await.unwrap();
+    (shared, applied)
+}
+
+/// The road from `store` to `compiler`, before anything has come along it.
+pub(crate) fn road(store: Arc<dyn ConfigStore>, compiler: Parts) -> Road {
+    Road {
+        compiler: compiler.shared,
         store,
         secrets: compiler.secrets,
         changed_secrets: compiler.changed,
@@ -32,12 +43,8 @@ pub(crate) async fn follow(
         ready: watch::Sender::new(false),
         applied: watch::Sender::new(0),
         held: JoinSet::new(),
-    };
-    let mut ready = road.ready.subscribe();
-    let applied = road.applied.subscribe();
-    tokio::spawn(road.run());
-    ready.wait_for(|ready| *ready).await.unwrap();
-    (compiler.shared, applied)
+        replaced: Vec::new(),
+    }
 }
 
 /// A compiler of nothing, and its secrets.
