@@ -8,7 +8,7 @@
 //! Source: RFC 6066 section 8, RFC 6960; APISIX `docs/en/latest/plugins/ocsp-stapling.md`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -67,7 +67,8 @@ pub struct Staples(Arc<Inner>);
 
 struct Inner {
     runtime: Handle,
-    client: Result<reqwest::Client, String>,
+    /// Made with the first staple: it comes with the system's authorities, which most nodes never need.
+    client: LazyLock<Result<reqwest::Client, String>>,
     known: Mutex<HashMap<(String, Stapling), Weak<Staple>>>,
     asking: Arc<Semaphore>,
     /// How many have not been asked for yet.
@@ -177,14 +178,15 @@ impl Shown {
 impl Staples {
     /// None yet; they are fetched on `runtime`.
     pub fn new(runtime: Handle) -> Self {
-        let client = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .redirect(reqwest::redirect::Policy::limited(3))
-            .build();
-        let client = client.map_err(|error| error.to_string());
+        let client = || {
+            let client = reqwest::Client::builder()
+                .timeout(PATIENCE)
+                .redirect(reqwest::redirect::Policy::limited(3));
+            client.build().map_err(|error| error.to_string())
+        };
         Self(Arc::new(Inner {
             runtime,
-            client,
+            client: LazyLock::new(client),
             known: Mutex::default(),
             asking: Arc::new(Semaphore::new(AT_ONCE)),
             awaited: watch::Sender::new(0),
