@@ -43,9 +43,9 @@ bench: ## Measures speed against other proxies, some minutes (BENCH="W1 W4 --rou
 	@ci/tools.sh bench
 	cargo bench --locked --bench bench -- $(BENCH)
 
-bench-gate: ## Counts instructions a request against ci/bench-gate.json (RECORD=1 sets it)
+bench-gate: ## Counts instructions a request against ci/bench-gate.json (RECORD=1 sets it; BENCH=W6)
 	@ci/tools.sh gate
-	cargo bench --locked --bench bench -- gate $(if $(RECORD),--record)
+	cargo bench --locked --bench bench -- gate $(BENCH) $(if $(RECORD),--record)
 
 tools: ## Fetches what every verb above needs into .tools/
 	@ci/tools.sh all

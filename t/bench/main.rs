@@ -35,7 +35,7 @@
 //! no TLS session kept (W5r apart, for which all are started again with tickets). The configs stand in `peers/`. nginx runs as one process, without a master.
 //! Memory is resident memory with shared pages in proportion; what the kernel holds is not in it.
 //!
-//! Sluice is this build's binary, or the one that `SLUICE_BIN` names. `-- gate` counts
+//! Sluice is this build's binary, or the one that `SLUICE_BIN` names. `-- gate [W1 W6 …]` counts
 //! instructions instead of time and compares them with ci/bench-gate.json: see `gate`.
 
 #![allow(unreachable_pub, reason = "a program of several files: nothing is published")]
@@ -74,7 +74,7 @@ static ALLOCATOR: weight::Scales = weight::Scales;
 /// Measures what a request costs.
 #[derive(Parser)]
 struct Arguments {
-    /// Works to run, such as W1 and W4 (default: all), or `gate`
+    /// Works to run, such as W1 and W4 (default: all); `gate` before them counts instructions
     works: Vec<String>,
     /// Rounds that count
     #[arg(long, default_value_t = 5)]
@@ -116,10 +116,12 @@ async fn main() -> Result<()> {
 
 async fn start(arguments: Arguments) -> Result<()> {
     let site = Site::open(arguments.rounds, arguments.seconds).await?;
-    if arguments.works == ["gate"] {
+    if let [first, works @ ..] = &arguments.works[..]
+        && first == "gate"
+    {
         return match arguments.record {
-            true => gate::record(&site).await,
-            false => gate::compare(&site).await,
+            true => gate::record(&site, works).await,
+            false => gate::compare(&site, works).await,
         };
     }
     let mut report = Report::default();

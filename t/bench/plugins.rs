@@ -16,12 +16,13 @@ use crate::table::{Report, Table};
 /// How many routes there are; requests go to all of them.
 pub const ROUTES: usize = 10_000;
 
-const API_KEY: &str = "key-of-the-bench";
+/// What the consumer of the bench shows.
+pub const API_KEY: &str = "key-of-the-bench";
 
 /// Measures both nodes side by side.
 pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
     let plain = Kind::Sluice.start(site, Sessions::Forgotten).await?.context("sluice")?;
-    let full = Node::standalone(Ports::free()?, everything(site))?.access_log();
+    let full = Node::standalone(Ports::free()?, everything(site, ROUTES))?.access_log();
     // Without a key the answer is 401, so readiness is another route's business.
     let full = full.start(site, Some("/ready")).await?;
     let script = script();
@@ -44,7 +45,8 @@ pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn everything(site: &Site) -> Value {
+/// `routes` routes with all of it, and `/ready`, which asks for no key.
+pub fn everything(site: &Site, routes: usize) -> Value {
     let mut all = resources(site);
     let route = |n: usize| {
         json!({
@@ -62,7 +64,7 @@ fn everything(site: &Site) -> Value {
         })
     };
     let ready = json!({ "id": "ready", "uri": "/ready", "upstream_id": "1" });
-    all["routes"] = (0..ROUTES).map(route).chain([ready]).collect();
+    all["routes"] = (0..routes).map(route).chain([ready]).collect();
     all["upstreams"] = json!([upstream(site)]);
     all["upstreams"][0]["id"] = json!("1");
     all["consumers"] =
