@@ -56,16 +56,32 @@ impl Process {
     }
 
     /// CPU time of all threads so far, its children's included.
+    pub fn cpu(&self) -> Result<Duration> {
+        self.scheduled("", |ran, _| ran)
+    }
+
+    /// How long threads whose names begin with `threads` could have run so far, had another not
+    /// had the core.
+    pub fn waited(&self, threads: &str) -> Result<Duration> {
+        self.scheduled(threads, |_, waited| waited)
+    }
+
+    /// One of the two times that the scheduler keeps of a thread, over those of that name.
     ///
     /// Source: Linux `Documentation/scheduler/sched-stats.rst`, `/proc/<pid>/schedstat`.
-    pub fn cpu(&self) -> Result<Duration> {
+    fn scheduled(&self, threads: &str, which: fn(u64, u64) -> u64) -> Result<Duration> {
         let mut nanoseconds = 0;
         for pid in self.family() {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let task = task?.path();
                 // A thread may end between listing and reading.
-                let stat = fs::read_to_string(task?.path().join("schedstat"));
-                let ran = stat.ok().and_then(|stat| stat.split(' ').next()?.parse::<u64>().ok());
-                nanoseconds += ran.unwrap_or(0);
+                let read = |file: &str| fs::read_to_string(task.join(file)).unwrap_or_default();
+                if read("comm").starts_with(threads) {
+                    let stat = read("schedstat");
+                    let mut times = stat.split(' ').map_while(|time| time.parse().ok());
+                    let (ran, waited) = (times.next().unwrap_or(0), times.next().unwrap_or(0));
+                    nanoseconds += which(ran, waited);
+                }
             }
         }
         Ok(Duration::from_nanos(nanoseconds))

@@ -21,12 +21,14 @@ pub struct Samples {
     loads: Vec<Load>,
 }
 
-/// Smallest, median and greatest of some figures.
+/// How some figures spread.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
     pub min: f64,
     pub median: f64,
     pub max: f64,
+    /// Half of the figures lie between them.
+    pub quartiles: [f64; 2],
 }
 
 /// Lets everybody take a turn in each of `rounds` rounds, after one that warms up.
@@ -124,6 +126,11 @@ impl Spread {
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         let last = figures.len().saturating_sub(1);
-        Self { min: at(0), median: at(last / 2), max: at(last) }
+        Self {
+            min: at(0),
+            median: at(last / 2),
+            max: at(last),
+            quartiles: [at(last / 4), at(last * 3 / 4)],
+        }
     }
 }

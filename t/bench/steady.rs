@@ -1,9 +1,20 @@
-//! W8: latency at a fixed rate, half of what saturates, on 10,000 routes; then the same while one
-//! of them changes every 10 ms through the Admin API.
+//! W8: latency at a fixed rate, half of what saturates, on 10,000 routes; and the same while one of
+//! them changes every 10 ms through the Admin API.
 //!
 //! Requests fall due at fixed times whatever the answers do, and latency counts from when one fell
 //! due: a proxy that stalls is charged for everything that it holds up. Only the clock's own
 //! lateness (a timer of 1 ms) is not charged to the proxy.
+//!
+//! p99 is what the machine's worst moments make it, and these come in spells. So short turns of all
+//! cases follow each other, over the same connections, each time in another order, and p99 is
+//! compared with that at rest of the same round: the ratio's median and quartiles are the result.
+//! Half of all rounds' ratios lie between the quartiles: a difference within them is none.
+//!
+//! In a third case the same changes are made at another node, which takes no requests and has the
+//! same core. What differs between this and the first is what writing costs the machine (the one
+//! who writes, the disk, the core); what differs between the second and this, that the node under
+//! load is the one that changes. How long its worker waited for the core tells the same without
+//! what client and origin do.
 
 use std::time::Duration;
 
@@ -36,17 +47,23 @@ const CONNECTIONS: usize = 64;
 /// Callers of the Admin API while it is filled.
 const WRITERS: usize = 16;
 
-/// What the routes do in a round.
-#[derive(Clone, Copy)]
-enum Routes {
-    AtRest,
-    Changing,
+/// Turns that each case takes for one round of other works.
+const TURNS: usize = 4;
+
+/// Where routes change while a node is under load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    Nowhere,
+    Here,
+    Elsewhere,
 }
 
-/// What a round showed.
-struct Round {
+/// What a turn showed.
+struct Turn {
     load: Load,
     cpu_us: f64,
+    /// How long the worker waited for the core, in milliseconds a second.
+    waited: f64,
     /// How long changes took at the Admin API, if there were any.
     changes: Option<Load>,
 }
@@ -57,52 +74,108 @@ struct Filled {
     admin: u16,
 }
 
+/// The connections of the load.
+struct Pace {
+    clients: Vec<Client>,
+    rate: f64,
+}
+
 pub async fn run(site: &Site, report: &mut Report) -> Result<()> {
     let node = Filled::start(site).await?;
-    let saturating = paced(node.peer.ports.http, SATURATING, Duration::from_secs(site.seconds));
-    let rate = saturating.await?.per_second() / 2.0;
-    let (mut quiet, mut changing) = (Vec::new(), Vec::new());
-    for _ in 0..site.rounds {
-        quiet.push(node.round(site, rate, Routes::AtRest).await?);
-        changing.push(node.round(site, rate, Routes::Changing).await?);
+    let elsewhere = Filled::start(site).await?;
+    let length = Duration::from_secs(site.seconds);
+    let mut pace = Pace::connect(node.peer.ports.http).await?;
+    pace.rate = pace.load(length).await?.per_second() / 2.0;
+    let mut turns = Changes::ALL.map(|_| Vec::new());
+    // One turn more than counts, to warm up.
+    for number in 0..=site.rounds * TURNS {
+        for case in (0..turns.len()).map(|case| (case + number) % Changes::ALL.len()) {
+            let at = match Changes::ALL[case] {
+                Changes::Nowhere => None,
+                Changes::Here => Some(&node),
+                Changes::Elsewhere => Some(&elsewhere),
+            };
+            let turn = node.turn(&mut pace, length, at).await?;
+            if number > 0 {
+                turns[case].push(turn);
+            }
+        }
     }
-    let title = format!("W8  sluice at {rate:.0} requests/s, half of saturation, {ROUTES} routes");
+    let title =
+        format!("W8  sluice at {:.0} requests/s, half of saturation, {ROUTES} routes", pace.rate);
     let mut table = Table::new(
         &title,
-        &["routes", "µs/req", "req/s", "p50 µs", "p99 min", "median", "max", "change p50", "p99"],
+        &[
+            "changes",
+            "µs/req",
+            "req/s",
+            "p50 µs",
+            "p99 min",
+            "median",
+            "max",
+            "× at rest",
+            "quartiles",
+            "waited ms/s",
+            "change p50",
+            "p99",
+        ],
     );
     let mut figures = Vec::new();
-    for (name, rounds) in [("at rest", &quiet), ("one changes every 10 ms", &changing)] {
-        let of = |what: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(what).collect());
-        let p99 = of(&|round| round.load.p99_us);
-        let p50 = of(&|round| round.load.p50_us).median;
-        let cpu = of(&|round| round.cpu_us).median;
+    let at_rest = &turns[0];
+    for (case, turns) in Changes::ALL.into_iter().zip(&turns) {
+        let of = |what: &dyn Fn(&Turn) -> f64| Spread::of(turns.iter().map(what).collect());
+        let p99 = of(&|turn| turn.load.p99_us);
+        let (cpu, p50) = (of(&|turn| turn.cpu_us).median, of(&|turn| turn.load.p50_us).median);
+        let waited = of(&|turn| turn.waited).median;
+        let pairs = turns.iter().zip(at_rest);
+        let ratio =
+            Spread::of(pairs.map(|(turn, rest)| turn.load.p99_us / rest.load.p99_us).collect());
         let change = |what: &dyn Fn(&Load) -> f64| {
             let times: Vec<f64> =
-                rounds.iter().filter_map(|round| round.changes.as_ref().map(what)).collect();
+                turns.iter().filter_map(|turn| turn.changes.as_ref().map(what)).collect();
             (!times.is_empty()).then(|| Spread::of(times).median)
         };
         let (change_p50, change_p99) = (change(&|load| load.p50_us), change(&|load| load.p99_us));
         let or_none = |figure: Option<f64>| figure.map_or("-".to_owned(), micros);
         table.row([
-            name.to_owned(),
+            case.name().to_owned(),
             micros(cpu),
-            format!("{:.0}", of(&|round| round.load.per_second()).median),
+            format!("{:.0}", of(&|turn| turn.load.per_second()).median),
             micros(p50),
             micros(p99.min),
             micros(p99.median),
             micros(p99.max),
+            format!("{:.2}", ratio.median),
+            format!("{:.2}-{:.2}", ratio.quartiles[0], ratio.quartiles[1]),
+            format!("{waited:.1}"),
             or_none(change_p50),
             or_none(change_p99),
         ]);
         figures.push(json!({
-            "routes": name, "rate": rate, "cpu_us": cpu, "p50_us": p50,
+            "changes": case.name(), "rate": pace.rate, "cpu_us": cpu, "p50_us": p50,
             "p99_us": { "min": p99.min, "median": p99.median, "max": p99.max },
+            "p99_ratio": { "median": ratio.median, "quartiles": ratio.quartiles },
+            "waited_ms_per_second": waited,
             "change_p50_us": change_p50, "change_p99_us": change_p99,
         }));
     }
     report.add("W8", table, Value::from(figures));
     Ok(())
+}
+
+// === impl Changes ===
+
+impl Changes {
+    /// The first is what the others are compared with.
+    const ALL: [Self; 3] = [Self::Nowhere, Self::Here, Self::Elsewhere];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nowhere => "none",
+            Self::Here => "one every 10 ms",
+            Self::Elsewhere => "the same at another node",
+        }
+    }
 }
 
 // === impl Filled ===
@@ -143,21 +216,26 @@ impl Filled {
         put(&mut Client::connect(self.admin).await?, path, value).await
     }
 
-    async fn round(&self, site: &Site, rate: f64, routes: Routes) -> Result<Round> {
-        // p99 of a second would be a handful of requests; three are the least.
-        let length = Duration::from_secs(site.seconds.max(3));
-        let before = self.peer.process.cpu()?;
-        let load = paced(self.peer.ports.http, rate, length);
-        let (load, changes) = match routes {
-            Routes::AtRest => (load.await?, None),
-            Routes::Changing => {
-                let (load, changes) = join(load, self.changes(length)).await;
+    /// Takes requests for `length` while routes change at the node `at`, if at one.
+    async fn turn(&self, pace: &mut Pace, length: Duration, at: Option<&Self>) -> Result<Turn> {
+        let worker = || self.peer.process.waited("worker");
+        let (cpu, waited) = (self.peer.process.cpu()?, worker()?);
+        let load = pace.load(length);
+        let (load, changes) = match at {
+            None => (load.await?, None),
+            Some(node) => {
+                let (load, changes) = join(load, node.changes(length)).await;
                 (load?, Some(changes?))
             }
         };
-        let spent = self.peer.process.cpu()?.saturating_sub(before);
-        let cpu_us = spent.as_secs_f64() * 1e6 / load.requests as f64;
-        Ok(Round { load, cpu_us, changes })
+        let cpu = self.peer.process.cpu()?.saturating_sub(cpu);
+        let waited = worker()?.saturating_sub(waited);
+        Ok(Turn {
+            cpu_us: cpu.as_secs_f64() * 1e6 / load.requests as f64,
+            waited: waited.as_secs_f64() * 1e3 / load.seconds,
+            load,
+            changes,
+        })
     }
 
     /// Changes one route after the other.
@@ -196,35 +274,40 @@ pub async fn put(client: &mut Client, path: &str, value: &Value) -> Result<()> {
     Ok(())
 }
 
-/// `rate` requests a second for `length`, spread evenly over the connections and over time.
-async fn paced(port: u16, rate: f64, length: Duration) -> Result<Load> {
-    let interval = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        clients.push(Client::connect(port).await?);
+// === impl Pace ===
+
+impl Pace {
+    async fn connect(port: u16) -> Result<Self> {
+        let clients = try_join_all((0..CONNECTIONS).map(|_| Client::connect(port))).await?;
+        Ok(Self { clients, rate: SATURATING })
     }
-    let began = Instant::now();
-    let end = began + length;
-    let one = async |(index, mut client): (usize, Client)| -> Result<(Vec<f64>, u64)> {
-        let request = request("GET", "/service-1/1k", "", "");
-        let (mut micros, mut errors) = (Vec::new(), 0);
-        let mut due = began + interval.mul_f64(index as f64 / CONNECTIONS as f64);
-        while due < end && Instant::now() < end {
-            let mut start = due;
-            if Instant::now() < due {
-                sleep_until(due).await;
-                start = Instant::now();
+
+    /// So many requests a second for `length`, spread evenly over the connections and over time.
+    async fn load(&mut self, length: Duration) -> Result<Load> {
+        let interval = Duration::from_secs_f64(CONNECTIONS as f64 / self.rate);
+        let began = Instant::now();
+        let end = began + length;
+        let one = async |(index, client): (usize, &mut Client)| -> Result<(Vec<f64>, u64)> {
+            let request = request("GET", "/service-1/1k", "", "");
+            let (mut micros, mut errors) = (Vec::new(), 0);
+            let mut due = began + interval.mul_f64(index as f64 / CONNECTIONS as f64);
+            while due < end && Instant::now() < end {
+                let mut start = due;
+                if Instant::now() < due {
+                    sleep_until(due).await;
+                    start = Instant::now();
+                }
+                match client.exchange(request.as_bytes()).await? {
+                    200 => micros.push(start.elapsed().as_secs_f64() * 1e6),
+                    _ => errors += 1,
+                }
+                due += interval;
             }
-            match client.exchange(request.as_bytes()).await? {
-                200 => micros.push(start.elapsed().as_secs_f64() * 1e6),
-                _ => errors += 1,
-            }
-            due += interval;
-        }
-        Ok((micros, errors))
-    };
-    let all = try_join_all(clients.into_iter().enumerate().map(one)).await?;
-    let errors = all.iter().map(|(_, errors)| errors).sum();
-    let micros: Vec<f64> = all.into_iter().flat_map(|(micros, _)| micros).collect();
-    Load::of(micros, errors, began.elapsed().as_secs_f64())?.sound()
+            Ok((micros, errors))
+        };
+        let all = try_join_all(self.clients.iter_mut().enumerate().map(one)).await?;
+        let errors = all.iter().map(|(_, errors)| errors).sum();
+        let micros: Vec<f64> = all.into_iter().flat_map(|(micros, _)| micros).collect();
+        Load::of(micros, errors, began.elapsed().as_secs_f64())?.sound()
+    }
 }
