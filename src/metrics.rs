@@ -4,7 +4,7 @@
 //! A worker owns its [`Worker`]: a map from the identities in a [`Sample`] (route, consumer,
 //! node, status) to cells that it alone writes. It takes no lock that a scrape holds, formats no
 //! label and allocates nothing once a series has had its first sample. The control side reads
-//! all cells about once a second ([`Metrics::tick`]) and at each scrape, adds what is new to the
+//! all cells every few seconds ([`Metrics::tick`]) and at each scrape, adds what is new to the
 //! merged series, and writes the exposition text ([`Metrics::encode`]).
 //!
 //! Names and labels are those of APISIX's `prometheus` plugin; what only this gateway has is
@@ -42,6 +42,10 @@ pub const DEFAULT_BUCKETS: [f64; 15] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0, 30000.0,
     60000.0,
 ];
+
+/// Between two merges of what workers count and nobody asks for; cells of workers and routes that are
+/// gone are kept until then.
+const LONGEST_TICK: Duration = Duration::from_secs(10);
 
 /// Labels whose values are written as `""`, by metric name without prefix
 /// (`plugin_metadata/prometheus`, `disabled_labels`). Unknown names have no effect.
@@ -132,7 +136,7 @@ impl Metrics {
     }
 
     /// Adds what the workers counted since the last call to the merged series, and forgets what
-    /// has expired. To be called about once a second; [`tick()`] does.
+    /// has expired. To be called every few seconds; [`tick()`] does.
     pub fn tick(&self) {
         self.tick_at(Instant::now());
     }
@@ -222,7 +226,8 @@ impl Metrics {
         lock(&self.gauges).secrets = secrets;
     }
 
-    /// How often [`tick()`] ticks: often enough for the shortest expiry.
+    /// How often [`tick()`] ticks: often enough for the shortest expiry, and no more, since a tick
+    /// costs a look at every series that a request has changed.
     fn tick_interval(&self) -> Duration {
         let Expire { http_status, http_latency, bandwidth } = self.settings.expire;
         [http_status, http_latency, bandwidth]
@@ -230,8 +235,8 @@ impl Metrics {
             .flatten()
             .map(|expire| expire / 4)
             .min()
-            .unwrap_or(Duration::from_secs(1))
-            .clamp(Duration::from_millis(250), Duration::from_secs(1))
+            .unwrap_or(LONGEST_TICK)
+            .clamp(Duration::from_millis(250), LONGEST_TICK)
     }
 }
 

@@ -59,11 +59,6 @@ pub async fn run(
     Ok(())
 }
 
-/// The load of W1.
-pub fn w1(site: &Site, ports: Ports) -> Result<Load> {
-    wrk::run(site, &format!("http://127.0.0.1:{}/1k", ports.http), "")
-}
-
 // === impl Traffic ===
 
 impl Traffic {
