@@ -50,12 +50,10 @@ pub struct Ctx {
     pub payload: Payload,
     /// What plugins decided about the way to the upstream.
     pub outgoing: Outgoing,
-    /// Facts of the matched route; those of [`RouteFacts::none`] before and without a match.
-    pub route: Arc<RouteFacts>,
+    /// What the matched route is told by; all empty before and without a match.
+    pub route: Arc<RouteLabels>,
     /// What the parameters of the route's path stand for.
     pub uri_params: Captured,
-    /// Labels under which this exchange is counted.
-    pub labels: Arc<Labels>,
     /// Every consumer, for the plugins that authenticate.
     pub consumers: Rc<Consumers>,
     /// Who authenticated, if a plugin asked.
@@ -159,23 +157,6 @@ pub struct Attempt {
     pub header: Option<Duration>,
     /// Time to the end of the response body, as far as it has come.
     pub response: Option<Duration>,
-}
-
-/// What is known about a route before any request: names for logs, labels for metrics.
-#[derive(Debug)]
-pub struct RouteFacts {
-    pub id: Arc<str>,
-    pub name: Arc<str>,
-    pub service_id: Arc<str>,
-    pub service_name: Arc<str>,
-}
-
-/// Metric labels of a route for one of its URIs and hosts, by id and by name.
-#[derive(Debug)]
-pub struct Labels {
-    pub by_id: Arc<RouteLabels>,
-    /// With names for ids where there are names (`prefer_name`).
-    pub by_name: Arc<RouteLabels>,
 }
 
 /// A piece of a response's body on its way to the client, for plugins to change.
@@ -325,31 +306,6 @@ impl Request {
     pub fn target(&self) -> Target<'_> {
         let path = self.matched_path.as_deref().unwrap_or_else(|| self.path());
         Target { host: self.host.as_deref(), path, ..Target::default() }
-    }
-}
-
-// === impl RouteFacts ===
-
-impl RouteFacts {
-    /// The facts of an exchange that matched no route: every name empty.
-    pub fn none() -> Self {
-        let empty: Arc<str> = Arc::from("");
-        Self {
-            id: empty.clone(),
-            name: empty.clone(),
-            service_id: empty.clone(),
-            service_name: empty,
-        }
-    }
-}
-
-// === impl Labels ===
-
-impl Labels {
-    /// The labels of an exchange that matched no route: every one empty.
-    pub fn none() -> Self {
-        let empty = Arc::new(RouteLabels::default());
-        Self { by_id: empty.clone(), by_name: empty }
     }
 }
 

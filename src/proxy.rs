@@ -46,10 +46,10 @@ use http::HeaderValue;
 pub use self::forwarded::{RealIp, Trust};
 pub use self::path::PathRules;
 pub use self::roster::Roster;
-use crate::context::{Consumers, Ctx, Labels, Limits, RouteFacts};
+use crate::context::{Consumers, Ctx, Limits};
 use crate::expr::{Escape, Template, Wants};
 use crate::log::access;
-use crate::metrics;
+use crate::metrics::{self, RouteLabels};
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::pool::Pool;
 use crate::upstream::{Endpoint, Failure, Upstream};
@@ -101,7 +101,7 @@ pub struct Worker {
     roster: Rc<Roster>,
     dormant: dormant::Dormant,
     /// Facts and labels of exchanges that match no route.
-    unmatched: (Arc<RouteFacts>, Arc<Labels>),
+    unmatched: Arc<RouteLabels>,
     warned: Cell<Option<Instant>>,
     /// Warnings since the last one that was written.
     unwritten: Cell<u32>,
@@ -175,7 +175,7 @@ impl Worker {
             access_log,
             roster: Rc::default(),
             dormant: dormant::Dormant::default(),
-            unmatched: (Arc::new(RouteFacts::none()), Arc::new(Labels::none())),
+            unmatched: Arc::default(),
             warned: Cell::new(None),
             unwritten: Cell::new(0),
         })

@@ -69,14 +69,12 @@ pub struct Target<'a> {
 }
 
 /// A route that matches, and by which of its patterns.
-#[derive(Debug)]
+///
+/// What is not asked for is not looked at: with many routes, each thing of one is a thing to be
+/// fetched from memory.
 pub struct Found<'r, T> {
-    pub value: &'r Arc<T>,
-    pub matcher: &'r Arc<Matcher>,
-    /// One of the matcher's paths.
-    pub path: &'r Pattern,
-    /// One of the matcher's hosts; `None` for a route without.
-    pub host: Option<&'r Arc<str>>,
+    candidate: &'r Candidate<T>,
+    host: Option<&'r Arc<str>>,
 }
 
 // === impl Router ===
@@ -185,6 +183,33 @@ impl<T> Router<T> {
         for (at, host) in (0..).zip(&matcher.hosts) {
             self.hosts.change(Some(host), |tree| change(tree, at));
         }
+    }
+}
+
+// === impl Found ===
+
+impl<'r, T> Found<'r, T> {
+    pub fn value(&self) -> &'r Arc<T> {
+        self.candidate.value()
+    }
+
+    pub fn matcher(&self) -> &'r Arc<Matcher> {
+        self.candidate.matcher()
+    }
+
+    /// One of the matcher's paths.
+    pub fn path(&self) -> &'r Pattern {
+        self.candidate.pattern()
+    }
+
+    /// One of the matcher's hosts; `None` for a route without.
+    pub fn host(&self) -> Option<&'r Arc<str>> {
+        self.host
+    }
+
+    /// What the parameters of its path stand for in the request's.
+    pub fn captured(&self, path: &str) -> Captured {
+        if self.candidate.captures() { self.path().captured(path) } else { Captured::default() }
     }
 }
 

@@ -24,11 +24,13 @@ use http::Method;
 use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
-use crate::context::{Consumers, Ctx, Labels, RouteFacts};
+use crate::context::{Consumers, Ctx};
 use crate::expr::Expr;
 use crate::issue::{CHALLENGES, Challenges};
 use crate::lua;
+use crate::metrics::RouteLabels;
 use crate::plugin::chain::Chain;
 use crate::router::{Found, Router, Target};
 use crate::tls::proof::Proofs;
@@ -61,9 +63,8 @@ pub struct Snapshot {
 
 /// A compiled route.
 pub struct Route {
-    pub facts: Arc<RouteFacts>,
-    /// Metric labels for each pair of path and host that it can match by.
-    labels: Box<[MatchedLabels]>,
+    /// What it is told by, for each pair of path and host that it can match by; nearly always one.
+    labels: SmallVec<[Arc<RouteLabels>; 1]>,
     pub chain: Chain,
     /// `None` when plugins answer.
     pub upstream: Option<Arc<Upstream>>,
@@ -85,12 +86,6 @@ enum Refusal {
     Filter,
     /// It asks for the request's body, and there is none to ask.
     Body,
-}
-
-struct MatchedLabels {
-    path: Arc<str>,
-    host: Option<Arc<str>>,
-    labels: Arc<Labels>,
 }
 
 // === impl Snapshot ===
@@ -154,13 +149,26 @@ impl Snapshot {
 
 // === impl Found ===
 
-impl Found<'_, Route> {
+impl<'s> Found<'s, Route> {
+    /// What the route is told by for the patterns that matched.
+    pub fn labels(&self) -> Option<&'s Arc<RouteLabels>> {
+        let several = match &*self.value().labels {
+            [only] => return Some(only),
+            several => several,
+        };
+        let (path, host) = (self.path().text(), self.host().map_or("", |host| host));
+        let matched = |labels: &&Arc<RouteLabels>| {
+            Arc::ptr_eq(&labels.matched_uri, path) && *labels.matched_host == *host
+        };
+        several.iter().find(matched).or_else(|| several.first())
+    }
+
     /// Why the route does not take the request of `ctx`, if it does not.
     fn refusal(&self, ctx: &Ctx) -> Option<Refusal> {
-        if !self.matcher.methods.has(&ctx.request.method) {
+        if !self.matcher().methods.has(&ctx.request.method) {
             return Some(Refusal::Method);
         }
-        self.value.refusal(ctx)
+        self.value().refusal(ctx)
     }
 }
 
@@ -187,18 +195,9 @@ impl Route {
         None
     }
 
-    /// The metric labels for the patterns that matched.
-    pub fn labels(&self, path: &Arc<str>, host: Option<&Arc<str>>) -> Option<&Arc<Labels>> {
-        let matched = |labels: &&MatchedLabels| {
-            Arc::ptr_eq(&labels.path, path) && labels.host.as_ref() == host
-        };
-        let found = self.labels.iter().find(matched).or_else(|| self.labels.first());
-        found.map(|found| &found.labels)
-    }
-
-    /// Every label set, for telling which metric series are of routes that still are.
-    pub fn all_labels(&self) -> impl Iterator<Item = &Arc<Labels>> {
-        self.labels.iter().map(|labels| &labels.labels)
+    /// All that it is told by, for telling which metric series are of routes that still are.
+    pub fn all_labels(&self) -> &[Arc<RouteLabels>] {
+        &self.labels
     }
 }
 

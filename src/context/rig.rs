@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Version};
 
-use super::{
-    Client, Consumers, Ctx, Labels, Outgoing, Payload, Request, Response, RouteFacts, clock,
-};
+use super::{Client, Consumers, Ctx, Outgoing, Payload, Request, Response, clock};
 use crate::metrics::{self, Metrics};
 use crate::router::Captured;
 
@@ -44,8 +42,7 @@ pub(crate) fn exchange(uri: &str) -> Ctx {
         payload: Payload::default(),
         uri_params: Captured::default(),
         outgoing: Outgoing::default(),
-        route: Arc::new(RouteFacts::none()),
-        labels: Arc::new(Labels::none()),
+        route: Arc::default(),
         consumers: Rc::new(Consumers::default()),
         consumer: None,
         response: Response::default(),

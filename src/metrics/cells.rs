@@ -39,6 +39,7 @@ pub(super) struct Reading {
 #[derive(Debug)]
 pub(super) struct Registration {
     pub(super) route: Arc<RouteLabels>,
+    pub(super) prefers_names: bool,
     pub(super) consumer: Option<Arc<str>>,
     pub(super) node: Option<Arc<str>>,
     pub(super) status: u16,

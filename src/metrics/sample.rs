@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Label values of a matched route, shared by all its requests: the allocation, not the text, is
-/// what the worker's map knows a series by. A new `Arc` with the same text continues the series.
+/// What a matched route is told by, for each pair of path and host that it can match by; shared by
+/// all its requests: the allocation, not the text, is what the worker's map knows a series by. A new
+/// `Arc` with the same text continues the series.
 ///
-/// The default (all empty) labels the requests that matched no route; keep one for all of them.
+/// The default (all empty) is of the requests that matched no route; keep one for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteLabels {
-    /// Id of the route, or its name with `prefer_name`.
-    pub route: Arc<str>,
+    pub id: Arc<str>,
+    /// Empty without one, as those of the service are.
+    pub name: Arc<str>,
+    pub service_id: Arc<str>,
+    pub service_name: Arc<str>,
     /// The `uri` (or the one of `uris`) by which the route matched.
     pub matched_uri: Arc<str>,
     /// The host by which the route matched, empty when it has none.
     pub matched_host: Arc<str>,
-    /// Id of the route's service, or its name with `prefer_name`; empty without a service.
-    pub service: Arc<str>,
 }
 
 /// One finished exchange.
@@ -26,6 +28,8 @@ pub struct RouteLabels {
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
     pub route: &'a Arc<RouteLabels>,
+    /// Whether the labels `route` and `service` are names, where there are names.
+    pub prefers_names: bool,
     /// Name of the consumer, if any.
     pub consumer: Option<&'a Arc<str>>,
     /// IP address of the upstream node that was tried last, if any was picked.
@@ -42,6 +46,22 @@ pub struct Sample<'a> {
     pub ingress_bytes: u64,
     /// Bytes sent to the client: head and body.
     pub egress_bytes: u64,
+}
+
+// === impl RouteLabels ===
+
+impl RouteLabels {
+    /// The values of the labels `route` and `service`.
+    pub(super) fn told(&self, by_name: bool) -> (&str, &str) {
+        (
+            either(by_name, &self.name, &self.id),
+            either(by_name, &self.service_name, &self.service_id),
+        )
+    }
+}
+
+fn either<'a>(by_name: bool, name: &'a str, id: &'a str) -> &'a str {
+    if by_name && !name.is_empty() { name } else { id }
 }
 
 // === impl Sample ===

@@ -217,12 +217,13 @@ impl Series {
 impl Member {
     fn new(new: Registration, disabled: &DisabledLabels) -> Self {
         let code = new.status.to_string();
+        let (route, service) = new.route.told(new.prefers_names);
         let full = join([
             code.as_str(),
-            &new.route.route,
+            route,
             &new.route.matched_uri,
             &new.route.matched_host,
-            &new.route.service,
+            service,
             new.consumer.as_deref().unwrap_or_default(),
             new.node.as_deref().unwrap_or_default(),
             "traditional_http",

@@ -10,16 +10,18 @@ fn metrics(settings: Settings) -> Arc<Metrics> {
 
 fn route(id: &str) -> Arc<RouteLabels> {
     Arc::new(RouteLabels {
-        route: id.into(),
+        id: id.into(),
+        service_id: "s1".into(),
         matched_uri: "/ip".into(),
         matched_host: "a.example".into(),
-        service: "s1".into(),
+        ..RouteLabels::default()
     })
 }
 
 fn sample(route: &Arc<RouteLabels>) -> Sample<'_> {
     Sample {
         route,
+        prefers_names: false,
         consumer: None,
         node: None,
         status: 200,

@@ -32,6 +32,7 @@ struct Key {
     route: usize,
     consumer: usize,
     node: usize,
+    /// And how it is told.
     status: u32,
 }
 
@@ -127,6 +128,7 @@ impl Worker {
         cells.record(sample, &inner.bounds);
         inbox.push(Registration {
             route: sample.route.clone(),
+            prefers_names: sample.prefers_names,
             consumer: sample.consumer.cloned(),
             node: sample.node.cloned(),
             status: sample.status,
@@ -167,7 +169,9 @@ impl Key {
             route: Arc::as_ptr(sample.route).addr(),
             consumer: address(sample.consumer),
             node: address(sample.node),
-            status: u32::from(sample.status) | u32::from(sample.from_upstream) << 16,
+            status: u32::from(sample.status)
+                | u32::from(sample.from_upstream) << 16
+                | u32::from(sample.prefers_names) << 17,
         }
     }
 }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::{Settings, pipeline, request};
-use crate::context::{Client, Ctx, Labels, RouteFacts, TlsSession};
+use crate::context::{Client, Ctx, TlsSession};
 use crate::expr::Need;
 use crate::metrics;
 use crate::snapshot::Snapshot;
@@ -57,7 +57,7 @@ pub fn context(
     let mut ctx = pipeline::context(
         asked,
         &Rc::new(client),
-        &(Arc::new(RouteFacts::none()), Arc::new(Labels::none())),
+        &Arc::default(),
         &Rc::new(snapshot.consumers.clone()),
         &Rc::new(metrics::Worker::apart()),
         settings,

@@ -14,9 +14,9 @@ use super::exchange::{Exchange, Incoming};
 use super::request::Asked;
 use super::{Settings, Worker, forward, request, respond};
 use crate::clock;
-use crate::context::{self, Client, Consumers, Ctx, Labels, Outgoing, Payload, Reply, RouteFacts};
+use crate::context::{self, Client, Consumers, Ctx, Outgoing, Payload, Reply};
 use crate::expr::Need;
-use crate::metrics;
+use crate::metrics::{self, RouteLabels};
 use crate::plugin::Phase;
 use crate::router::Captured;
 
@@ -152,20 +152,18 @@ fn begin(
 pub(super) fn context(
     asked: Asked,
     client: &Rc<Client>,
-    unmatched: &(Arc<RouteFacts>, Arc<Labels>),
+    unmatched: &Arc<RouteLabels>,
     consumers: &Rc<Consumers>,
     metrics: &Rc<metrics::Worker>,
     settings: &Settings,
 ) -> Ctx {
-    let (route, labels) = unmatched.clone();
     Ctx {
         remote: settings.real_ip.of(client.peer, &asked.request.headers),
         client: client.clone(),
         request: asked.request,
         payload: Payload::default(),
         outgoing: Outgoing { path_and_query: asked.forwarded, ..Outgoing::default() },
-        route,
-        labels,
+        route: unmatched.clone(),
         uri_params: Captured::default(),
         consumers: consumers.clone(),
         consumer: None,
@@ -181,7 +179,7 @@ pub(super) fn context(
     }
 }
 
-/// Finds the route, and notes its facts and labels. `Some` where a route has to see the request's
+/// Finds the route, and notes what it is told by. `Some` where a route has to see the request's
 /// body first.
 fn find(exchange: &mut Exchange) -> Option<Need> {
     let Exchange { ctx, held, route, .. } = exchange;
@@ -190,13 +188,10 @@ fn find(exchange: &mut Exchange) -> Option<Need> {
         return Some(need);
     }
     let found = found?;
-    let labels = found.value.labels(found.path.text(), found.host).cloned();
-    let matched = found.value.clone();
-    ctx.uri_params = found.path.captured(ctx.request.target().path);
-    ctx.route = matched.facts.clone();
-    if let Some(labels) = labels {
-        ctx.labels = labels;
+    ctx.uri_params = found.captured(ctx.request.target().path);
+    if let Some(labels) = found.labels() {
+        ctx.route = labels.clone();
     }
-    *route = Some(matched);
+    *route = Some(found.value().clone());
     None
 }

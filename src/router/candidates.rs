@@ -30,8 +30,9 @@ pub(super) struct Candidate<T> {
     is_prefix: bool,
     /// Whether the host has yet to be compared with those of the matcher.
     asks_host: bool,
-    /// Whether the path may still not fit the pattern.
+    /// Whether the path may still not fit the pattern, and whether that has parameters.
     asks_path: bool,
+    captures: bool,
 }
 
 /// The candidates of one key.
@@ -64,12 +65,13 @@ impl<T> Candidate<T> {
             is_prefix: pattern.is_prefix(),
             asks_host: host == NO_HOST && !matcher.hosts.is_empty(),
             asks_path: pattern.is_shaped(),
+            captures: pattern.captures(),
             matcher: matcher.clone(),
             value: value.clone(),
         }
     }
 
-    pub(super) fn matcher(&self) -> &Matcher {
+    pub(super) fn matcher(&self) -> &Arc<Matcher> {
         &self.matcher
     }
 
@@ -87,15 +89,19 @@ impl<T> Candidate<T> {
     }
 
     pub(super) fn found(&self, ask: &Ask<'_>) -> Found<'_, T> {
-        let host = if self.host == NO_HOST {
-            self.matcher.host(ask.host, ask.authority)
-        } else {
-            self.matcher.hosts.get(self.host as usize)
+        let host = match self.host {
+            NO_HOST if self.asks_host => self.matcher.host(ask.host, ask.authority),
+            NO_HOST => None,
+            host => self.matcher.hosts.get(host as usize),
         };
-        Found { value: &self.value, matcher: &self.matcher, path: self.pattern(), host }
+        Found { candidate: self, host }
     }
 
-    fn pattern(&self) -> &Pattern {
+    pub(super) fn captures(&self) -> bool {
+        self.captures
+    }
+
+    pub(super) fn pattern(&self) -> &Pattern {
         &self.matcher.paths[self.path as usize]
     }
 

@@ -117,6 +117,11 @@ impl Pattern {
         self.shape.as_ref().is_some_and(|shape| !shape.is_certain)
     }
 
+    /// Whether there is anything to capture.
+    pub(super) fn captures(&self) -> bool {
+        self.shape.is_some()
+    }
+
     /// Whether a path fits that begins with the key.
     pub(super) fn fits(&self, path: &str) -> bool {
         self.shape.as_ref().is_none_or(|shape| shape.is_certain || shape.form.fits(path))

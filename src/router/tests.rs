@@ -51,15 +51,15 @@ fn target<'a>(host: &'a str, path: &'a str) -> Target<'a> {
 
 fn check(router: &Router<String>, host: &str, path: &str, method: &Method) -> Option<String> {
     let found = router.find(target(host, path), method, |_| true);
-    found.map(|found| found.value.to_string())
+    found.map(|found| found.value().to_string())
 }
 
 /// What is walked: id, path and host of each candidate.
 fn walked(router: &Router<String>, host: &str, path: &str) -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     let walk: ControlFlow<()> = router.candidates(target(host, path), |found| {
-        let host = found.host.map(ToString::to_string).unwrap_or_default();
-        all.push((found.matcher.id.to_string(), found.path.text().to_string(), host));
+        let host = found.host().map(ToString::to_string).unwrap_or_default();
+        all.push((found.matcher().id.to_string(), found.path().text().to_string(), host));
         ControlFlow::Continue(())
     });
     assert!(walk.is_continue());
@@ -132,7 +132,7 @@ fn asks_the_next_candidate_when_one_is_not_accepted() {
     let without = |refused: &[&str]| {
         let accept = |value: &String| !refused.contains(&value.as_str());
         let found = router.find(target("a.com", "/x"), &Method::GET, accept);
-        found.map(|found| found.value.to_string())
+        found.map(|found| found.value().to_string())
     };
     assert_eq!(without(&[]).as_deref(), Some("1"));
     assert_eq!(without(&["1"]).as_deref(), Some("2"));

@@ -196,14 +196,14 @@ impl Compiler {
     }
 
     fn refused(&self, ctx: &Ctx, found: &Found<'_, Route>, refusal: Refusal) -> Refused {
-        let matcher = found.matcher;
+        let matcher = found.matcher();
         let (by, reason) = match refusal {
             Refusal::Method => {
                 let names: Vec<_> = matcher.methods.names().collect();
                 ("methods", format!("{} is not one of {}", ctx.request.method, names.join(", ")))
             }
             Refusal::Address => {
-                let networks = found.value.remote_addrs.iter().map(ToString::to_string);
+                let networks = found.value().remote_addrs.iter().map(ToString::to_string);
                 let networks: Vec<_> = networks.collect();
                 let reason =
                     format!("the client {} is in none of {}", ctx.remote_ip(), networks.join(", "));
@@ -221,8 +221,8 @@ impl Compiler {
         };
         Refused {
             id: matcher.id.clone(),
-            uri: found.path.text().clone(),
-            host: found.host.cloned(),
+            uri: found.path().text().clone(),
+            host: found.host().cloned(),
             priority: matcher.priority,
             by,
             reason,
@@ -246,15 +246,16 @@ impl Compiler {
         found: &Found<'_, Route>,
         consumer: Option<&ConsumerPart>,
     ) {
-        let route = found.value;
-        let id = &found.matcher.id;
+        let route = found.value();
+        let id = &found.matcher().id;
+        let labels = found.labels().cloned().unwrap_or_default();
         told.route = Some(Matched {
             id: id.clone(),
-            name: route.facts.name.clone(),
-            uri: found.path.text().clone(),
-            host: found.host.cloned(),
-            priority: found.matcher.priority,
-            service_id: Some(route.facts.service_id.clone()).filter(|id| !id.is_empty()),
+            name: labels.name.clone(),
+            uri: found.path().text().clone(),
+            host: found.host().cloned(),
+            priority: found.matcher().priority,
+            service_id: Some(labels.service_id.clone()).filter(|id| !id.is_empty()),
         });
         if let Some((_, _, why)) =
             self.rejected().find(|(kind, other, _)| *kind == Kind::Route && **other == **id)
@@ -310,7 +311,9 @@ impl Compiler {
         {
             sources.push((format!("plugin_configs/{id}"), plugins));
         }
-        if let Some((id, service)) = self.parts.services.get_key_value(&part.route.facts.service_id)
+        let labels = part.route.all_labels().first();
+        if let Some((id, service)) =
+            labels.and_then(|labels| self.parts.services.get_key_value(&labels.service_id))
         {
             sources.push((format!("services/{id}"), &service.plugins));
         }

@@ -63,7 +63,7 @@ impl Fed {
         let found = (0..4).filter_map(|id| {
             let router = &compiler.snapshot().router;
             let found = router.find(target("a.com", &format!("/r{id}")), &Method::GET, |_| true)?;
-            let route = found.value;
+            let route = found.value();
             let steps = route.chain.steps().iter();
             let nodes = route.upstream.as_ref().map(|upstream| {
                 let nodes = upstream.nodes.load();
@@ -105,7 +105,7 @@ fn a_broken_version_keeps_the_last_good_one_until_a_good_one_comes() {
     assert_eq!(rejected(&fed.compiler.lock()), ["routes/0"]);
     let snapshot = fed.compiler.lock().snapshot().clone();
     let route = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
-    let nodes = route.value.upstream.as_ref().unwrap().nodes.load_full();
+    let nodes = route.value().upstream.as_ref().unwrap().nodes.load_full();
     assert_eq!(nodes.all()[0].0.addr.port(), 2);
     fed.put("upstreams/u", upstream(1));
     fed.put("routes/0", json!({ "uri": "/r0", "upstream_id": "u" }));
@@ -160,7 +160,7 @@ fn a_refused_version_leaves_the_served_one_following_its_upstream() {
     fed.put("upstreams/u", upstream(2));
     let snapshot = fed.compiler.lock().snapshot().clone();
     let route = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
-    let nodes = route.value.upstream.as_ref().unwrap().nodes.load_full();
+    let nodes = route.value().upstream.as_ref().unwrap().nodes.load_full();
     assert_eq!(nodes.all()[0].0.addr.port(), 2);
     // And the newest is taken once it can be.
     fed.put("plugin_configs/none", json!({ "id": "none", "plugins": { "prometheus": {} } }));
@@ -235,9 +235,9 @@ fn an_upstream_renamed_is_the_same_and_one_reweighted_keeps_its_connections() {
     let identity = |fed: &Fed| {
         let snapshot = fed.compiler.lock().snapshot().clone();
         let found = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
-        let upstream = found.value.upstream.clone().unwrap();
+        let upstream = found.value().upstream.clone().unwrap();
         let endpoint = upstream.nodes.load().all()[0].0.id;
-        (Arc::as_ptr(found.value).addr(), endpoint)
+        (Arc::as_ptr(found.value()).addr(), endpoint)
     };
     let before = identity(&fed);
     fed.put("upstreams/u", with(1, "b"));
@@ -259,7 +259,7 @@ fn routes_share_plugins_without_state_and_only_those() {
     let steps = |fed: &Fed, path: &str| -> BTreeMap<&'static str, usize> {
         let snapshot = fed.compiler.lock().snapshot().clone();
         let found = snapshot.router.find(target("a.com", path), &Method::GET, |_| true).unwrap();
-        let steps = found.value.chain.steps().iter();
+        let steps = found.value().chain.steps().iter();
         steps.map(|step| (step.name(), Arc::as_ptr(step).addr())).collect()
     };
     let (first, second) = (steps(&fed, "/r0"), steps(&fed, "/r1"));
@@ -348,7 +348,7 @@ proptest! {
         let identities = |fed: &Fed| -> Vec<usize> {
             let router = fed.compiler.lock().snapshot().router.clone();
             let of = |id| router.find(target("a.com", &format!("/r{id}")), &Method::GET, |_| true)
-                .map_or(0, |found| Arc::as_ptr(found.value).addr());
+                .map_or(0, |found| Arc::as_ptr(found.value()).addr());
             (0..4).map(of).collect()
         };
         let before = identities(&stepped);

@@ -27,9 +27,8 @@ pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
 /// The patterns that the request matched by.
 fn matched(lua: &Lua, ctx: &Ctx) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    let labels = &ctx.labels.by_id;
-    table.raw_set("_path", text(lua, &labels.matched_uri)?)?;
-    table.raw_set("_host", text(lua, &labels.matched_host)?)?;
+    table.raw_set("_path", text(lua, &ctx.route.matched_uri)?)?;
+    table.raw_set("_host", text(lua, &ctx.route.matched_host)?)?;
     table.raw_set("_method", ctx.request.method.as_str())?;
     Ok(table)
 }

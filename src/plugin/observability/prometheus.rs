@@ -43,7 +43,8 @@ impl Plugin for Prometheus {
     fn log(&self, ctx: &Ctx) {
         let last = ctx.attempts.last();
         ctx.metrics.record(Sample {
-            route: if self.prefer_name { &ctx.labels.by_name } else { &ctx.labels.by_id },
+            route: &ctx.route,
+            prefers_names: self.prefer_name,
             consumer: ctx.consumer.as_ref().map(|consumer| &consumer.name),
             node: last.map(|attempt| &attempt.node),
             status: ctx.response.status.as_u16(),

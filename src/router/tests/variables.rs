@@ -121,7 +121,7 @@ proptest! {
                 });
                 let target = Target { variables: Some(said), ..target(host, "/x") };
                 let found = router.find(target, &Method::GET, |id| agrees(id));
-                prop_assert_eq!(found.map(|found| found.value.to_string()), expected);
+                prop_assert_eq!(found.map(|found| found.value().to_string()), expected);
             }
         }
     }
@@ -146,13 +146,13 @@ fn asks_only_those_that_the_values_of_variables_may_fit() {
         asked.borrow_mut().push(*number);
         *number == 500
     });
-    assert_eq!(found.map(|found| **found.value), Some(500));
+    assert_eq!(found.map(|found| **found.value()), Some(500));
     // Two stand under what they have in common: they came when few did.
     assert_eq!(asked.take(), [0, 2, 499, 500]);
     // Explanations are told of all of them, in order.
     let all = Cell::new(0);
     let walk: ControlFlow<()> = router.candidates(target, |found| {
-        assert_eq!(**found.value, all.replace(all.get() + 1));
+        assert_eq!(**found.value(), all.replace(all.get() + 1));
         ControlFlow::Continue(())
     });
     assert!(walk.is_continue());

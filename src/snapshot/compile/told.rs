@@ -69,8 +69,8 @@ impl Compiler {
         let routes = self.parts.routes.values();
         routes
             .flat_map(|part| part.route.all_labels())
-            .flat_map(|labels| [&labels.by_id, &labels.by_name])
-            .map(|labels| labels.route.to_string())
+            .flat_map(|labels| [&labels.id, &labels.name])
+            .map(ToString::to_string)
             .collect()
     }
 }

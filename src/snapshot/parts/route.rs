@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::{RoutePart, ServicePart, Workshop, Wrong, no_script};
-use crate::context::{Labels, RouteFacts};
 use crate::expr::Expr;
 use crate::lua;
 use crate::metrics::RouteLabels;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Said};
 use crate::router::{self, Matcher, Methods, Pattern};
-use crate::snapshot::{MatchedLabels, Route};
+use crate::snapshot::Route;
 use crate::upstream::{Timeouts, Upstream};
 
 // === impl Workshop ===
@@ -59,7 +59,6 @@ impl Workshop<'_, '_> {
         if let (true, Some(service)) = (hosts.is_empty(), service) {
             hosts = service.written.hosts.iter().map(|host| host.as_str().into()).collect();
         }
-        let facts = Arc::new(facts(id, written, service));
         let websocket = written.enable_websocket;
         let websocket = websocket.or(service.and_then(|service| service.written.enable_websocket));
         let vars = match &written.vars {
@@ -90,8 +89,7 @@ impl Workshop<'_, '_> {
             }
         };
         let route = Route {
-            labels: labels(&matcher, &facts),
-            facts,
+            labels: labels(&matcher, written, service),
             chain,
             upstream,
             timeouts,
@@ -183,48 +181,30 @@ fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
     })
 }
 
-fn facts(id: &Arc<str>, written: &resource::Route, service: Option<&ServicePart>) -> RouteFacts {
+/// The texts of patterns are the matcher's, not copies.
+fn labels(
+    matcher: &Matcher,
+    written: &resource::Route,
+    service: Option<&ServicePart>,
+) -> SmallVec<[Arc<RouteLabels>; 1]> {
     let text = |text: Option<&str>| text.map(Arc::from).unwrap_or_default();
-    RouteFacts {
-        id: id.clone(),
+    let unmatched = RouteLabels {
+        id: matcher.id.clone(),
         name: text(written.name.as_deref()),
         service_id: written.service_id.as_ref().map(|id| id.0.clone()).unwrap_or_default(),
         service_name: text(service.and_then(|service| service.written.name.as_deref())),
-    }
-}
-
-/// The texts are those of the matcher and the facts, not copies of them.
-fn labels(matcher: &Matcher, facts: &RouteFacts) -> Box<[MatchedLabels]> {
-    let or = |name: &Arc<str>, id: &Arc<str>| if name.is_empty() { id } else { name }.clone();
-    let hosts: Vec<Option<&Arc<str>>> = match &*matcher.hosts {
-        [] => vec![None],
-        hosts => hosts.iter().map(Some).collect(),
+        ..RouteLabels::default()
     };
-    let has_names = !facts.name.is_empty() || !facts.service_name.is_empty();
-    let of = |path: &Arc<str>, host: Option<&Arc<str>>| {
-        let labels = |route: Arc<str>, service: Arc<str>| {
-            Arc::new(RouteLabels {
-                route,
-                matched_uri: path.clone(),
-                matched_host: host.cloned().unwrap_or_default(),
-                service,
-            })
-        };
-        let by_id = labels(facts.id.clone(), facts.service_id.clone());
-        let by_name = if has_names {
-            labels(or(&facts.name, &facts.id), or(&facts.service_name, &facts.service_id))
-        } else {
-            by_id.clone()
-        };
-        MatchedLabels {
-            path: path.clone(),
-            host: host.cloned(),
-            labels: Arc::new(Labels { by_id, by_name }),
-        }
+    let hosts: Vec<Arc<str>> = match &*matcher.hosts {
+        [] => vec![Arc::default()],
+        hosts => hosts.to_vec(),
     };
     let of_path = |path: &Pattern| {
-        let hosts = hosts.iter();
-        hosts.map(|host| of(path.text(), *host)).collect::<Vec<_>>()
+        let labels = |host: &Arc<str>| {
+            let (matched_uri, matched_host) = (path.text().clone(), host.clone());
+            Arc::new(RouteLabels { matched_uri, matched_host, ..unmatched.clone() })
+        };
+        hosts.iter().map(labels).collect::<Vec<_>>()
     };
     matcher.paths.iter().flat_map(of_path).collect()
 }
