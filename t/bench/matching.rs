@@ -169,7 +169,7 @@ fn lookups(router: &Router<usize>, shape: Shape, routes: usize) -> Result<[f64; 
     let find = |n: usize, host: &str, path: &str, argument: &Argument| {
         let target = Target { host: Some(host), authority: None, path, variables: Some(argument) };
         let accept = |value: &usize| shape != Shape::Vars || *value == n;
-        router.find(target, &Method::GET, accept).map(|found| **found.value)
+        router.find(target, &Method::GET, accept).map(|found| **found.value())
     };
     for (n, host, path, argument) in &requests {
         let expected = (shape != Shape::Miss).then_some(*n);
