@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, Version};
 
 pub(super) use self::upload::Upload;
@@ -32,10 +32,10 @@ use super::{Worker, pipeline};
 use crate::clock;
 use crate::http1::framing::READ_BYTES;
 use crate::http1::request::LONGEST_BYTES;
-use crate::http2::frame::{self, Frame, LAST_STREAM, PREFACE};
+use crate::http2::frame::{self, Frame, LAST_STREAM};
 use crate::http2::head::{Head, LastAuthority, Refused, Section};
 use crate::http2::hpack::Decoder;
-use crate::http2::{Code, Fault, settings};
+use crate::http2::{Code, Fault, preface, settings};
 use crate::tls;
 
 /// The table that clients' header blocks may refer to (RFC 7541, section 4.2): what they take it to
@@ -191,15 +191,10 @@ impl Serving {
     /// [`Fault`], which ends the connection.
     fn take_frames(&mut self) -> Result<bool, Fault> {
         if !self.has_greeted {
-            let length = self.input.len().min(PREFACE.len());
-            if self.input[..length] != PREFACE[..length] {
-                return Err(Code::PROTOCOL_ERROR.because("a client begins with something else"));
-            }
-            if length < PREFACE.len() {
+            self.has_greeted = preface::take(&mut self.input)?;
+            if !self.has_greeted {
                 return Ok(true);
             }
-            self.input.advance(length);
-            self.has_greeted = true;
         }
         self.idle_talk = self.idle_talk.saturating_sub(self.wire.take_sent());
         while !self.wire.is_full() {
