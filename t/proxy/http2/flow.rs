@@ -171,6 +171,21 @@ async fn uploads_larger_than_the_windows_go_through() {
     }
 }
 
+#[tokio::test]
+async fn a_client_may_open_its_windows_again_for_every_few_bytes() {
+    let (gateway, _origin) = one_origin().await;
+    let port = gateway.ports().http;
+    let mut client = Connection::with(port, &[(INITIAL_WINDOW_SIZE, 5)]).await.taking();
+    // Twenty-six bytes to each five, 80,000 times.
+    let streams: Vec<u32> = (0..100).map(|at| 2 * at + 1).collect();
+    for stream in &streams {
+        client.get(*stream, "/bytes/4000").await;
+    }
+    for answer in client.answers(&streams).await {
+        assert!(answer.is_ok() && answer.body.len() == 4000, "{answer:?}");
+    }
+}
+
 /// A node that takes connections and reads nothing but their first kilobyte.
 async fn deaf_node() -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
