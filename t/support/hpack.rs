@@ -1,4 +1,5 @@
-//! HPACK (RFC 7541) by hand: what the gateway writes is read here, by code that is not its own.
+//! HPACK (RFC 7541) by hand: what the gateway writes is read here, by code and tables that are not its
+//! own, and so have not its mistakes.
 //! Panics at what a client would have to call a COMPRESSION_ERROR. For what it is to read there are
 //! the parts of which header blocks are made.
 
