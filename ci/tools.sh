@@ -151,6 +151,11 @@ pebble() {
   { have pebble && have pebble-challtestsrv; } || apt pebble
 }
 
+# HTTP/2 clients that the tests use.
+http2_clients() {
+  { have nghttp && have h2load; } || apt nghttp2-client
+}
+
 # What moves the calendar of a program.
 faketime() {
   have faketime || apt faketime
@@ -194,11 +199,11 @@ gate_tools() {
 
 case "${1:-}" in
   build) build ;;
-  test) build; etcd; bao; pebble; clients; openssl_and_curl; sslscan; faketime ;;
+  test) build; etcd; bao; pebble; clients; openssl_and_curl; http2_clients; sslscan; faketime ;;
   check) build; deny ;;
   cluster) build; etcd; openssl_and_curl ;;
   bench) build; load_tools ;;
   gate) build; gate_tools ;;
-  all) build; etcd; bao; pebble; clients; openssl_and_curl; sslscan; faketime; deny; load_tools; gate_tools ;;
+  all) build; etcd; bao; pebble; clients; openssl_and_curl; http2_clients; sslscan; faketime; deny; load_tools; gate_tools ;;
   *) fail "usage: ci/tools.sh build|test|check|cluster|bench|gate|all" ;;
 esac

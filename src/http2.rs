@@ -10,6 +10,7 @@ pub mod frame;
 pub mod head;
 pub mod hpack;
 pub mod output;
+pub mod preface;
 pub mod settings;
 pub mod window;
 

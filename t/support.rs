@@ -9,6 +9,7 @@ pub mod clouds;
 pub mod etcd;
 pub mod gateway;
 pub mod h2;
+pub mod hpack;
 pub mod origin;
 pub mod pebble;
 pub mod raw;
@@ -29,7 +30,7 @@ pub fn tool(name: &str) -> PathBuf {
     if local.exists() { local } else { PathBuf::from(name) }
 }
 
-/// A program of the Python environment that `make test` made for clients of the Admin API.
+/// A program of the Python environment that `make test` made for clients.
 pub fn client(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/clients/bin").join(name);
     assert!(path.exists(), "{} is not there; `make tools` installs it", path.display());

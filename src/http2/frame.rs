@@ -9,9 +9,6 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::{Code, Fault};
 
-/// What a client's connection begins with (RFC 9113, section 3.4).
-pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// The largest payload that is taken: the smallest that may be announced, which every peer keeps to
 /// that is told nothing else.
 pub const LARGEST_BYTES: usize = 16 * 1024;
@@ -125,6 +122,12 @@ pub fn take(input: &mut BytesMut) -> Result<Option<(Frame, usize)>, Fault> {
         }
     };
     Ok(Some((frame, HEAD_BYTES + length)))
+}
+
+/// Whether the frame that begins with `head` is settings, and not the acknowledgement of some.
+pub fn announces_settings(head: &[u8; HEAD_BYTES]) -> bool {
+    let [.., kind, flags, _, _, _, _] = *head;
+    kind == SETTINGS && flags & ACK == 0
 }
 
 /// Frames that have no payload to keep.

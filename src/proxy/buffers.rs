@@ -43,10 +43,27 @@ impl Buffers {
         self.lines.take()
     }
 
-    /// Takes back what [`Self::lines`] gave; everything in it has been written.
-    pub(super) fn give_back(&self, lines: BytesMut) {
+    /// Takes back what [`Self::lines`] gave. What is still in it is of a connection that has broken
+    /// off, and must not reach the next one's client.
+    pub(super) fn give_back(&self, mut lines: BytesMut) {
         if lines.capacity() > 0 {
+            lines.clear();
             self.lines.replace(lines);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_client_did_not_take_is_not_for_the_next() {
+        let buffers = Buffers::default();
+        let mut lines = buffers.lines();
+        lines.extend_from_slice(b"set-cookie: session=1");
+        buffers.give_back(lines);
+        let lines = buffers.lines();
+        assert!(lines.is_empty() && lines.capacity() > 0, "{lines:?}");
     }
 }

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, Version};
 
 pub(super) use self::upload::Upload;
@@ -32,10 +32,10 @@ use super::{Worker, pipeline};
 use crate::clock;
 use crate::http1::framing::READ_BYTES;
 use crate::http1::request::LONGEST_BYTES;
-use crate::http2::frame::{self, Frame, LAST_STREAM, PREFACE};
+use crate::http2::frame::{self, Frame, LAST_STREAM};
 use crate::http2::head::{Head, LastAuthority, Refused, Section};
 use crate::http2::hpack::Decoder;
-use crate::http2::{Code, Fault, settings};
+use crate::http2::{Code, Fault, preface, settings};
 use crate::tls;
 
 /// The table that clients' header blocks may refer to (RFC 7541, section 4.2): what they take it to
@@ -47,9 +47,11 @@ const TABLE_BYTES: usize = 4096;
 const MOST_FRAMES: u32 = 64;
 const LONGEST_BLOCK_BYTES: usize = LONGEST_BYTES + 16 * 1024;
 
-/// So much may come that is neither a request nor its body, nor needed for a response's: after that
-/// it is a flood (nginx's bound).
+/// So much may come that is neither a request nor its body: after that it is a flood. A byte of a
+/// head or a body, either way, makes up for several of it: there are clients that open their windows
+/// again for every few bytes (nginx's bounds).
 const IDLE_TALK_BYTES: u64 = 1024 * 1024;
+const MADE_UP_FOR: u64 = 8;
 
 /// What a client that is told to go answers when it knows that.
 const FAREWELL: [u8; 8] = *b"farewell";
@@ -191,17 +193,12 @@ impl Serving {
     /// [`Fault`], which ends the connection.
     fn take_frames(&mut self) -> Result<bool, Fault> {
         if !self.has_greeted {
-            let length = self.input.len().min(PREFACE.len());
-            if self.input[..length] != PREFACE[..length] {
-                return Err(Code::PROTOCOL_ERROR.because("a client begins with something else"));
-            }
-            if length < PREFACE.len() {
+            self.has_greeted = preface::take(&mut self.input)?;
+            if !self.has_greeted {
                 return Ok(true);
             }
-            self.input.advance(length);
-            self.has_greeted = true;
         }
-        self.idle_talk = self.idle_talk.saturating_sub(self.wire.take_sent());
+        self.make_up(self.wire.take_sent());
         while !self.wire.is_full() {
             let Some((frame, bytes)) = frame::take(&mut self.input)? else {
                 return Ok(true);
@@ -273,6 +270,11 @@ impl Serving {
         Ok(())
     }
 
+    /// So much of a head or a body has come, or was sent.
+    fn make_up(&mut self, bytes: u64) {
+        self.idle_talk = self.idle_talk.saturating_sub(MADE_UP_FOR * bytes);
+    }
+
     /// What is left of a stream, if anything is.
     fn known(&self, id: u32) -> Result<Option<Rc<Stream>>, Fault> {
         if id > self.last || id.is_multiple_of(2) {
@@ -300,7 +302,7 @@ impl Serving {
             self.wire.release(counted);
             return self.wire.ignore(frame::HEAD_BYTES + counted as usize);
         };
-        self.idle_talk = self.idle_talk.saturating_sub(data.len() as u64);
+        self.make_up(data.len() as u64);
         match stream.receive(data, counted, ends) {
             Ok(0) => Ok(()),
             Ok(unused) => {
@@ -385,7 +387,7 @@ impl Serving {
                 return self.check_tally();
             }
         };
-        self.idle_talk = self.idle_talk.saturating_sub(frame::HEAD_BYTES as u64);
+        self.make_up(frame::HEAD_BYTES as u64);
         let length = head.as_ref().and_then(|head| head.length);
         let stream = Rc::new(Stream::new(id, self.wire.stream_window(), asked, length, ends));
         self.wire.add(stream.clone());

@@ -1,4 +1,17 @@
 //! HTTP/2 connections: streams that are taken back, floods, stalls, and the way they end.
+//!
+//! The tests judge any server: they say what RFC 9113 and RFC 7541 demand, and where these leave a
+//! choice, they take each.
+
+mod judge;
+mod preface;
+mod frames;
+mod blocks;
+mod fields;
+mod flow;
+mod streams;
+mod floods;
+mod clients;
 
 use std::time::Duration;
 
@@ -7,15 +20,14 @@ use serde_json::json;
 use super::one_origin;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
-    CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
-    Outcome, RST_STREAM, WINDOW_UPDATE, block, request,
+    CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS,
+    INITIAL_WINDOW_SIZE, Outcome, RST_STREAM, WINDOW_UPDATE, block, request,
 };
 use crate::support::origin::Origin;
 use crate::support::recorder::Recorder;
 use crate::support::{PATIENCE, eventually};
 
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
-const ENHANCE_YOUR_CALM: u32 = 11;
 
 async fn recorded(change: impl FnOnce(&mut serde_json::Value)) -> (Gateway, Recorder) {
     let recorder = Recorder::start().await;

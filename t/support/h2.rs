@@ -1,54 +1,75 @@
-//! HTTP/2 by hand: frames out, frames in, nothing checked on the way.
+//! HTTP/2 by hand: frames out, frames in, nothing checked on the way out.
 //!
-//! Header blocks are written as literals without indexing, so that any bytes can be sent.
+//! Header blocks are written as literals without indexing, so that any bytes can be sent. What the
+//! gateway sends is held to RFC 9113 in every test: windows, sizes of frames, header blocks, and
+//! silence on streams that have ended.
 
+mod frame;
+mod answer;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+pub use self::answer::{Answer, Outcome};
+pub use self::frame::*;
+
+use self::answer::status;
 use super::PATIENCE;
+use super::hpack::{Decoder, Fields};
 
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
-pub const CONTINUATION: u8 = 9;
+/// The longest frame that this client takes.
+const LONGEST_FRAME: usize = 16_384;
 
-pub const ACK: u8 = 1;
-pub const END_STREAM: u8 = 1;
-pub const END_HEADERS: u8 = 4;
-
-/// Settings, by number.
-pub const INITIAL_WINDOW_SIZE: u16 = 4;
+/// When a gateway that takes nothing is taken to have stopped reading.
+const STANDSTILL: Duration = Duration::from_secs(3);
 
 /// A connection by prior knowledge.
 pub struct Connection {
     socket: TcpStream,
+    received: BytesMut,
+    /// Frames that were read in passing, while something was sent.
+    aside: VecDeque<Frame>,
+    decoder: Decoder,
+    /// Whether windows are opened again by what comes.
+    takes: bool,
+    /// What the gateway may send, on the connection and on each stream that it has begun.
+    window: i64,
+    windows: HashMap<u32, i64>,
+    initial_window: i64,
+    /// The initial window as it was announced last.
+    told_window: i64,
+    /// What the gateway lets this client send, in the same way.
+    lent: i64,
+    lent_to: HashMap<u32, i64>,
+    lent_at_first: i64,
+    /// Streams that the gateway has ended.
+    ended: HashSet<u32>,
+    /// What waits for the gateway to acknowledge it.
+    announced: VecDeque<Announced>,
+    settings: HashMap<u16, u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    pub kind: u8,
-    pub flags: u8,
-    pub stream: u32,
-    pub payload: Vec<u8>,
+/// Settings of this client that the gateway need not keep to before it has seen them.
+struct Announced {
+    table: Option<usize>,
+    /// How much smaller windows are.
+    smaller: i64,
 }
 
-/// What became of a request.
+/// How far a flood got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Status(u16),
-    /// The stream was reset, with this code.
-    Reset(u32),
-    /// The connection was ended, with this code.
-    GoAway(u32),
-    /// The connection was ended without a word.
-    Closed,
+pub enum Flood {
+    /// The gateway took all of it.
+    Taken,
+    /// The gateway reads no more.
+    Stands,
+    /// The gateway has ended the connection.
+    Ended,
 }
-
-pub type Field<'a> = (&'a [u8], &'a [u8]);
 
 // === impl Connection ===
 
@@ -59,26 +80,107 @@ impl Connection {
 
     /// A connection whose client announces `settings`.
     pub async fn with(port: u16, settings: &[(u16, u32)]) -> Self {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        let mut connection = Self { socket };
-        let mut payload = Vec::new();
-        for (name, value) in settings {
-            payload.extend(name.to_be_bytes());
-            payload.extend(value.to_be_bytes());
-        }
-        assert!(connection.send(SETTINGS, 0, 0, &payload).await);
+        let mut connection = Self::silent(port).await;
+        assert!(connection.write(PREFACE).await);
+        assert!(connection.announce(settings).await);
         connection
     }
 
-    /// Sends a frame; whether the gateway still took it.
-    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
-        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        let sent = tokio::time::timeout(PATIENCE, self.socket.write_all(&frame)).await;
+    /// A connection whose client has said nothing yet.
+    pub async fn silent(port: u16) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self {
+            socket,
+            received: BytesMut::new(),
+            aside: VecDeque::new(),
+            decoder: Decoder::new(),
+            takes: false,
+            window: WINDOW_BYTES,
+            windows: HashMap::new(),
+            initial_window: WINDOW_BYTES,
+            told_window: WINDOW_BYTES,
+            lent: WINDOW_BYTES,
+            lent_to: HashMap::new(),
+            lent_at_first: WINDOW_BYTES,
+            ended: HashSet::new(),
+            announced: VecDeque::new(),
+            settings: HashMap::new(),
+        }
+    }
+
+    /// From now on windows are opened again by what comes.
+    pub fn taking(mut self) -> Self {
+        self.takes = true;
+        self
+    }
+
+    // What is sent. Each says whether the gateway still took it.
+
+    /// Sends bytes as they are.
+    pub async fn write(&mut self, bytes: &[u8]) -> bool {
+        let sent = tokio::time::timeout(PATIENCE, self.socket.write_all(bytes)).await;
         matches!(sent, Ok(Ok(())))
+    }
+
+    /// Sends batches until `batch` has no more of them, the gateway has ended the connection, or it
+    /// takes no more; reads, and throws away, what comes meanwhile if it `reads`.
+    pub async fn flood(
+        &mut self,
+        reads: bool,
+        mut batch: impl FnMut(u32) -> Option<Vec<u8>>,
+    ) -> Flood {
+        let (mut reader, mut writer) = self.socket.split();
+        let mut sink = vec![0; 64 * 1024];
+        let mut count = 0;
+        while let Some(bytes) = batch(count) {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                tokio::select! {
+                    written = writer.write(rest) => match written {
+                        Ok(written) => rest = &rest[written..],
+                        Err(_) => return Flood::Ended,
+                    },
+                    read = reader.read(&mut sink), if reads => match read {
+                        Ok(1..) => {}
+                        _ => return Flood::Ended,
+                    },
+                    () = tokio::time::sleep(STANDSTILL) => return Flood::Stands,
+                }
+            }
+            count += 1;
+        }
+        Flood::Taken
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn half_close(&mut self) {
+        // The gateway may have gone.
+        let _ = self.socket.shutdown().await;
+    }
+
+    /// Breaks the connection off, with a reset of TCP.
+    pub fn break_off(self) {
+        self.socket.set_zero_linger().unwrap();
+    }
+
+    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        self.write(&frame(kind, flags, stream, payload)).await
+    }
+
+    pub async fn announce(&mut self, settings: &[(u16, u32)]) -> bool {
+        let value = |wanted| settings.iter().rfind(|(name, _)| *name == wanted).map(|last| last.1);
+        let window = value(INITIAL_WINDOW_SIZE).map_or(self.told_window, i64::from);
+        let more = window - std::mem::replace(&mut self.told_window, window);
+        self.widen(more.max(0));
+        let table = value(HEADER_TABLE_SIZE).map(|size| size as usize);
+        self.announced.push_back(Announced { table, smaller: more.min(0) });
+        self.send(SETTINGS, 0, 0, &settings_payload(settings)).await
+    }
+
+    fn widen(&mut self, more: i64) {
+        self.initial_window += more;
+        self.windows.values_mut().for_each(|window| *window += more);
     }
 
     /// Sends a whole header block.
@@ -93,27 +195,213 @@ impl Connection {
     }
 
     pub async fn data(&mut self, stream: u32, bytes: &[u8], ends: bool) -> bool {
+        self.lend(stream, bytes.len());
         self.send(DATA, if ends { END_STREAM } else { 0 }, stream, bytes).await
     }
 
-    /// The next frame; `None` at the connection's end. Answers pings, as every client has to.
-    pub async fn next(&mut self) -> Option<Frame> {
-        let next = tokio::time::timeout(PATIENCE, self.read()).await;
-        let next = next.expect("a frame, or the connection's end");
-        if let Some(ping) = next.as_ref().filter(|frame| frame.kind == PING && frame.flags == 0) {
-            self.send(PING, ACK, 0, &ping.payload).await;
+    /// Sends a body in frames, as the windows let it, and puts what comes meanwhile aside.
+    pub async fn upload(&mut self, stream: u32, mut bytes: &[u8], ends: bool) -> bool {
+        loop {
+            let may = self.may_send(stream).min(LONGEST_FRAME).min(bytes.len());
+            if may == 0 && !bytes.is_empty() {
+                let Some(frame) = self.read_in_time().await else {
+                    return false;
+                };
+                self.aside.push_back(frame);
+                continue;
+            }
+            let (part, rest) = bytes.split_at(may);
+            if !self.data(stream, part, ends && rest.is_empty()).await {
+                return false;
+            }
+            bytes = rest;
+            if bytes.is_empty() {
+                return true;
+            }
         }
-        next
+    }
+
+    /// Sends a frame of a body with `padding` bytes behind it, as the windows let it.
+    pub async fn padded(&mut self, stream: u32, bytes: &[u8], padding: u8) -> bool {
+        let payload = [&[padding], bytes, &vec![0; padding.into()]].concat();
+        while self.may_send(stream) < payload.len() {
+            let Some(frame) = self.read_in_time().await else {
+                return false;
+            };
+            self.aside.push_back(frame);
+        }
+        self.lend(stream, payload.len());
+        self.send(DATA, PADDED, stream, &payload).await
+    }
+
+    /// How much the gateway lets be sent on a stream.
+    pub fn may_send(&self, stream: u32) -> usize {
+        let window = self.lent_to.get(&stream).copied().unwrap_or(self.lent_at_first);
+        window.min(self.lent).max(0) as usize
+    }
+
+    fn lend(&mut self, stream: u32, count: usize) {
+        self.lent -= count as i64;
+        *self.lent_to.entry(stream).or_insert(self.lent_at_first) -= count as i64;
+    }
+
+    /// Lets the gateway send more; stream 0 is the connection.
+    pub async fn update(&mut self, stream: u32, count: u32) -> bool {
+        if stream == 0 {
+            self.window += i64::from(count);
+        } else {
+            *self.windows.entry(stream).or_insert(self.initial_window) += i64::from(count);
+        }
+        self.send(WINDOW_UPDATE, 0, stream, &count.to_be_bytes()).await
+    }
+
+    // What comes.
+
+    /// A setting of the gateway's, once its first SETTINGS have come.
+    pub async fn setting(&mut self, name: u16) -> Option<u32> {
+        while self.settings.is_empty() {
+            let frame = self.read_in_time().await.expect("SETTINGS");
+            self.aside.push_back(frame);
+        }
+        self.settings.get(&name).copied()
+    }
+
+    /// The next frame; `None` at the connection's end. Answers pings and settings, as every client
+    /// has to.
+    pub async fn next(&mut self) -> Option<Frame> {
+        match self.aside.pop_front() {
+            Some(frame) => Some(frame),
+            None => self.read_in_time().await,
+        }
+    }
+
+    async fn read_in_time(&mut self) -> Option<Frame> {
+        let next = tokio::time::timeout(PATIENCE, self.read()).await;
+        next.expect("a frame, or the connection's end")
     }
 
     async fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        self.socket.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        let mut frame = self.read_raw().await?;
+        assert!(frame.kind == SETTINGS || !self.settings.is_empty(), "{frame:?} comes first");
+        while frame.kind == HEADERS && frame.flags & END_HEADERS == 0 {
+            let more = self.read_raw().await?;
+            assert_eq!((more.kind, more.stream), (CONTINUATION, frame.stream));
+            frame.flags |= more.flags & END_HEADERS;
+            frame.payload.extend(more.payload);
+        }
+        match frame.kind {
+            HEADERS => frame.fields = self.decoder.decode(&frame.payload),
+            DATA => self.pay(&frame).await,
+            PING if frame.flags & ACK == 0 => _ = self.send(PING, ACK, 0, &frame.payload).await,
+            SETTINGS if frame.flags & ACK == 0 => self.obey(&frame.payload).await,
+            SETTINGS => {
+                // Those that were sent as mere bytes are not noted.
+                if let Some(announced) = self.announced.pop_front() {
+                    self.widen(announced.smaller);
+                    announced.table.into_iter().for_each(|table| self.decoder.allow(table));
+                }
+            }
+            WINDOW_UPDATE => {
+                let count = i64::from(code(&frame.payload));
+                assert_ne!(count, 0, "an update of nothing");
+                if frame.stream == 0 {
+                    self.lent += count;
+                } else {
+                    *self.lent_to.entry(frame.stream).or_insert(self.lent_at_first) += count;
+                }
+            }
+            PUSH_PROMISE | CONTINUATION => panic!("the gateway sent {frame:?}"),
+            _ => {}
+        }
+        if matches!(frame.kind, HEADERS | DATA) {
+            let is_new = frame.flags & END_STREAM == 0 || self.ended.insert(frame.stream);
+            assert!(is_new && frame.stream != 0, "{frame:?} on a stream that has ended");
+        }
+        Some(frame)
+    }
+
+    async fn read_raw(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.whole() {
+                return Some(frame);
+            }
+            self.received.reserve(64 * 1024);
+            if !matches!(self.socket.read_buf(&mut self.received).await, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    /// The first frame of what was received.
+    fn whole(&mut self) -> Option<Frame> {
+        let head: [u8; 9] = self.received.get(..9)?.try_into().unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        assert!(length <= LONGEST_FRAME, "a frame of {length} bytes");
+        if self.received.len() < 9 + length {
+            return None;
+        }
+        let payload = self.received.split_to(9 + length)[9..].to_vec();
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & LARGEST_WINDOW;
+        let frame = Frame { kind: head[3], flags: head[4], stream, payload, fields: Fields::new() };
+        let is_padded = matches!(frame.kind, HEADERS | DATA) && frame.flags & PADDED != 0;
+        assert!(!is_padded, "nobody pads what this client would have to strip: {frame:?}");
+        let has_ended = matches!(frame.kind, HEADERS | DATA | CONTINUATION)
+            && self.ended.contains(&frame.stream);
+        assert!(!has_ended, "{frame:?} on a stream that has ended");
+        Some(frame)
+    }
+
+    /// Takes DATA from the windows.
+    async fn pay(&mut self, frame: &Frame) {
+        let count = frame.payload.len() as i64;
+        let window = self.windows.entry(frame.stream).or_insert(self.initial_window);
+        *window -= count;
+        self.window -= count;
+        let is_within = count == 0 || *window >= 0 && self.window >= 0;
+        assert!(is_within, "the window of {} is left at {} bytes", frame.stream, *window);
+        if self.takes && count > 0 {
+            let count = count as u32;
+            // The gateway may have gone.
+            self.update(0, count).await;
+            if frame.flags & END_STREAM == 0 {
+                self.update(frame.stream, count).await;
+            }
+        }
+    }
+
+    async fn obey(&mut self, payload: &[u8]) {
+        for setting in payload.chunks_exact(6) {
+            let name = u16::from_be_bytes([setting[0], setting[1]]);
+            let value = code(&setting[2..]);
+            if name == INITIAL_WINDOW_SIZE {
+                let more = i64::from(value) - self.lent_at_first;
+                self.lent_at_first += more;
+                self.lent_to.values_mut().for_each(|window| *window += more);
+            }
+            self.settings.insert(name, value);
+        }
+        self.send(SETTINGS, ACK, 0, &[]).await;
+    }
+
+    /// Reads until the connection ends, whatever comes.
+    pub async fn read_to_end(&mut self) {
+        let end = async {
+            while matches!(self.socket.read_buf(&mut self.received).await, Ok(1..)) {
+                self.received.clear();
+            }
+        };
+        tokio::time::timeout(PATIENCE, end).await.expect("the connection's end");
+    }
+
+    /// Whether the gateway speaks HTTP/1.1 with this client.
+    pub async fn is_text(&mut self) -> bool {
+        let has_come = async {
+            while self.received.len() < 4
+                && matches!(self.socket.read_buf(&mut self.received).await, Ok(1..))
+            {}
+        };
+        tokio::time::timeout(PATIENCE, has_come).await.expect("an answer, or the end");
+        self.received.starts_with(b"HTTP")
     }
 
     /// Reads until `wanted` says that a frame is the one; `None` when the connection ends before.
@@ -126,8 +414,7 @@ impl Connection {
         }
     }
 
-    /// Reads until it is clear what becomes of the request on `stream`. Only the first response
-    /// of a connection can be read: the dynamic table is not kept.
+    /// Reads until it is clear what becomes of the request on `stream`.
     pub async fn outcome(&mut self, stream: u32) -> Outcome {
         let decides = |frame: &Frame| {
             frame.kind == GOAWAY
@@ -135,81 +422,47 @@ impl Connection {
         };
         match self.find(decides).await {
             None => Outcome::Closed,
-            Some(frame) if frame.kind == HEADERS => Outcome::Status(status(&frame.payload)),
+            Some(frame) if frame.kind == HEADERS => Outcome::Status(status(&frame.fields)),
             Some(frame) if frame.kind == GOAWAY => Outcome::GoAway(code(&frame.payload[4..])),
             Some(frame) => Outcome::Reset(code(&frame.payload)),
         }
     }
-}
 
-fn code(payload: &[u8]) -> u32 {
-    u32::from_be_bytes(payload[..4].try_into().unwrap())
-}
-
-/// The fields of a request to host `a`.
-pub fn request<'a>(method: &'a str, path: &'a str) -> Vec<Field<'a>> {
-    vec![
-        (b":method", method.as_bytes()),
-        (b":scheme", b"http"),
-        (b":authority", b"a"),
-        (b":path", path.as_bytes()),
-    ]
-}
-
-/// A header block (RFC 7541, section 6.2.2).
-pub fn block(fields: &[Field<'_>]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name, value] {
-            length(&mut block, text.len());
-            block.extend(*text);
+    /// Sends a PING and returns the frames that come before its answer; `None` when the connection
+    /// ends before. What the gateway had to say to what was sent before is among them.
+    pub async fn ping(&mut self) -> Option<Vec<Frame>> {
+        let payload = *b"are you?";
+        self.send(PING, 0, 0, &payload).await;
+        let mut frames = Vec::new();
+        loop {
+            let frame = self.next().await?;
+            if frame.kind == PING && frame.flags & ACK != 0 && frame.payload == payload {
+                return Some(frames);
+            }
+            frames.push(frame);
         }
     }
-    block
-}
 
-/// An integer with a prefix of seven bits (RFC 7541, section 5.1).
-fn length(block: &mut Vec<u8>, length: usize) {
-    if length < 127 {
-        block.push(length as u8);
-        return;
+    /// The response on `stream`; frames of other streams are passed over.
+    pub async fn answer(&mut self, stream: u32) -> Answer {
+        self.answers(&[stream]).await.remove(0)
     }
-    block.push(127);
-    let mut rest = length - 127;
-    while rest >= 128 {
-        block.push((rest % 128 + 128) as u8);
-        rest /= 128;
-    }
-    block.push(rest as u8);
-}
 
-/// The status that begins a header block: one of the static table, or digits in Huffman's code.
-fn status(block: &[u8]) -> u16 {
-    const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-    // The encoder may begin with a new size of its table.
-    let block = if block[0] & 0xe0 == 0x20 { &block[1..] } else { block };
-    if block[0] & 0x80 != 0 {
-        return INDEXED[usize::from((block[0] & 0x7f) - 8)];
+    /// The responses on these streams.
+    pub async fn answers(&mut self, streams: &[u32]) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = streams.iter().map(|_| Answer::default()).collect();
+        while answers.iter().any(|answer| !answer.over) {
+            let Some(frame) = self.next().await else {
+                answers.iter_mut().for_each(|answer| answer.breaks(Outcome::Closed));
+                break;
+            };
+            if frame.kind == GOAWAY && code(&frame.payload[4..]) != NO_ERROR {
+                let end = Outcome::GoAway(code(&frame.payload[4..]));
+                answers.iter_mut().for_each(|answer| answer.breaks(end));
+            } else if let Some(at) = streams.iter().position(|stream| *stream == frame.stream) {
+                answers[at].add(frame);
+            }
+        }
+        answers
     }
-    assert_eq!(block[0] & 0x3f, 8, "the first field is the status");
-    let value = &block[2..2 + usize::from(block[1] & 0x7f)];
-    if block[1] & 0x80 == 0 {
-        return std::str::from_utf8(value).unwrap().parse().unwrap();
-    }
-    let bits: Vec<u8> =
-        value.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
-    let mut at = 0;
-    let mut status = 0;
-    for _ in 0..3 {
-        let take = |count: usize| bits[at..at + count].iter().fold(0, |all, bit| all * 2 + bit);
-        // 0 to 2 have five bits, 3 to 9 six.
-        let (digit, size) = match take(5) {
-            digit @ 0..=2 => (digit, 5),
-            _ => (take(6) - 0x19 + 3, 6),
-        };
-        status = status * 10 + u16::from(digit);
-        at += size;
-    }
-    status
 }

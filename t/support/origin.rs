@@ -5,6 +5,7 @@
 //! | `/ip` | `{"origin": "<peer address>"}` |
 //! | `/get`, `/anything/*`, and every other path | JSON echo: `method`, `uri`, `headers`, `body_bytes`, `body` |
 //! | `/headers` | `{"headers": {…}}` |
+//! | `/fields` | those of the request's fields whose names begin with `x-field-` |
 //! | `/status/{code}` | that status, empty |
 //! | `/bytes/{n}` | `n` bytes with Content-Length |
 //! | `/stream/{n}/{size}` | `n` chunks of `size` bytes, chunked; `?ms=20` waits before each |
@@ -236,6 +237,16 @@ async fn answer(request: Request<Incoming>, peer: SocketAddr) -> Result<Response
     match parts[0] {
         "ip" => Ok(with_json(&json!({ "origin": peer.ip() }))),
         "headers" => Ok(with_json(&json!({ "headers": headers_json(request.headers()) }))),
+        "fields" => {
+            let mut response = Response::new(empty());
+            let fields = request.headers().iter();
+            response.headers_mut().extend(
+                fields
+                    .filter(|(name, _)| name.as_str().starts_with("x-field-"))
+                    .map(|(name, value)| (name.clone(), value.clone())),
+            );
+            Ok(response)
+        }
         "status" => {
             let mut response = Response::new(empty());
             *response.status_mut() = StatusCode::from_u16(u16::try_from(number(1))?)?;

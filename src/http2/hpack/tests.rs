@@ -1,5 +1,5 @@
-//! Blocks read and written, here by facts of the RFC and by what holds for all; `t/http2` asks
-//! another implementation.
+//! Blocks read and written, here by facts of the RFC and by what holds for all;
+//! `t/proxy/http2/http2.py` asks another implementation.
 
 mod rfc;
 mod read;
