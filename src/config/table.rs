@@ -119,7 +119,7 @@ pub(super) const ROWS: &[Row] = &[
     section("nginx_config.http", "HTTP with clients."),
     key("nginx_config.http.enable_access_log", Kind::Bool, "true", "Writes a line for each exchange."),
     key("nginx_config.http.access_log", Kind::Target, "logs/access.log", "Where: a file, /dev/stdout or /dev/stderr."),
-    key("nginx_config.http.access_log_buffer", Kind::Size, "16384", "How much is gathered before it is written."),
+    key("nginx_config.http.access_log_buffer", Kind::Size, "128k", "How much a worker gathers before it is written; what there is is written once a second. 0 writes each line at once."),
     key("nginx_config.http.access_log_format", Kind::Text, r#"'$remote_addr - $remote_user [$time_local] $http_host "$request" $status $body_bytes_sent $request_time "$http_referer" "$http_user_agent" $upstream_addr $upstream_status $upstream_response_time "$upstream_scheme://$upstream_host$upstream_uri" "$apisix_request_id"'"#, "A line, with variables."),
     key("nginx_config.http.access_log_format_escape", Kind::Choice(&["default", "json", "none"]), "default", "How values are escaped: default, json or none."),
     key("nginx_config.http.keepalive_timeout", ANY_TIME, "60s", "How long an idle connection of a client is kept."),

@@ -103,7 +103,7 @@ fn defaults_are_those_of_apisix() {
         let http = nginx_config.http;
         assert_eq!(http.keepalive_timeout, seconds(60));
         assert_eq!(http.send_timeout, seconds(10));
-        assert_eq!((http.client_max_body_size, http.access_log_buffer), (0, 16_384));
+        assert_eq!((http.client_max_body_size, http.access_log_buffer), (0, 128 * 1024));
         assert!(http.access_log_format.starts_with("$remote_addr - $remote_user [$time_local] "));
         assert!(http.access_log_format.ends_with(" \"$apisix_request_id\""));
         assert!(http.underscores_in_headers && !http.real_ip_recursive);

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::LogError;
 use super::file::LogFile;
 
-/// Buffers that may wait for the writing thread; 4 MiB of lines at the default buffer size.
-const WAITING_BUFFERS: usize = 256;
+/// Buffers that may wait for the writing thread; 8 MiB of lines at the default buffer size.
+const WAITING_BUFFERS: usize = 64;
 
 /// Room in a buffer beyond its size, so that the line that fills it seldom moves it.
 const LAST_LINE_BYTES: usize = 1024;
