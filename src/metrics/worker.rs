@@ -36,8 +36,13 @@ struct Key {
     status: u32,
 }
 
+/// Small, since a request looks at one of many: what only a search for dead ones looks at is apart.
 struct Slot {
     cells: Cells,
+    owners: Box<Owners>,
+}
+
+struct Owners {
     route: Weak<RouteLabels>,
     consumer: Option<Weak<str>>,
     node: Option<Weak<str>>,
@@ -114,7 +119,7 @@ impl Worker {
         // a constant.
         match inner.until_sweep.get() {
             0 => {
-                slots.retain(|_, slot| slot.is_live());
+                slots.retain(|_, slot| slot.owners.are_live());
                 inner.until_sweep.set(slots.len().max(SWEEP_AFTER));
             }
             n => inner.until_sweep.set(n - 1),
@@ -135,13 +140,12 @@ impl Worker {
             source: sample.source(),
             cells: cells.clone(),
         });
-        let slot = Slot {
-            cells,
+        let owners = Box::new(Owners {
             route: Arc::downgrade(sample.route),
             consumer: sample.consumer.map(Arc::downgrade),
             node: sample.node.map(Arc::downgrade),
-        };
-        slots.insert(key, slot);
+        });
+        slots.insert(key, Slot { cells, owners });
     }
 
     #[cfg(test)]
@@ -150,11 +154,11 @@ impl Worker {
     }
 }
 
-// === impl Slot ===
+// === impl Owners ===
 
-impl Slot {
+impl Owners {
     /// Whether a sample with these identities can still come.
-    fn is_live(&self) -> bool {
+    fn are_live(&self) -> bool {
         let is_live = |name: &Option<Weak<str>>| name.as_ref().is_none_or(|n| n.strong_count() > 0);
         self.route.strong_count() > 0 && is_live(&self.consumer) && is_live(&self.node)
     }
