@@ -21,17 +21,26 @@ use crate::resource::{Invalid, Said, schema};
 
 /// One plugin as one resource configures it. Equal configs keep their step, and with it the
 /// plugin's state, when the resource is compiled again.
-pub struct Step {
-    entry: &'static Entry,
-    /// Of what it was compiled from: enough to tell a change, and no secret is kept for it.
-    digest: Digest,
-    pub priority: i32,
-    /// Of the few that have a filter or a response of their own.
-    extras: Option<Box<Extras>>,
+pub struct Step<P: ?Sized = dyn Plugin> {
+    terms: Terms,
     /// Those of the plugin that this instance takes part in.
     phases: Phases,
     wants: Wants,
-    plugin: Arc<dyn Plugin>,
+    /// In place: with many routes each block of its own is one more that has to be fetched from
+    /// memory.
+    plugin: P,
+}
+
+/// On what terms a plugin runs.
+pub struct Terms {
+    entry: &'static Entry,
+    /// Of what it was compiled from: enough to tell a change, and no secret is kept for it.
+    digest: Digest,
+    priority: i32,
+    /// Of the few that have a filter or a response of their own.
+    extras: Option<Box<Extras>>,
+    /// What the config asks for.
+    wants: Wants,
 }
 
 /// What `_meta` says besides disabling and priority.
@@ -103,6 +112,19 @@ pub fn unknown(name: &str) -> Invalid {
 
 // === impl Step ===
 
+impl<P: Plugin + 'static> Step<P> {
+    /// A compiled plugin that runs on these terms.
+    pub fn new(terms: Terms, plugin: P) -> Arc<Step> {
+        let phases = if plugin.filters_body() {
+            terms.entry.phases
+        } else {
+            terms.entry.phases.without(Phases::BODY_FILTER)
+        };
+        let wants = Wants { response_body: phases.has(Phase::BodyFilter), ..terms.wants };
+        Arc::new(Self { terms, phases, wants, plugin })
+    }
+}
+
 impl Step {
     /// Compiles one plugin's config, its secrets in place; `None` when `_meta.disable` turns it
     /// off, and from a dry compile of one with references.
@@ -124,52 +146,46 @@ impl Step {
             entry.check_unresolved(&config)?;
             return Ok(None);
         }
-        let plugin = entry.compile(&config, build)?;
-        if meta.disable {
-            return Ok(None);
-        }
-        let phases = if plugin.filters_body() {
-            entry.phases
-        } else {
-            entry.phases.without(Phases::BODY_FILTER)
-        };
-        let mut wants = Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of));
-        wants.response_body = phases.has(Phase::BodyFilter);
-        Ok(Some(Arc::new(Self {
+        let terms = Terms {
             entry,
             digest: Digest::of(resolved, build.metadata),
             priority: meta.priority.unwrap_or(entry.priority),
             extras: extras.is_some().then(|| Box::new(extras)),
-            phases,
-            wants,
-            plugin,
-        })))
+            wants: Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of)),
+        };
+        let step = entry.compile(&config, build, terms)?;
+        Ok(Some(step).filter(|_| !meta.disable))
     }
 
     /// The plugin's name.
     pub fn name(&self) -> &'static str {
-        self.entry.name
+        self.terms.entry.name
+    }
+
+    /// Higher runs earlier: the plugin's, or what `_meta` says.
+    pub fn priority(&self) -> i32 {
+        self.terms.priority
     }
 
     /// Whether this step of a global rule stands back for the route's own of that name.
     pub fn yields_to(&self, route: Option<&Chain>) -> bool {
-        self.entry.prefer_route
+        self.terms.entry.prefer_route
             && route.is_some_and(|chain| chain.steps().iter().any(|step| step.is_of(self)))
     }
 
     /// Whether `_meta.filter` lets it run.
     pub fn applies(&self, ctx: &Ctx) -> bool {
-        let filter = self.extras.as_ref().and_then(|extras| extras.filter.as_ref());
+        let filter = self.terms.extras.as_ref().and_then(|extras| extras.filter.as_ref());
         filter.is_none_or(|filter| filter.matches(ctx))
     }
 
     fn before(&self) -> Option<&Function> {
-        self.extras.as_ref()?.before.as_ref()
+        self.terms.extras.as_ref()?.before.as_ref()
     }
 
     /// Whether resources may share it: a function before it tells its resource.
     fn is_shared(&self) -> bool {
-        self.entry.stateless && self.before().is_none()
+        self.terms.entry.stateless && self.before().is_none()
     }
 
     /// The phases that it takes part in.
@@ -179,7 +195,7 @@ impl Step {
 
     /// Whether both are steps of the same plugin.
     fn is_of(&self, other: &Self) -> bool {
-        std::ptr::eq(self.entry, other.entry)
+        std::ptr::eq(self.terms.entry, other.terms.entry)
     }
 
     /// Runs one of the phases that may answer; `Some` ends the request with that reply.
@@ -242,7 +258,7 @@ impl Step {
     }
 
     fn with_error_response(&self, mut reply: Box<Reply>) -> Box<Reply> {
-        if let Some(extras) = &self.extras
+        if let Some(extras) = &self.terms.extras
             && let Some(body) = &extras.error_response
             && reply.status.as_u16() >= 400
         {
@@ -261,7 +277,7 @@ impl Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The digest, not the config: that may hold secrets.
-        f.debug_tuple(self.name()).field(&self.digest).finish()
+        f.debug_tuple(self.name()).field(&self.terms.digest).finish()
     }
 }
 
@@ -314,8 +330,8 @@ impl Chain {
     pub fn new(mut steps: Vec<Arc<Step>>) -> Self {
         // Highest first; equal priorities run in the registry's order, which a stable sort by
         // built-in priority gives before the one that users may change.
-        steps.sort_by_key(|step| std::cmp::Reverse(step.entry.priority));
-        steps.sort_by_key(|step| std::cmp::Reverse(step.priority));
+        steps.sort_by_key(|step| std::cmp::Reverse(step.terms.entry.priority));
+        steps.sort_by_key(|step| std::cmp::Reverse(step.priority()));
         if steps.is_empty() {
             return Self::default();
         }
@@ -409,7 +425,7 @@ impl Interned {
             self.by_config.retain(|_, step| step.strong_count() > 0);
             self.sweep_at = (self.by_config.len() * 2).max(64);
         }
-        self.by_config.insert((step.name(), step.digest), Arc::downgrade(step));
+        self.by_config.insert((step.name(), step.terms.digest), Arc::downgrade(step));
     }
 }
 
@@ -436,7 +452,8 @@ impl Plugins {
             };
             let metadata = metadata(name);
             let digest = Digest::of(resolved, metadata.as_ref());
-            let kept = old.and_then(|old| old.get(entry)).filter(|step| step.digest == digest);
+            let kept =
+                old.and_then(|old| old.get(entry)).filter(|step| step.terms.digest == digest);
             let interned =
                 || if entry.stateless { build.interned().get(entry, digest) } else { None };
             if let Some(step) = kept.cloned().or_else(interned) {

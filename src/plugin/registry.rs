@@ -9,12 +9,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::auth::key_auth::KeyAuth;
+use super::chain::{Step, Terms};
 use super::observability::prometheus::Prometheus;
 use super::security::ocsp_stapling::OcspStapling;
 use super::serverless::{PostFunction, PreFunction};
 use super::traffic::limit_count::LimitCount;
 use super::transform::proxy_rewrite::ProxyRewrite;
-use super::{Authenticates, Build, Phases, Plugin, Spec};
+use super::{Authenticates, Build, Phases, Spec};
 use crate::resource::{Invalid, schema};
 
 /// The plugins by falling priority, which is the order in which they run.
@@ -30,7 +31,7 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     ]
 });
 
-type Compile = fn(Value, &Build<'_>) -> Result<Arc<dyn Plugin>, Invalid>;
+type Compile = fn(Value, &Build<'_>, Terms) -> Result<Arc<Step>, Invalid>;
 
 /// What there is to know about a plugin.
 pub struct Entry {
@@ -83,9 +84,8 @@ impl Entry {
             consumer: None,
             metadata: None,
             validator: schema::Validator::of::<P::Config>(),
-            compile: |config, build| {
-                let plugin = P::compile(decode(config)?, build)?;
-                Ok(Arc::new(plugin))
+            compile: |config, build, terms| {
+                Ok(Step::new(terms, P::compile(decode(config)?, build)?))
             },
         }
     }
@@ -127,7 +127,7 @@ impl Entry {
         self.validator.check_unresolved(config)
     }
 
-    /// Compiles a config whose references are resolved.
+    /// Compiles a config whose references are resolved, to run on these terms.
     ///
     /// # Errors
     /// What the schema refuses, and what the plugin itself does.
@@ -135,9 +135,10 @@ impl Entry {
         &self,
         config: &Value,
         build: &Build<'_>,
-    ) -> Result<Arc<dyn Plugin>, Vec<Invalid>> {
+        terms: Terms,
+    ) -> Result<Arc<Step>, Vec<Invalid>> {
         self.check(config)?;
-        (self.compile)(config.clone(), build).map_err(|invalid| vec![invalid])
+        (self.compile)(config.clone(), build, terms).map_err(|invalid| vec![invalid])
     }
 }
 

@@ -349,7 +349,7 @@ fn plugin(step: &Step, source: String, ctx: &Ctx) -> Told {
     let phases = Phase::ALL.into_iter().filter(|phase| step.phases().has(*phase));
     Told {
         name: step.name(),
-        priority: step.priority,
+        priority: step.priority(),
         phases: phases.map(Phase::name).collect(),
         source,
         runs: step.applies(ctx),
