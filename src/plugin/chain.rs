@@ -135,6 +135,8 @@ impl Step {
         };
         let mut wants = Wants::all([resolved].into_iter().chain(build.metadata).map(Wants::of));
         wants.response_body = phases.has(Phase::BodyFilter);
+        let is_preceded = extras.before.is_some() && phases.has(Phase::Log);
+        wants.response_head |= plugin.logs_head() || is_preceded;
         Ok(Some(Arc::new(Self {
             entry,
             digest: Digest::of(resolved, build.metadata),
