@@ -60,6 +60,12 @@ pub trait Plugin: Send + Sync {
 
     /// The exchange is over. Runs on every exit, also when the client went away.
     fn log(&self, _ctx: &Ctx) {}
+
+    /// Whether this instance looks at the response's head when the exchange is over; asked when it is
+    /// compiled. The head is given away before that, unless somebody wants it.
+    fn logs_head(&self) -> bool {
+        false
+    }
 }
 
 /// What a phase decided.

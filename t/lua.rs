@@ -198,6 +198,49 @@ async fn a_head_is_filtered_and_one_that_could_not_be_is_not_shown() {
     assert!(body.contains("500 Internal Server Error"), "{body}");
 }
 
+#[tokio::test]
+async fn functions_see_and_change_what_plugins_have_set_of_the_response() {
+    let (gateway, origin) = of_one_worker().await;
+    let limit =
+        json!({ "count": 3, "time_window": 600, "key": "http_x_who", "rejected_code": 429 });
+    let hears = "return function() ngx.header['X-Heard'] = ngx.header['X-RateLimit-Limit'] end";
+    let sees = "return function() ngx.header['X-Seen'] = ngx.header['X-RateLimit-Remaining']
+        ngx.header['X-RateLimit-Limit'] = 'many' ngx.header['X-RateLimit-Reset'] = nil end";
+    let tells = "return function() ngx.log(ngx.WARN, 'left ', ngx.header['X-RateLimit-Remaining'],
+        ' of ', ngx.header['X-RateLimit-Limit']) end";
+    let in_log = json!({
+        "limit-count": limit, PRE: functions("header_filter", &[sees]), POST: functions("log", &[tells]),
+    });
+    put(&gateway, &origin, "/get", in_log).await;
+    let before = "return function() if ngx.get_phase() == 'log' then
+        ngx.log(ngx.WARN, 'before: ', ngx.header['X-Heard']) end end";
+    let mut heard = functions("access", &[hears]);
+    heard["_meta"] = json!({ "pre_function": before });
+    let in_access = json!({ "limit-count": limit, POST: heard });
+    put(&gateway, &origin, "/headers", in_access).await;
+    let get = async |uri: &str| {
+        let request = gateway.client().get(gateway.http_url(uri)).header("x-who", "one");
+        request.send().await.unwrap()
+    };
+    let told = |response: &Response| {
+        ["x-heard", "x-seen", "x-ratelimit-limit", "x-ratelimit-remaining"].map(|name| {
+            let value = response.headers().get(name);
+            value.map_or("", |value| value.to_str().unwrap()).to_owned()
+        })
+    };
+    assert_eq!(told(&get("/headers").await), ["3", "", "3", "2"]);
+    // The refusal too, which no node has answered.
+    for (status, left) in [(200, "2"), (200, "1"), (200, "0"), (429, "0")] {
+        let response = get("/get").await;
+        assert_eq!(response.status(), status);
+        assert_eq!(told(&response), ["", left, "many", left]);
+        assert!(!response.headers().contains_key("x-ratelimit-reset"));
+    }
+    for line in ["lua: left 2 of many", "lua: before: 3"] {
+        eventually(line, || async { gateway.logs().contains(line) }).await;
+    }
+}
+
 /// Marks the pieces that it sees, and the end.
 const MARKS: &str = "return function()
     ngx.arg[1] = ngx.arg[1]:upper() .. (ngx.arg[2] and '!' or '')

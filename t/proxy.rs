@@ -6,6 +6,7 @@ mod desync;
 mod dormant;
 mod early;
 mod failure;
+mod farewell;
 mod http2;
 mod http3;
 mod identity;

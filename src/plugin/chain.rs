@@ -120,7 +120,13 @@ impl<P: Plugin + 'static> Step<P> {
         } else {
             terms.entry.phases.without(Phases::BODY_FILTER)
         };
-        let wants = Wants { response_body: phases.has(Phase::BodyFilter), ..terms.wants };
+        let is_preceded = phases.has(Phase::Log)
+            && terms.extras.as_ref().is_some_and(|extras| extras.before.is_some());
+        let wants = Wants {
+            response_body: phases.has(Phase::BodyFilter),
+            response_head: terms.wants.response_head || plugin.logs_head() || is_preceded,
+            ..terms.wants
+        };
         Arc::new(Self { terms, phases, wants, plugin })
     }
 }

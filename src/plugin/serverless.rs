@@ -122,6 +122,10 @@ impl<const FIRST: bool> Plugin for Serverless<FIRST> {
             }
         }
     }
+
+    fn logs_head(&self) -> bool {
+        self.phase == When::Log
+    }
 }
 
 impl<const FIRST: bool> Serverless<FIRST> {

@@ -266,18 +266,28 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
 pub(super) async fn close(worker: &Worker, mut stream: Stream, lingers: bool) -> Result<(), End> {
     // A client that reads nothing more has no room for the last words of TLS either.
     tokio::time::timeout(LINGER_SILENT, stream.shutdown()).await.map_err(|_| End::Overdue)??;
-    let until = tokio::time::Instant::now() + LINGER;
-    let mut unread = BytesMut::new();
-    while lingers && !worker.roster.is_draining() {
-        unread.clear();
-        let some = poll_fn(|cx| stream.poll_fill(&mut unread, READ_BYTES, cx));
-        let silent = tokio::time::Instant::now() + LINGER_SILENT;
-        // The client may be gone already; that is its end too.
-        let Ok(Ok(1..)) = tokio::time::timeout_at(silent.min(until), some).await else {
-            break;
-        };
+    if lingers {
+        linger(worker, &mut stream).await;
     }
     Ok(())
+}
+
+/// Reads what the client still sends, for nobody, until it ends or it takes too long. A node that
+/// stops has no more time for one that sends than for one that is silent.
+async fn linger(worker: &Worker, stream: &mut Stream) {
+    let began = tokio::time::Instant::now();
+    let mut unread = BytesMut::new();
+    loop {
+        let longest = if worker.roster.is_draining() { LINGER_SILENT } else { LINGER };
+        let left = longest.saturating_sub(began.elapsed()).min(LINGER_SILENT);
+        unread.clear();
+        let some = poll_fn(|cx| stream.poll_fill(&mut unread, READ_BYTES, cx));
+        // With no time left it would still take what is there. The client may be gone already; that
+        // is its end too.
+        if left.is_zero() || !matches!(tokio::time::timeout(left, some).await, Ok(Ok(1..))) {
+            return;
+        }
+    }
 }
 
 /// Polls `future` until the roster says that it has taken too long.

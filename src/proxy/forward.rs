@@ -1,6 +1,5 @@
 //! Asking a node: pick, connect, send, receive, and the next node where that is right.
 
-use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -139,9 +138,10 @@ async fn attempt(
     endpoint: &Arc<Endpoint>,
 ) -> Result<Answer, Failure> {
     let host = told_host(exchange, plan, endpoint);
-    let pool_key = match plan.upstream.scheme {
-        Scheme::Http => endpoint.id,
-        Scheme::Https => tls_pool_key(endpoint, &host),
+    // Connections over TLS are kept apart by the name that was shown to the node.
+    let name = match plan.upstream.scheme {
+        Scheme::Http => None,
+        Scheme::Https => Some(host.as_bytes()),
     };
     let began = clock::now();
     exchange.ctx.attempts.push(Attempt {
@@ -156,12 +156,12 @@ async fn attempt(
     });
     let mut replay = false;
     let outcome = loop {
-        let kept = if replay { None } else { exchange.worker.pool.take(pool_key, began) };
+        let kept = if replay { None } else { exchange.worker.pool.take(endpoint.id, name, began) };
         let is_kept = kept.is_some();
         let connection = match kept {
             Some(connection) => connection,
             // Boxed apart: most exchanges need no new connection, and no room for opening one.
-            None => match Box::pin(connect(plan, endpoint, &host, pool_key)).await {
+            None => match Box::pin(connect(plan, endpoint, &host)).await {
                 Ok(connection) => {
                     note(exchange, |attempt| {
                         attempt.connect = Some(clock::now().saturating_duration_since(began))
@@ -218,19 +218,10 @@ fn told_host(exchange: &mut Exchange, plan: &Plan<'_>, endpoint: &Endpoint) -> H
     host.unwrap_or_else(|| HeaderValue::from_static(""))
 }
 
-/// Connections over TLS are kept apart by the name that was shown to the node.
-fn tls_pool_key(endpoint: &Endpoint, host: &HeaderValue) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(endpoint.id);
-    hasher.write(host.as_bytes());
-    hasher.finish()
-}
-
 async fn connect(
     plan: &Plan<'_>,
     endpoint: &Endpoint,
     host: &HeaderValue,
-    pool_key: u64,
 ) -> Result<Box<Connection>, Failure> {
     let tls = match &plan.upstream.tls {
         None => None,
@@ -240,8 +231,9 @@ async fn connect(
             Some((config.clone(), name))
         }
     };
+    let named = tls.is_some().then(|| host.as_bytes().into());
     let stream = connection::connect(endpoint, tls, plan.timeouts).await?;
-    Ok(Connection::new(stream, pool_key))
+    Ok(Connection::new(stream, endpoint.id, named))
 }
 
 fn server_name(host: &HeaderValue) -> Option<ServerName<'static>> {

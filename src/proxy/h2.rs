@@ -112,8 +112,9 @@ pub(super) async fn serve(
     let served = poll_fn(|cx| serving.poll(cx)).await;
     serving.wire.remove_all();
     let lingers = match &served {
-        // Each side has ended what it had to say.
-        Ok(()) => false,
+        // It may still send what nobody wants any more; where it has ended its side, that is known
+        // at once.
+        Ok(()) => true,
         Err(End::Http2(fault)) => {
             serving.wire.write(|out| frame::write_go_away(out, serving.last, fault.code));
             // Who sends too much is not listened to.

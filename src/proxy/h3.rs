@@ -7,6 +7,7 @@ mod guard;
 mod section;
 mod transport;
 mod upload;
+mod watched;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -30,8 +31,9 @@ pub(super) use self::upload::Upload;
 
 use self::transport::{Both, Fate, Send, Transport, number};
 use self::upload::Awaited;
+use self::watched::Watched;
 use super::connection::{Downstream, End, unless_overdue};
-use super::streams::{Asked, PARTING, Tally, Watched};
+use super::streams::{Asked, PARTING, Tally};
 use super::{Worker, pipeline};
 use crate::clock;
 use crate::http1::fields::is_of_connection;

@@ -257,6 +257,7 @@ impl Slot {
         self.active.set(self.active.get() + 1);
         // Said before the request came.
         self.goes_dormant.set(false);
+        self.overdue.set(false);
         self.metrics.writing();
     }
 
@@ -305,8 +306,10 @@ mod tests {
     fn a_connection_that_is_asked_something_has_to_be_idle_anew() {
         let slot = Slot::new(metrics::Worker::apart().handled());
         slot.goes_dormant.set(true);
+        slot.overdue.set(true);
         slot.begin();
         assert!(!slot.goes_dormant(), "it was said before the request came");
+        assert!(!slot.is_overdue(), "that too");
         let hour = Duration::from_secs(60 * 60);
         let now = Instant::now() + hour;
         slot.since.set(now - hour);

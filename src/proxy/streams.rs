@@ -1,17 +1,9 @@
-//! What connections of many requests have in common, HTTP/2's and HTTP/3's: how many of its requests
-//! a client takes back, and whether it takes the responses.
+//! What connections of many requests have in common, HTTP/2's and HTTP/3's: their bounds, and how many
+//! of its requests a client takes back.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-
-use super::body::{Body, Unfinished};
-use super::roster::Slot;
 
 /// Requests that one connection may have under way (nginx's default).
 pub(super) const STREAMS: u32 = 128;
@@ -40,14 +32,6 @@ pub(super) struct Asked {
     is_answered: bool,
 }
 
-/// The body of a response: notes when the client lets it wait.
-pub(super) struct Watched {
-    body: Body,
-    slot: Rc<Slot>,
-    /// Whether the client has yet to take what was handed out last.
-    sending: bool,
-}
-
 // === impl Tally ===
 
 impl Tally {
@@ -74,51 +58,5 @@ impl Drop for Asked {
     fn drop(&mut self) {
         let count = if self.is_answered { &self.tally.answered } else { &self.tally.taken_back };
         count.set(count.get().saturating_add(1));
-    }
-}
-
-// === impl Watched ===
-
-impl Watched {
-    pub(super) fn new(body: Body, slot: Rc<Slot>) -> Self {
-        Self { body, slot, sending: false }
-    }
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = Unfinished;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        let sending = matches!(polled, Poll::Ready(Some(Ok(_))));
-        if sending != this.sending {
-            this.sending = sending;
-            this.slot.sends(sending);
-        }
-        if sending {
-            this.slot.moved();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if self.sending {
-            self.slot.sends(false);
-        }
     }
 }

@@ -8,6 +8,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub struct Connection {
     stream: Stream,
     /// The [`super::Endpoint`]'s id.
     pub endpoint: u64,
+    /// Over TLS, the `Host` that the connection was opened for.
+    pub name: Option<Rc<[u8]>>,
     /// Exchanges begun on it.
     pub served: u32,
     input: BytesMut,
@@ -61,10 +64,11 @@ struct Timer {
 
 impl Connection {
     /// A fresh connection over `stream`. Boxed: it changes hands some ten times a request.
-    pub fn new(stream: Stream, endpoint: u64) -> Box<Self> {
+    pub fn new(stream: Stream, endpoint: u64, name: Option<Rc<[u8]>>) -> Box<Self> {
         Box::new(Self {
             stream,
             endpoint,
+            name,
             served: 0,
             input: BytesMut::new(),
             output: Output::default(),

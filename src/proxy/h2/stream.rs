@@ -2,13 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem;
 use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::http2::window::{Overflow, Receiving, Sending};
 use crate::proxy::streams::{Asked, STREAM_WINDOW_BYTES};
+
+/// A piece of a body that has to wait is copied to those before it if it is this small: by itself each
+/// would take a place in the queue, and hold on to the buffer that it was read to.
+const SMALL_BYTES: usize = 1024;
+
+/// So much is joined at most.
+const JOINED_BYTES: usize = 16 * 1024;
 
 /// A stream, as its connection and its task have it.
 pub(super) struct Stream {
@@ -32,6 +40,8 @@ pub(super) struct Stream {
 struct Inbox {
     window: Receiving,
     pieces: VecDeque<Bytes>,
+    /// What has come after them in small pieces.
+    small: BytesMut,
     trailers: Option<HeaderMap>,
     /// What `Content-Length` says that is still to come.
     left: Option<u64>,
@@ -85,6 +95,7 @@ impl Stream {
             inbox: RefCell::new(Inbox {
                 window: Receiving::new(STREAM_WINDOW_BYTES),
                 pieces: VecDeque::new(),
+                small: BytesMut::new(),
                 trailers: None,
                 left: length,
                 ended,
@@ -160,7 +171,7 @@ impl Stream {
     /// Whether all of the request has been taken.
     pub(super) fn is_read(&self) -> bool {
         let inbox = self.inbox.borrow();
-        inbox.ended && inbox.pieces.is_empty() && inbox.trailers.is_none()
+        inbox.ended && inbox.is_empty() && inbox.trailers.is_none()
     }
 
     /// Takes in data, which flow control counts as `counted` bytes. Gives how many of those are room
@@ -176,7 +187,7 @@ impl Stream {
         inbox.begun = true;
         let kept = if inbox.unread { 0 } else { data.len() as u32 };
         if kept > 0 {
-            inbox.pieces.push_back(data);
+            inbox.push(data);
         }
         self.wake();
         Ok(counted - kept)
@@ -201,7 +212,7 @@ impl Stream {
     /// The next piece of the request's body.
     pub(super) fn next(&self) -> Next {
         let inbox = &mut *self.inbox.borrow_mut();
-        if let Some(data) = inbox.pieces.pop_front() {
+        if let Some(data) = inbox.take() {
             return Next::Data(data);
         }
         match inbox.trailers.take() {
@@ -222,9 +233,13 @@ impl Stream {
         let inbox = &mut *self.inbox.borrow_mut();
         inbox.unread = true;
         inbox.trailers = None;
-        let pieces = std::mem::take(&mut inbox.pieces);
-        // Never more than the window.
-        pieces.iter().map(|piece| piece.len() as u32).sum()
+        let mut bytes = 0;
+        while let Some(piece) = inbox.take() {
+            // Never more than the window.
+            bytes += piece.len() as u32;
+        }
+        inbox.pieces = VecDeque::new();
+        bytes
     }
 
     /// What may still come of a stream that has been reset, since the client does not know yet.
@@ -237,6 +252,31 @@ impl Stream {
 // === impl Inbox ===
 
 impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.small.is_empty()
+    }
+
+    /// Adds data. What does not have to wait behind other is not copied.
+    fn push(&mut self, data: Bytes) {
+        if data.len() < SMALL_BYTES && !self.is_empty() {
+            if self.small.len() + data.len() > JOINED_BYTES {
+                self.pieces.push_back(mem::take(&mut self.small).freeze());
+            }
+            self.small.extend_from_slice(&data);
+            return;
+        }
+        if !self.small.is_empty() {
+            self.pieces.push_back(mem::take(&mut self.small).freeze());
+        }
+        self.pieces.push_back(data);
+    }
+
+    /// Takes what came first.
+    fn take(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.pop_front();
+        piece.or_else(|| (!self.small.is_empty()).then(|| mem::take(&mut self.small).freeze()))
+    }
+
     /// So much of the body has come.
     fn shorten(&mut self, bytes: u64, ends: bool) -> Result<(), Unfit> {
         if let Some(left) = &mut self.left {
@@ -290,5 +330,45 @@ mod tests {
         assert_eq!(stream.receive(data(1), 1, false), Ok(0));
         assert_eq!(stream.leave_unread(), half + 1);
         assert_eq!(stream.receive(data(7), 7, true), Ok(7), "nobody reads it");
+    }
+
+    #[test]
+    fn a_body_that_comes_byte_by_byte_takes_hardly_more_than_its_bytes() {
+        let window = STREAM_WINDOW_BYTES as usize;
+        let sent: Vec<u8> = (0..window).map(|at| (at % 251) as u8).collect();
+        let read = Bytes::from(sent.clone());
+        let stream = stream(None);
+        for at in 0..window {
+            let (piece, ends) = (read.slice(at..=at), at + 1 == window);
+            assert_eq!(stream.receive(piece, 1, ends), Ok(0));
+        }
+        let mut come = Vec::new();
+        let mut pieces = 0;
+        while let Next::Data(data) = stream.next() {
+            come.extend_from_slice(&data);
+            pieces += 1;
+            // The first had nothing to be joined to.
+            assert!(pieces == 1 || read.is_unique(), "the buffer that they were read to is free");
+        }
+        assert!(come == sent && stream.is_read());
+        assert!(pieces <= 1 + window.div_ceil(JOINED_BYTES), "{pieces} pieces");
+    }
+
+    #[test]
+    fn pieces_of_any_size_come_in_order_and_large_ones_as_they_are() {
+        let stream = stream(None);
+        let large = Bytes::from(vec![b'l'; SMALL_BYTES]);
+        let small = Bytes::from(vec![b's'; SMALL_BYTES - 1]);
+        for data in [&large, &small, &small, &large, &small] {
+            assert_eq!(stream.receive(data.clone(), data.len() as u32, false), Ok(0));
+        }
+        let next = || match stream.next() {
+            Next::Data(data) => data,
+            _ => panic!("nothing comes"),
+        };
+        assert_eq!(next().as_ptr(), large.as_ptr(), "not copied");
+        assert_eq!(next(), [&small[..], &small].concat());
+        assert_eq!(next().as_ptr(), large.as_ptr(), "not copied");
+        assert_eq!(stream.leave_unread(), SMALL_BYTES as u32 - 1);
     }
 }

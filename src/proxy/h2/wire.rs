@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
+use tokio::io::AsyncWrite;
 
 use super::stream::Stream;
 use crate::http1::fields::is_of_connection;
@@ -31,7 +32,6 @@ use crate::http2::{Code, Fault};
 use crate::proxy::Worker;
 use crate::proxy::roster::Slot;
 use crate::proxy::streams::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, STREAMS};
-use crate::tls;
 
 /// So much is gathered before it has to leave.
 const FULL_BYTES: usize = 4 * LARGEST_BYTES;
@@ -59,7 +59,7 @@ struct State {
     receiving: Receiving,
     /// Those that are not over, by id.
     streams: Vec<Rc<Stream>>,
-    /// Those that have data and wait for their turn.
+    /// Those of them that have data and wait for their turn.
     waiting: VecDeque<Rc<Stream>>,
     /// Turns that were given and not taken yet.
     granted: usize,
@@ -185,6 +185,10 @@ impl Wire {
             state.streams.remove(at);
         }
         self.release_to(state, stream.leave_unread());
+        // Not left to its turn, which does not come while the client takes nothing.
+        if stream.queued.take() {
+            state.waiting.retain(|waiting| waiting.id != stream.id);
+        }
         if stream.granted.take() {
             state.granted -= 1;
             state.grant();
@@ -195,8 +199,9 @@ impl Wire {
 
     /// Ends every stream.
     pub(super) fn remove_all(&self) {
-        let streams = mem::take(&mut self.state.borrow_mut().streams);
-        for stream in streams {
+        let state = &mut *self.state.borrow_mut();
+        state.waiting.clear();
+        for stream in state.streams.drain(..) {
             stream.end();
         }
     }
@@ -388,7 +393,7 @@ impl Wire {
     /// What the stream says.
     pub(super) fn poll_flush(
         &self,
-        io: &mut tls::stream::Stream,
+        io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let state = &mut *self.state.borrow_mut();
@@ -423,7 +428,8 @@ impl State {
 
     /// Whether another frame may be written, besides those whose turn it is.
     fn has_room(&self) -> bool {
-        self.window.bytes() > 0 && self.output.len() + self.granted * LARGEST_BYTES < FULL_BYTES
+        let kept = self.granted * LARGEST_BYTES;
+        self.window.bytes() > kept && self.output.len() + kept < FULL_BYTES
     }
 
     /// Gives turns to those that wait, as many as there is room for.
@@ -432,11 +438,9 @@ impl State {
             && let Some(stream) = self.waiting.pop_front()
         {
             stream.queued.set(false);
-            if !stream.is_over() {
-                stream.granted.set(true);
-                self.granted += 1;
-                stream.wake();
-            }
+            stream.granted.set(true);
+            self.granted += 1;
+            stream.wake();
         }
     }
 
@@ -453,11 +457,15 @@ impl State {
             self.grant();
             return 0;
         }
-        let is_next = is_granted || self.waiting.is_empty();
-        if !is_next || !self.has_room() {
+        // For who has the turn there is room, in the window too: it was kept.
+        let is_alone = self.granted == 0 && self.waiting.is_empty();
+        let is_next = is_granted || (is_alone && self.has_room());
+        if !is_next {
             if !stream.queued.replace(true) {
                 self.waiting.push_back(stream.clone());
             }
+            // Its turn may come before anything leaves.
+            self.grant();
             return 0;
         }
         let bytes = bytes.min(window.bytes()).min(self.window.bytes()).min(LARGEST_BYTES);
@@ -467,3 +475,6 @@ impl State {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests;
