@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use super::LogError;
 use super::file::LogFile;
 
-/// Buffers that may wait for the writing thread; 8 MiB of lines at the default buffer size.
-const WAITING_BUFFERS: usize = 64;
+/// So many lines may wait for the writing thread, in at most so many buffers.
+const WAITING_BYTES: usize = 8 * 1024 * 1024;
+const WAITING_BUFFERS: usize = 1024;
 
 /// Room in a buffer beyond its size, so that the line that fills it seldom moves it.
 const LAST_LINE_BYTES: usize = 1024;
@@ -25,6 +26,9 @@ const LAST_LINE_BYTES: usize = 1024;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two looks whether there is room.
+const SYNC_PAUSE: Duration = Duration::from_millis(5);
 
 /// An access log: one file, any number of workers. Dropping it writes what has been flushed.
 pub struct AccessLog {
@@ -61,7 +65,8 @@ impl AccessLog {
     /// `/dev/stdout` and `/dev/stderr` are the process's own streams.
     pub fn open(path: impl AsRef<Path>, buffer_bytes: usize) -> Result<Arc<Self>, LogError> {
         let file = LogFile::open(path.as_ref())?;
-        let (to_thread, messages) = mpsc::sync_channel(WAITING_BUFFERS);
+        let waiting = (WAITING_BYTES / buffer_bytes.max(1)).clamp(1, WAITING_BUFFERS);
+        let (to_thread, messages) = mpsc::sync_channel(waiting);
         let lost_lines = Arc::new(AtomicU64::new(0));
         let sink = Sink::new(file, lost_lines.clone());
         std::thread::Builder::new()
@@ -89,10 +94,18 @@ impl AccessLog {
 
     /// Waits until all lines that workers have flushed are written, at most two seconds.
     pub fn sync(&self) {
+        let end = Instant::now() + CLOSE_TIMEOUT;
         let (done, wait) = mpsc::channel();
-        if self.shared.to_thread.try_send(Message::Barrier(done)).is_ok() {
-            let _ = wait.recv_timeout(CLOSE_TIMEOUT);
+        let mut barrier = Message::Barrier(done);
+        // The last lines of a burst wait where there is no room for more.
+        while let Err(TrySendError::Full(refused)) = self.shared.to_thread.try_send(barrier) {
+            if Instant::now() > end {
+                return;
+            }
+            barrier = refused;
+            std::thread::sleep(SYNC_PAUSE);
         }
+        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 
     /// Lines that could not be written so far.
