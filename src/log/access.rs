@@ -103,7 +103,7 @@ impl AccessLog {
                 return;
             }
             barrier = refused;
-            std::thread::sleep(SYNC_PAUSE);
+            std::thread::park_timeout(SYNC_PAUSE);
         }
         let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
