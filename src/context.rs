@@ -1,6 +1,6 @@
 //! One exchange, from the first byte of the request to its log line.
 //!
-//! [`Ctx`] is what plugins see: the request as it will be sent on, facts of the matched route,
+//! [`Ctx`] is what plugins see: the request as it will be sent on, what the matched route is told by,
 //! the consumer that authenticated, and later the response. It does no I/O and never holds the
 //! compiled route. It lives and dies on one worker, so nothing in it is `Send`.
 

@@ -22,7 +22,7 @@
 //! | `config` | `conf/config.yaml` as one typed, checked value | |
 //! | `resource` | one file a kind: type, schema, defaults, references; the keyring for what is encrypted at rest | |
 //! | `serve` | HTTP for the node's own services: accept loop, TLS, one handler | |
-//! | `metrics` | the per-worker cells and the Prometheus exporter | serve |
+//! | `metrics` | the per-worker cells, what a matched route is told by, and the Prometheus exporter | serve |
 //! | `log` | access and error log writers | |
 //! | `store` | bytes at a revision: list, watch, compare-and-put; `etcd`, `embedded`, `file`, `last_good` | tls, clock, call |
 //! | `expr` | names of variables, templates and the `vars` language, all compiled | resource |
@@ -32,7 +32,7 @@
 //! | `tls` | the byte stream, plain or TLS; certificates, SNI map, client auth, the rustls configurations | expr, clock, call |
 //! | `upstream` | nodes, balancer, connection pool, DNS, HTTP/1.1 to the upstream | resource, tls, http1, clock |
 //! | `router` | host and path trees, match order, what a path's parameters stand for | resource, expr |
-//! | `context` | `Ctx`: one exchange from first byte to log line; consumer index; facts of the matched route | expr, resource, metrics, clock, router |
+//! | `context` | `Ctx`: one exchange from first byte to log line; consumer index | expr, resource, metrics, clock, router |
 //! | `lua` | Lua functions of the config: compiled, loaded a thread, called within bounds; what they find | context, expr, resource |
 //! | `plugin` | trait, registry, chain, one file a plugin | context, expr, resource, metrics, lua |
 //! | `issue` | certificates that the gateway gets for itself, and who of the nodes asks | resource, store, secret, tls, clock, call |

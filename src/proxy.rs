@@ -100,7 +100,7 @@ pub struct Worker {
     access_log: Option<access::Writer>,
     roster: Rc<Roster>,
     dormant: dormant::Dormant,
-    /// Facts and labels of exchanges that match no route.
+    /// What exchanges that match no route are told by.
     unmatched: Arc<RouteLabels>,
     warned: Cell<Option<Instant>>,
     /// Warnings since the last one that was written.
