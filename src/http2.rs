@@ -39,6 +39,7 @@ impl Code {
     pub const STREAM_CLOSED: Self = Self(5);
     pub const FRAME_SIZE_ERROR: Self = Self(6);
     pub const REFUSED_STREAM: Self = Self(7);
+    pub const CANCEL: Self = Self(8);
     pub const COMPRESSION_ERROR: Self = Self(9);
     pub const ENHANCE_YOUR_CALM: Self = Self(11);
 
@@ -58,6 +59,7 @@ impl fmt::Debug for Code {
             Self::STREAM_CLOSED => "STREAM_CLOSED",
             Self::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
             Self::REFUSED_STREAM => "REFUSED_STREAM",
+            Self::CANCEL => "CANCEL",
             Self::COMPRESSION_ERROR => "COMPRESSION_ERROR",
             Self::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
             Self(number) => return write!(f, "Code({number})"),

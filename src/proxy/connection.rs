@@ -35,6 +35,8 @@ const PREFACE: &[u8] = b"PRI";
 /// not take that response away from it (RFC 9112, section 9.6): in all, and without a word.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_SILENT: Duration = Duration::from_secs(2);
+/// Less than a fast stop waits for connections to end by themselves.
+const LINGER_STOPPING: Duration = Duration::from_secs(1);
 
 /// The number of the next connection.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -278,7 +280,7 @@ async fn linger(worker: &Worker, stream: &mut Stream) {
     let began = tokio::time::Instant::now();
     let mut unread = BytesMut::new();
     loop {
-        let longest = if worker.roster.is_draining() { LINGER_SILENT } else { LINGER };
+        let longest = if worker.roster.is_draining() { LINGER_STOPPING } else { LINGER };
         let left = longest.saturating_sub(began.elapsed()).min(LINGER_SILENT);
         unread.clear();
         let some = poll_fn(|cx| stream.poll_fill(&mut unread, READ_BYTES, cx));

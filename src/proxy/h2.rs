@@ -13,6 +13,7 @@ mod upload;
 mod wire;
 
 use std::future::poll_fn;
+use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -48,8 +49,8 @@ const MOST_FRAMES: u32 = 64;
 const LONGEST_BLOCK_BYTES: usize = LONGEST_BYTES + 16 * 1024;
 
 /// So much may come that is neither a request nor its body: after that it is a flood. A byte of a
-/// head or a body, either way, makes up for several of it: there are clients that open their windows
-/// again for every few bytes (nginx's bounds).
+/// body, either way, and of what a request's head takes at least, makes up for several of it: there
+/// are clients that open their windows again for every few bytes (nginx's bounds).
 const IDLE_TALK_BYTES: u64 = 1024 * 1024;
 const MADE_UP_FOR: u64 = 8;
 
@@ -70,6 +71,8 @@ struct Serving {
     /// The highest stream that the client has opened.
     last: u32,
     idle_talk: u64,
+    /// How much data of responses that has been made up by.
+    sent: u64,
     /// When the client was told to go, and whether it knows.
     told: Option<Instant>,
     knows: bool,
@@ -103,6 +106,7 @@ pub(super) async fn serve(
         block: None,
         last: 0,
         idle_talk: 0,
+        sent: 0,
         told: None,
         knows: false,
         tally: Rc::default(),
@@ -166,8 +170,19 @@ impl Serving {
                 });
                 Ok(())
             }
-            Some(at) if overdue && at.elapsed() > PARTING => Err(End::Overdue),
+            Some(at) if at.elapsed() > PARTING => {
+                // It has had the time to say so.
+                self.take_leave();
+                if overdue { Err(End::Overdue) } else { Ok(()) }
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// The client knows that it is to go: what it has not asked for by now is not served any more.
+    fn take_leave(&mut self) {
+        if !mem::replace(&mut self.knows, true) {
+            self.wire.write(|out| frame::write_go_away(out, self.last, Code::NO_ERROR));
         }
     }
 
@@ -199,7 +214,9 @@ impl Serving {
                 return Ok(true);
             }
         }
-        self.make_up(self.wire.take_sent());
+        let sent = self.wire.sent();
+        let more = sent - mem::replace(&mut self.sent, sent);
+        self.make_up(more);
         while !self.wire.is_full() {
             let Some((frame, bytes)) = frame::take(&mut self.input)? else {
                 return Ok(true);
@@ -253,10 +270,7 @@ impl Serving {
                 self.wire.write(frame::write_settings_ack);
             }
             Frame::Ping(payload) => self.wire.write(|out| frame::write_pong(out, payload)),
-            Frame::Pong(FAREWELL) if self.told.is_some() && !self.knows => {
-                self.knows = true;
-                self.wire.write(|out| frame::write_go_away(out, self.last, Code::NO_ERROR));
-            }
+            Frame::Pong(FAREWELL) if self.told.is_some() => self.take_leave(),
             Frame::Pong(_) | Frame::SettingsAck | Frame::Other => {}
         }
         self.talk(bytes)
@@ -271,7 +285,7 @@ impl Serving {
         Ok(())
     }
 
-    /// So much of a head or a body has come, or was sent.
+    /// So much of a head or a body has come, or of a body was sent.
     fn make_up(&mut self, bytes: u64) {
         self.idle_talk = self.idle_talk.saturating_sub(MADE_UP_FOR * bytes);
     }

@@ -292,6 +292,7 @@ fn finish_head(
     }
     headers.entry(header::DATE).or_insert(date);
     if let Some(length) = length.filter(|_| !is_without_body(status)) {
-        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+        // Whatever the node said: it may have answered another method.
+        headers.insert(header::CONTENT_LENGTH, length.into());
     }
 }

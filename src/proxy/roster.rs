@@ -49,6 +49,8 @@ pub(super) struct Slot {
     active: Cell<u32>,
     /// Those of them that wait for the client to take what they have for it.
     sending: Cell<u32>,
+    /// Whether there is something to write that the socket does not take; of HTTP/2.
+    stuck: Cell<bool>,
     /// When the client last took something, or its last exchange ended, or it came; to the second.
     since: Cell<Instant>,
     /// Whether that was since the roster last looked: a flag costs less than a look at the clock.
@@ -152,6 +154,7 @@ impl Roster {
                 continue;
             }
             let limit = match (slot.active.get(), slot.phase.get()) {
+                _ if slot.stuck.get() => settings.send_timeout,
                 (0, Phase::Opening) if self.draining.get() => LAST_CHANCE,
                 (0, Phase::Opening | Phase::Head) => settings.header_timeout,
                 // The end of the last response may still be on its way to a slow client.
@@ -188,6 +191,7 @@ impl Slot {
             phase: Cell::new(Phase::Opening),
             active: Cell::new(0),
             sending: Cell::new(0),
+            stuck: Cell::new(false),
             since: Cell::new(Instant::now()),
             moved: Cell::new(false),
             overdue: Cell::new(false),
@@ -201,6 +205,15 @@ impl Slot {
     /// For how long nothing has happened on the connection.
     pub(super) fn idle_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since.get())
+    }
+
+    /// Whether the socket does not take what there is to write.
+    pub(super) fn set_stuck(&self, stuck: bool) {
+        self.stuck.set(stuck);
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.get()
     }
 
     /// The connection's task asks [`Slot::goes_dormant`] from now on.

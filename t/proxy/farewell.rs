@@ -117,10 +117,14 @@ impl Client {
 /// Whether the gateway has ended its side of the connection from `port`: it says so in the kernel's
 /// table before the client has read anything.
 fn has_ended(gateway: u16, port: u16) -> bool {
+    !is_established(gateway, port)
+}
+
+fn is_established(gateway: u16, port: u16) -> bool {
     const ESTABLISHED: &str = "01";
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let ends = [format!("0100007F:{gateway:04X}"), format!("0100007F:{port:04X}")];
-    !table.lines().any(|line| {
+    table.lines().any(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields[1..3] == ends && fields[3] == ESTABLISHED
     })
@@ -147,6 +151,8 @@ async fn the_last_answer_arrives(because: Because, is_tls: bool) {
     client.find(HEADERS).await;
     recorder.answers("");
     let upload = block(&request("POST", "/upload"));
+    let port = if is_tls { gateway.ports().https } else { gateway.ports().http };
+    assert!(is_established(port, client.port), "the table is read as it is written");
     let ping = match because {
         Because::Idle => {
             // It asks before it knows that it is to go.
@@ -173,7 +179,6 @@ async fn the_last_answer_arrives(because: Because, is_tls: bool) {
     ));
     client.send(DATA, 0, 3, &[b'u'; 1000]).await;
 
-    let port = if is_tls { gateway.ports().https } else { gateway.ports().http };
     let from = client.port;
     eventually("the gateway has said all", || async { has_ended(port, from) }).await;
     for _ in 0..3 {

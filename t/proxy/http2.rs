@@ -193,11 +193,45 @@ async fn a_client_that_takes_nothing_does_not_hold_its_node_for_ever() {
         client.get(1, "/bytes/3000000").await;
         assert_eq!(client.outcome(1).await, Outcome::Status(200));
         let mut taken = 0;
-        while let Some(frame) = client.next().await {
+        while let Some(frame) = client.next().await
+            && frame.kind != RST_STREAM
+        {
             taken += if frame.kind == DATA { frame.payload.len() } else { 0 };
         }
         assert_eq!(taken, window as usize);
     }
+
+    // One that is busy on the connection meanwhile: with pings, and with a stream that waits.
+    let settings = [(INITIAL_WINDOW_SIZE, 0)];
+    let mut client = Connection::with(gateway.ports().http, &settings).await;
+    client.get(1, "/bytes/3000000").await;
+    client.get(3, "/delay/600000").await;
+    let given_up = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let frames = client.ping().await.expect("the connection goes on");
+            if frames.iter().any(|frame| frame.kind == RST_STREAM && frame.stream == 1) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_up).await.expect("the stream is given up");
+}
+
+#[tokio::test]
+async fn lengths_are_those_of_what_comes() {
+    let (gateway, recorder) = recorded(|_| {}).await;
+    let plugins = json!({ "proxy-rewrite": { "method": "HEAD" } });
+    let route = json!({ "uri": "/head", "plugins": plugins, "upstream": recorder.upstream() });
+    gateway.put_route("2", route).await;
+    recorder.answers("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+    let mut client = Connection::open(gateway.ports().http).await.taking();
+    client.get(1, "/head").await;
+    let answer = client.answer(1).await;
+    assert_eq!(
+        (answer.outcome(), answer.field("content-length")),
+        (Outcome::Status(200), Some("0"))
+    );
 }
 
 #[tokio::test]

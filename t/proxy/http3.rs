@@ -440,6 +440,21 @@ async fn clients_prove_their_addresses_while_many_shake_hands() {
     assert_eq!(quic.end("b", stream).await["status"], 200);
 }
 
+#[tokio::test]
+async fn lengths_are_those_of_what_comes() {
+    let (gateway, recorder, ca) = recorded().await;
+    let plugins = json!({ "proxy-rewrite": { "method": "HEAD" } });
+    let route = json!({ "uri": "/head", "plugins": plugins, "upstream": recorder.upstream() });
+    gateway.put_route("2", route).await;
+    recorder.answers("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+    let told = Quic::connected(&gateway, &ca).await.get("/head").await;
+    assert_eq!(
+        (&told["status"], field(&told, "content-length")),
+        (&json!(200), Some("0")),
+        "{told}"
+    );
+}
+
 /// A response that its node breaks off must not look whole.
 #[tokio::test]
 async fn responses_that_break_off_are_reset() {

@@ -3,11 +3,12 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::Body as _;
+use tokio::time::{Sleep, sleep};
 
 use super::stream::Stream;
 use super::wire::Wire;
@@ -52,8 +53,8 @@ impl Answering {
         let told = length.filter(|length| !self.is_head || *length > 0);
         self.wire.write_head(&self.stream, &parts, told, !has_body);
         drop(parts);
-        if has_body && self.send(&mut body).await.is_err() {
-            self.wire.reset(&self.stream, Code::INTERNAL_ERROR);
+        if has_body && let Err(code) = self.send(&mut body).await {
+            self.wire.reset(&self.stream, code);
             return;
         }
         // Logged, and its node let go, before the client has all of it.
@@ -62,17 +63,16 @@ impl Answering {
     }
 
     /// # Errors
-    /// What the body says when it breaks off.
-    async fn send(&self, body: &mut Body) -> Result<(), Unfinished> {
+    /// The code to reset the stream with: the body breaks off, or the client does not take it.
+    async fn send(&self, body: &mut Body) -> Result<(), Code> {
         loop {
             let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
-                self.data(Bytes::new(), true).await;
-                return Ok(());
+                return self.data(Bytes::new(), true).await;
             };
-            match frame?.into_data() {
+            match frame.map_err(|_: Unfinished| Code::INTERNAL_ERROR)?.into_data() {
                 Ok(data) => {
                     let ends = body.is_end_stream();
-                    self.data(data, ends).await;
+                    self.data(data, ends).await?;
                     if ends {
                         return Ok(());
                     }
@@ -88,16 +88,42 @@ impl Answering {
     }
 
     /// Writes data at the client's pace.
-    async fn data(&self, mut data: Bytes, ends: bool) {
+    ///
+    /// # Errors
+    /// The code to reset the stream with: nothing of it was taken for too long, whatever else the
+    /// client does on the connection meanwhile. Where it takes nothing at all, the connection ends.
+    async fn data(&self, mut data: Bytes, ends: bool) -> Result<(), Code> {
         let mut sending = None;
-        poll_fn(|_| {
-            let written = self.wire.poll_write_data(&self.stream, &mut data, ends);
-            if written.is_pending() {
+        let mut pause = pin!(None::<Sleep>);
+        let mut seen = None;
+        poll_fn(|cx| {
+            loop {
+                let written = self.wire.poll_write_data(&self.stream, &mut data, ends);
+                if written.is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
                 sending.get_or_insert_with(|| Sending::begin(&self.wire.slot));
+                if let Some(pause) = pause.as_mut().as_pin_mut() {
+                    ready!(pause.poll(cx));
+                }
+                let Some(timeout) = self.wire.send_timeout() else {
+                    return Poll::Pending;
+                };
+                // Looked at only when a pause has passed, so that progress costs no timer.
+                let moved = self.progress(&data);
+                if seen.replace(moved) == Some(moved) && !self.wire.slot.is_stuck() {
+                    return Poll::Ready(Err(Code::CANCEL));
+                }
+                pause.set(Some(sleep(timeout)));
             }
-            written
         })
-        .await;
+        .await
+    }
+
+    /// Changes with what the client takes of the stream; or, while that waits only for others, of any.
+    fn progress(&self, left: &Bytes) -> (usize, Option<u64>) {
+        let is_shut = self.stream.window.get().bytes() == 0;
+        (left.len(), (!is_shut).then(|| self.wire.sent()))
     }
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
@@ -267,7 +268,8 @@ impl Wire {
         });
     }
 
-    /// Writes a response's head: with `length` and a date where it does not have them.
+    /// Writes a response's head, with a date where it does not have one. If the `length` of its body
+    /// is known, that is told, whatever the node said: it may have answered another method.
     pub(super) fn write_head(
         &self,
         stream: &Stream,
@@ -276,7 +278,7 @@ impl Wire {
         ends: bool,
     ) {
         let date = self.worker.date();
-        let mut length = length.filter(|_| !is_without_body(parts.status));
+        let length = length.filter(|_| !is_without_body(parts.status));
         let mut is_dated = false;
         self.write_section(stream, ends, |encoder, out| {
             encoder.status(parts.status, out);
@@ -285,8 +287,8 @@ impl Wire {
                     continue;
                 }
                 is_dated |= *name == header::DATE;
-                if *name == header::CONTENT_LENGTH {
-                    length = None;
+                if *name == header::CONTENT_LENGTH && length.is_some() {
+                    continue;
                 }
                 encoder.field(name, value, out);
             }
@@ -354,9 +356,14 @@ impl Wire {
         Poll::Ready(())
     }
 
-    /// How much data was written since this last said it.
-    pub(super) fn take_sent(&self) -> u64 {
-        mem::take(&mut self.state.borrow_mut().sent)
+    /// How much data has been written.
+    pub(super) fn sent(&self) -> u64 {
+        self.state.borrow().sent
+    }
+
+    /// How long a client may take nothing of a response, if there is a limit.
+    pub(super) fn send_timeout(&self) -> Option<Duration> {
+        Some(self.worker.settings.send_timeout).filter(|timeout| !timeout.is_zero())
     }
 
     /// Whether so much waits to be written that nothing should be read that asks for more.
@@ -403,6 +410,7 @@ impl Wire {
             self.slot.moved();
             state.grant();
         }
+        self.slot.set_stuck(written.is_pending());
         if written.is_ready() {
             self.worker.buffers.give_back(mem::take(state.output.lines()));
         }

@@ -24,6 +24,9 @@ use crate::support::hpack::kept;
 use crate::support::origin::Origin;
 use crate::support::recorder::OK;
 
+/// Who says so much and asks nothing is sent away.
+const MUCH_TALK_BYTES: usize = 2 << 20;
+
 /// How much more memory a flood may take, with what allocators keep.
 const MEMORY_BYTES: usize = 48 << 20;
 
@@ -137,10 +140,17 @@ async fn frames_that_are_cheap_to_send_are_cheap_to_take() {
         ("unknown frames", vec![], frame(0xfe, 0, 0, b"x"), 300_000),
         ("long unknown frames", vec![], frame(0xfe, 0, 1, &[0; 16_384]), 4_000),
     ] {
+        let is_much = count as usize * bytes.len() > MUCH_TALK_BYTES;
         for reads in [true, false] {
             let mut client = Connection::open(port).await;
             client.write(&before).await;
-            flood(name, &gateway, &mut client, reads, times(count, bytes.clone())).await;
+            let flood =
+                flood(name, &gateway, &mut client, reads, times(count, bytes.clone())).await;
+            // What the kernel has taken, the gateway has not yet.
+            if is_much && reads && flood != Flood::Ended {
+                println!("{name} has to end the connection");
+                client.read_to_end().await;
+            }
         }
     }
 }
