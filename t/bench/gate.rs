@@ -67,14 +67,14 @@ pub async fn record(site: &Site, works: &[String]) -> Result<()> {
 /// Compares `works` with their figures; all, if none is named.
 ///
 /// # Errors
-/// Those that exceed their figures by more than they may.
+/// Those that exceed their figures by more than they may, or have none.
 pub async fn compare(site: &Site, works: &[String]) -> Result<()> {
     let figures = read()?;
     let mut exceeded = Vec::new();
     for work in named(works)? {
         let found = work.measure(site).await?;
         let Some(&figure) = figures.get(work.name()) else {
-            say("    no figure yet: record it by RECORD=1\n");
+            exceeded.push(format!("{} has no figure", work.name()));
             continue;
         };
         let change = found as f64 / figure as f64 - 1.0;
