@@ -25,7 +25,6 @@ pub struct Step<P: ?Sized = dyn Plugin> {
     terms: Terms,
     /// Those of the plugin that this instance takes part in.
     phases: Phases,
-    wants: Wants,
     /// In place: with many routes each block of its own is one more that has to be fetched from
     /// memory.
     plugin: P,
@@ -39,7 +38,7 @@ pub struct Terms {
     priority: i32,
     /// Of the few that have a filter or a response of their own.
     extras: Option<Box<Extras>>,
-    /// What the config asks for.
+    /// What the config asks for, and in a step its plugin besides.
     wants: Wants,
 }
 
@@ -110,24 +109,28 @@ pub fn unknown(name: &str) -> Invalid {
     .saying(Said::Whole(format!("unknown plugin [{name}]")))
 }
 
+// === impl Terms ===
+
+impl Terms {
+    fn before(&self) -> Option<&Function> {
+        self.extras.as_ref()?.before.as_ref()
+    }
+}
+
 // === impl Step ===
 
 impl<P: Plugin + 'static> Step<P> {
     /// A compiled plugin that runs on these terms.
-    pub fn new(terms: Terms, plugin: P) -> Arc<Step> {
+    pub fn new(mut terms: Terms, plugin: P) -> Arc<Step> {
         let phases = if plugin.filters_body() {
             terms.entry.phases
         } else {
             terms.entry.phases.without(Phases::BODY_FILTER)
         };
-        let is_preceded = phases.has(Phase::Log)
-            && terms.extras.as_ref().is_some_and(|extras| extras.before.is_some());
-        let wants = Wants {
-            response_body: phases.has(Phase::BodyFilter),
-            response_head: terms.wants.response_head || plugin.logs_head() || is_preceded,
-            ..terms.wants
-        };
-        Arc::new(Self { terms, phases, wants, plugin })
+        terms.wants.response_body = phases.has(Phase::BodyFilter);
+        let is_preceded = phases.has(Phase::Log) && terms.before().is_some();
+        terms.wants.response_head |= plugin.logs_head() || is_preceded;
+        Arc::new(Self { terms, phases, plugin })
     }
 }
 
@@ -185,13 +188,9 @@ impl Step {
         filter.is_none_or(|filter| filter.matches(ctx))
     }
 
-    fn before(&self) -> Option<&Function> {
-        self.terms.extras.as_ref()?.before.as_ref()
-    }
-
     /// Whether resources may share it: a function before it tells its resource.
     fn is_shared(&self) -> bool {
-        self.terms.entry.stateless && self.before().is_none()
+        self.terms.entry.stateless && self.terms.before().is_none()
     }
 
     /// The phases that it takes part in.
@@ -210,7 +209,7 @@ impl Step {
             return None;
         }
         // That it fails does not keep the plugin from running, as in APISIX.
-        if let Some(before) = self.before()
+        if let Some(before) = self.terms.before()
             && let Outcome::Respond(reply) = before.call(lua::Phase::Access, ctx)
         {
             return Some(reply);
@@ -232,7 +231,7 @@ impl Step {
     /// Looks at the response head.
     pub fn header_filter(&self, ctx: &mut Ctx) {
         if self.applies(ctx) {
-            if let Some(before) = self.before() {
+            if let Some(before) = self.terms.before() {
                 before.call(lua::Phase::HeaderFilter, ctx);
             }
             self.plugin.header_filter(ctx);
@@ -242,7 +241,7 @@ impl Step {
     /// Looks at a piece of the response's body.
     pub fn body_filter(&self, ctx: &mut Ctx, chunk: &mut Chunk) {
         if self.applies(ctx) {
-            if let Some(before) = self.before()
+            if let Some(before) = self.terms.before()
                 && !before.filter_body(ctx, chunk)
             {
                 // It may have kept a part of the body, without which the rest is not whole.
@@ -256,7 +255,7 @@ impl Step {
     /// Writes the exchange down.
     pub fn log(&self, ctx: &Ctx) {
         if self.applies(ctx) {
-            if let Some(before) = self.before() {
+            if let Some(before) = self.terms.before() {
                 before.look(lua::Phase::Log, ctx);
             }
             self.plugin.log(ctx);
@@ -341,7 +340,7 @@ impl Chain {
         if steps.is_empty() {
             return Self::default();
         }
-        let wants = Wants::all(steps.iter().map(|step| step.wants));
+        let wants = Wants::all(steps.iter().map(|step| step.terms.wants));
         let count = steps.len();
         let mut ends = [0; Phase::ALL.len() + 1];
         let end_of = |steps: &[Arc<Step>]| u32::try_from(steps.len()).unwrap_or(u32::MAX);
