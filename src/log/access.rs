@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::LogError;
 use super::file::LogFile;
 
-/// So many lines may wait for the writing thread, in at most so many buffers.
+/// So many bytes of lines may wait for the writing thread, in at most so many buffers.
 const WAITING_BYTES: usize = 8 * 1024 * 1024;
 const WAITING_BUFFERS: usize = 1024;
 

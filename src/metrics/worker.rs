@@ -32,7 +32,7 @@ struct Key {
     route: usize,
     consumer: usize,
     node: usize,
-    /// And how it is told.
+    /// The status; above it, whether it is the upstream's, and whether labels are names.
     status: u32,
 }
 

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
@@ -14,7 +14,7 @@ use super::stream::Stream;
 use super::wire::Wire;
 use crate::http1::response::is_without_body;
 use crate::http2::Code;
-use crate::proxy::body::{Body, Unfinished};
+use crate::proxy::body::Body;
 use crate::proxy::roster::Slot;
 
 /// Where a response goes.
@@ -62,6 +62,8 @@ impl Answering {
         self.wire.finish(&self.stream);
     }
 
+    /// Writes the body, and with it the stream's end.
+    ///
     /// # Errors
     /// The code to reset the stream with: the body breaks off, or the client does not take it.
     async fn send(&self, body: &mut Body) -> Result<(), Code> {
@@ -69,7 +71,7 @@ impl Answering {
             let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
                 return self.data(Bytes::new(), true).await;
             };
-            match frame.map_err(|_: Unfinished| Code::INTERNAL_ERROR)?.into_data() {
+            match frame.map_err(|_| Code::INTERNAL_ERROR)?.into_data() {
                 Ok(data) => {
                     let ends = body.is_end_stream();
                     self.data(data, ends).await?;
@@ -97,25 +99,22 @@ impl Answering {
         let mut pause = pin!(None::<Sleep>);
         let mut seen = None;
         poll_fn(|cx| {
-            loop {
-                let written = self.wire.poll_write_data(&self.stream, &mut data, ends);
-                if written.is_ready() {
-                    return Poll::Ready(Ok(()));
-                }
-                sending.get_or_insert_with(|| Sending::begin(&self.wire.slot));
-                if let Some(pause) = pause.as_mut().as_pin_mut() {
-                    ready!(pause.poll(cx));
-                }
+            if self.wire.poll_write_data(&self.stream, &mut data, ends).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            sending.get_or_insert_with(|| Sending::begin(&self.wire.slot));
+            // Progress is looked at only when a pause has passed, so that it costs no timer.
+            while pause.as_mut().as_pin_mut().is_none_or(|pause| pause.poll(cx).is_ready()) {
                 let Some(timeout) = self.wire.send_timeout() else {
                     return Poll::Pending;
                 };
-                // Looked at only when a pause has passed, so that progress costs no timer.
                 let moved = self.progress(&data);
                 if seen.replace(moved) == Some(moved) && !self.wire.slot.is_stuck() {
                     return Poll::Ready(Err(Code::CANCEL));
                 }
                 pause.set(Some(sleep(timeout)));
             }
+            Poll::Pending
         })
         .await
     }
