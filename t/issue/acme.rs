@@ -70,7 +70,7 @@ async fn any_node_proves_a_name_in_a_handshake() {
     one.put("/secrets/acme/pebble", manager).await;
     // So that it is not the second who asks.
     two.signal("STOP");
-    one.put("/ssls/1", json!({ "snis": ["a.test", "b.test"], "cert": ACME, "key": ACME })).await;
+    one.write("/ssls/1", json!({ "snis": ["a.test", "b.test"], "cert": ACME, "key": ACME })).await;
     eventually("the first node asks", async || {
         etcd.etcdctl(&["get", "/apisix-sluice/issued/1/", "--prefix"]).contains("/claim")
     })

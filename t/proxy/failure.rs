@@ -119,7 +119,7 @@ async fn a_routes_own_times_go_before_its_upstreams() {
     {
         let route = json!({ "uri": format!("/{what}"), "timeout": short(what),
             "upstream": upstream(node) });
-        gateway.put(&format!("/routes/{what}?wait=applied"), route).await;
+        gateway.put(&format!("/routes/{what}"), route).await;
         let mut request = gateway.client().post(gateway.http_url(&format!("/{what}")));
         if what == "send" {
             // More than the sockets' buffers hold.

@@ -47,7 +47,7 @@ async fn the_strongest_source_of_a_plugin_wins_also_when_it_turns_it_off() {
             gateway.put("/services/s", json!({ "plugins": plugins(4) })).await;
             let route = json!({ "uri": uri, "plugins": route, "plugin_config_id": "p",
                 "service_id": "s", "upstream": upstream(&origin) });
-            gateway.put("/routes/r?wait=applied", route).await;
+            gateway.put("/routes/r", route).await;
 
             let asked = gateway.client().get(gateway.http_url(&uri)).header("apikey", "k");
             let answer = asked.send().await.unwrap();
@@ -89,14 +89,14 @@ async fn the_strongest_source_of_an_upstream_wins() {
             set(&mut service, "upstream", upstream(&origins[3]));
         }
         gateway.put("/services/s", service).await;
-        gateway.put("/routes/r?wait=applied", route).await;
+        gateway.put("/routes/r", route).await;
         let answer = gateway.get(&format!("/anything/{present}")).await;
         let winner = &origins[present.trailing_zeros() as usize];
         assert_eq!(answer.headers()["x-origin"], winner.name(), "{present:04b}");
     }
     gateway.put("/services/s", json!({ "name": "s" })).await;
     let bare = json!({ "uri": "/get", "service_id": "s" });
-    gateway.put("/routes/r?wait=applied", bare).await;
+    gateway.put("/routes/r", bare).await;
     assert_eq!(gateway.get("/get").await.status(), 503);
 }
 
@@ -124,7 +124,7 @@ async fn a_route_says_more_than_its_service_and_its_upstream() {
         let mut whole = json!({ "uris": ["/ws", "/get", "/delay/*"], "service_id": "s",
             "upstream": slow });
         whole.as_object_mut().unwrap().extend(route.as_object().unwrap().clone());
-        gateway.put("/routes/r?wait=applied", whole).await;
+        gateway.put("/routes/r", whole).await;
         assert_eq!(upgrades("/ws").await, upgraded, "{route}");
         assert_eq!(gateway.get_host(host, "/get").await.status(), 200, "{route}");
         assert_eq!(gateway.get_host(other, "/get").await.status(), 404, "{route}");
@@ -140,12 +140,12 @@ async fn a_global_rule_runs_besides_what_the_route_has() {
     gateway.put("/global_rules/1", json!({ "plugins": says("global") })).await;
     let route =
         json!({ "uri": "/headers", "plugins": says("route"), "upstream": upstream(&origin) });
-    gateway.put("/routes/r?wait=applied", route).await;
+    gateway.put("/routes/r", route).await;
     let told: Value = gateway.get("/headers").await.json().await.unwrap();
     assert_eq!(told["headers"]["x-said"], json!(["global", "route"]));
     let mut off = says("global");
     set(&mut off["proxy-rewrite"], "_meta", json!({ "disable": true }));
-    gateway.put("/global_rules/1?wait=applied", json!({ "plugins": off })).await;
+    gateway.put("/global_rules/1", json!({ "plugins": off })).await;
     let told: Value = gateway.get("/headers").await.json().await.unwrap();
     assert_eq!(told["headers"]["x-said"], "route");
 }

@@ -297,8 +297,14 @@ impl Gateway {
         request.send().await.unwrap()
     }
 
-    /// PUTs a resource and panics with the answer unless it was taken: `put("/routes/1", …)`.
+    /// PUTs a resource, waits until every node has it, and panics with the answer unless that was
+    /// so: `put("/routes/1", …)`.
     pub async fn put(&self, path: &str, body: Value) -> Value {
+        self.write(&format!("{path}?wait=applied"), body).await
+    }
+
+    /// The same without waiting.
+    pub async fn write(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.admin("PUT", path, Some(body)).await;
         assert!(status == 200 || status == 201, "PUT {path}: {status} {answer}");
         answer

@@ -161,7 +161,7 @@ async fn staples_a_good_answer_to_those_who_ask() {
     let mut again = stapled("good.com", &good, json!({ "enabled": true }));
     again["labels"] = json!({ "a": "b" });
     drop(_responder);
-    gateway.put("/ssls/good?wait=applied", again).await;
+    gateway.put("/ssls/good", again).await;
     assert!(is_stapled(&gateway, "good.com"));
 
     gateway.put("/ssls/good", stapled("good.com", &good, json!({ "enabled": false }))).await;
@@ -184,12 +184,12 @@ async fn a_certificate_that_has_to_have_a_staple_is_not_shown_before_it_was_aske
     let (_responder, open) = gate(&issuer).await;
     let late = issuer.issue("late.com", 1, true);
     let late_object = |pair| stapled("late.com", pair, json!({ "enabled": true }));
-    gateway.put("/ssls/late?wait=applied", late_object(&late)).await;
+    gateway.put("/ssls/late", late_object(&late)).await;
     let name_of_late = &["-servername", "late.com"];
     assert_eq!(shown(&gateway, name_of_late).as_deref(), Some(&*der(&late.0)));
     // The next one is served without a staple after a while, and not because that has failed.
     let later = issuer.issue("late.com", 1, true);
-    gateway.put("/ssls/late?wait=applied", late_object(&later)).await;
+    gateway.put("/ssls/late", late_object(&later)).await;
     assert_eq!(shown(&gateway, name_of_late).as_deref(), Some(&*der(&late.0)));
     eventually("it is served without", async || {
         shown(&gateway, name_of_late).as_deref() == Some(&*der(&later.0))
@@ -201,12 +201,12 @@ async fn a_certificate_that_has_to_have_a_staple_is_not_shown_before_it_was_aske
     let last = issuer.issue("late.com", 1, true);
     let mut strict = late_object(&last);
     strict["client"] = json!({ "ca": stranger.pem() });
-    gateway.put("/ssls/late?wait=applied", strict).await;
+    gateway.put("/ssls/late", strict).await;
     assert_eq!(shown(&gateway, name_of_late).as_deref(), Some(&*der(&last.0)));
 
     let second = issuer.issue("good.com", 1, true);
     let body = stapled("good.com", &second, json!({ "enabled": true }));
-    gateway.put("/ssls/good?wait=applied", body).await;
+    gateway.put("/ssls/good", body).await;
     assert_eq!(shown(&gateway, name).as_deref(), Some(&*der(&first.0)), "until it is stapled");
     open.send_replace(true);
     eventually("the second one is shown", async || {
