@@ -1,12 +1,12 @@
 //! The worker's end: from a sample to its cells without lock, text or allocation.
 
 use std::cell::{Cell as Local, RefCell};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
-use super::cells::{Cells, Registration, WorkerCells};
+use hashbrown::HashTable;
+
+use super::cells::{Cells, Identity, Registration, WorkerCells};
 use super::sample::{RouteLabels, Sample};
 
 /// Records what one worker thread does. Cheap to clone, bound to its thread.
@@ -16,27 +16,15 @@ pub struct Worker(Rc<Inner>);
 struct Inner {
     cells: Arc<WorkerCells>,
     bounds: Arc<[u64]>,
-    slots: RefCell<Slots>,
+    slots: RefCell<HashTable<Slot>>,
     /// The most slots, also the most registrations waiting.
     max_slots: usize,
     /// First samples until the next search for slots that nobody can hit any more.
     until_sweep: Local<usize>,
 }
 
-type Slots = HashMap<Key, Slot, BuildHasherDefault<Mix>>;
-
-/// The identities of a sample: addresses, which stay unique because a slot's weak references keep
-/// the allocations.
-#[derive(PartialEq, Eq, Hash, Clone, Copy)]
-struct Key {
-    route: usize,
-    consumer: usize,
-    node: usize,
-    /// The status; above it, whether it is the upstream's, and whether labels are names.
-    status: u32,
-}
-
-/// Small, since a request looks at one of many: what only a search for dead ones looks at is apart.
+/// Small, since a request looks at one of many: whose it is say the cells, which are looked at
+/// anyway, and what only a search for dead ones looks at is apart.
 struct Slot {
     cells: Cells,
     owners: Box<Owners>,
@@ -86,12 +74,15 @@ impl Worker {
 
     /// Counts a finished exchange: `http_status`, `http_latency` and `bandwidth`.
     pub fn record(&self, sample: Sample<'_>) {
-        let key = Key::of(&sample);
-        if let Some(slot) = self.0.slots.borrow().get(&key) {
+        let identity = identity(&sample);
+        let slots = self.0.slots.borrow();
+        let found = slots.find(hash(&identity), |slot| slot.cells.identity() == identity);
+        if let Some(slot) = found {
             slot.cells.record(&sample, &self.0.bounds);
             return;
         }
-        self.record_first(key, &sample);
+        drop(slots);
+        self.record_first(identity, &sample);
     }
 
     /// Counts a request (`http_requests_total`), when its first bytes arrive.
@@ -112,14 +103,14 @@ impl Worker {
     }
 
     #[cold]
-    fn record_first(&self, key: Key, sample: &Sample<'_>) {
+    fn record_first(&self, identity: Identity, sample: &Sample<'_>) {
         let inner = &*self.0;
         let mut slots = inner.slots.borrow_mut();
         // After as many first samples as there are slots, so that the search costs each of them
         // a constant.
         match inner.until_sweep.get() {
             0 => {
-                slots.retain(|_, slot| slot.owners.are_live());
+                slots.retain(|slot| slot.owners.are_live());
                 inner.until_sweep.set(slots.len().max(SWEEP_AFTER));
             }
             n => inner.until_sweep.set(n - 1),
@@ -129,7 +120,7 @@ impl Worker {
             inner.cells.dropped.add(1);
             return;
         }
-        let cells = Cells::new(inner.bounds.len());
+        let cells = Cells::new(identity, inner.bounds.len());
         cells.record(sample, &inner.bounds);
         inbox.push(Registration {
             route: sample.route.clone(),
@@ -145,7 +136,8 @@ impl Worker {
             consumer: sample.consumer.map(Arc::downgrade),
             node: sample.node.map(Arc::downgrade),
         });
-        slots.insert(key, Slot { cells, owners });
+        let again = |slot: &Slot| hash(&slot.cells.identity());
+        slots.insert_unique(hash(&identity), Slot { cells, owners }, again);
     }
 
     #[cfg(test)]
@@ -164,20 +156,28 @@ impl Owners {
     }
 }
 
-// === impl Key ===
+/// What a sample is known by: addresses, which stay unique because a slot's weak references keep the
+/// allocations; and its status, above it whether that is the upstream's, and whether labels are names.
+fn identity(sample: &Sample<'_>) -> Identity {
+    let address = |name: Option<&Arc<str>>| name.map_or(0, |n| Arc::as_ptr(n).addr() as u64);
+    [
+        Arc::as_ptr(sample.route).addr() as u64,
+        address(sample.consumer),
+        address(sample.node),
+        u64::from(sample.status)
+            | u64::from(sample.from_upstream) << 16
+            | u64::from(sample.prefers_names) << 17,
+    ]
+}
 
-impl Key {
-    fn of(sample: &Sample<'_>) -> Self {
-        let address = |name: Option<&Arc<str>>| name.map_or(0, |n| Arc::as_ptr(n).addr());
-        Self {
-            route: Arc::as_ptr(sample.route).addr(),
-            consumer: address(sample.consumer),
-            node: address(sample.node),
-            status: u32::from(sample.status)
-                | u32::from(sample.from_upstream) << 16
-                | u32::from(sample.prefers_names) << 17,
-        }
-    }
+/// Multiplies and folds: the words are few, and no client chooses them.
+fn hash(identity: &Identity) -> u64 {
+    identity.iter().fold(0, |hash, word| {
+        let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
+        #[expect(clippy::cast_possible_truncation, reason = "folds both halves")]
+        let folded = product as u64 ^ (product >> 64) as u64;
+        folded.rotate_left(23)
+    })
 }
 
 // === impl Connection ===
@@ -219,40 +219,5 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.cell().subtract(1);
-    }
-}
-
-/// Hashes addresses: multiply and fold, as the keys are few words that no client chooses.
-#[derive(Default)]
-struct Mix(u64);
-
-// === impl Mix ===
-
-impl Mix {
-    fn word(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
-        #[expect(clippy::cast_possible_truncation, reason = "folds both halves")]
-        let folded = product as u64 ^ (product >> 64) as u64;
-        self.0 = folded.rotate_left(23);
-    }
-}
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.word(u64::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.word(u64::from(n));
-    }
-
-    fn write_usize(&mut self, n: usize) {
-        self.word(n as u64);
     }
 }
