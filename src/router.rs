@@ -20,6 +20,8 @@ mod candidates;
 mod sorted;
 mod index;
 mod hosts;
+mod label;
+mod leaf;
 mod tree;
 
 use std::borrow::Cow;

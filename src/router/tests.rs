@@ -175,3 +175,28 @@ fn a_clone_does_not_see_later_changes() {
     assert_eq!(check(&new, "x", "/a/b", &Method::GET), None);
     assert_eq!(check(&new, "x", "/a/c", &Method::GET).as_deref(), Some("2"));
 }
+
+/// Paths of a leaf are told apart by their lengths and ends before they are compared.
+#[test]
+fn finds_paths_of_any_length() {
+    // Below, at and above what an end and a length are told by.
+    let lengths = [1, 2, 7, 8, 9, 23, 254, 256, 65_534, 65_535, 65_536, 70_000];
+    let path = |length: usize, last: &str| format!("/{}{last}", "a".repeat(length - last.len()));
+    for length in lengths {
+        let router = written(
+            Kind::HostUri,
+            &[
+                ("exact", &[], &[&path(length, "b")], &[], 0),
+                ("prefix", &[], &[&format!("{}*", path(length, "c"))], &[], 0),
+            ],
+        );
+        let find = |path: &str| check(&router, "a.com", path, &Method::GET);
+        assert_eq!(find(&path(length, "b")).as_deref(), Some("exact"), "{length}");
+        assert_eq!(find(&path(length + 1, "bb")), None, "{length}");
+        assert_eq!(find(&path(length, "d")), None, "{length}");
+        assert_eq!(find(&path(length, "")), None, "{length}");
+        let prefix = path(length, "c");
+        assert_eq!(find(&prefix).as_deref(), Some("prefix"), "{length}");
+        assert_eq!(find(&format!("{prefix}/b")).as_deref(), Some("prefix"), "{length}");
+    }
+}

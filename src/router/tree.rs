@@ -2,33 +2,24 @@
 //!
 //! What a lookup costs in a large table is memory that is not at hand: each pointer that has to be
 //! followed before the next is known is a hundred nanoseconds. So a tree, or a part of one, that
-//! holds few candidates is a leaf: one block, keys and candidates side by side, in the order in
-//! which they are asked. That is all there is for most hosts. A leaf that grows beyond [`FEW`]
-//! bursts into a branch with leaves of its own (as in a burst trie; Heinz, Zobel and Williams,
-//! 2002).
+//! holds few candidates is a [`Leaf`], one block; that is all there is for most hosts. A leaf that
+//! grows beyond that bursts into a branch with leaves of its own (as in a burst trie; Heinz, Zobel
+//! and Williams, 2002).
 
-use std::cmp::Reverse;
-use std::ops::{ControlFlow, Deref};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::candidates::{Ask, Candidate, Candidates, FEW};
-use super::matcher::{Matcher, Rank};
+use super::candidates::{Ask, Candidate, Candidates};
+use super::label::{Label, same};
+use super::leaf::Leaf;
+use super::matcher::Matcher;
 
 /// Candidates by the keys of their paths.
 pub(super) enum Tree<T> {
-    Leaf(Arc<[Entry<T>]>),
+    Leaf(Leaf<T>),
     Branch(Arc<Branch<T>>),
-}
-
-/// A candidate under what is left of its key.
-///
-/// Entries stand in the order in which they are asked: longer keys first, of one key the exact
-/// path before the prefix, then by rank.
-pub(super) struct Entry<T> {
-    key: Label,
-    candidate: Candidate<T>,
 }
 
 /// Where keys part.
@@ -44,36 +35,17 @@ pub(super) struct Branch<T> {
     children: Vec<Tree<T>>,
 }
 
-/// Bytes, in place when they are few.
-#[derive(Clone)]
-enum Label {
-    Short(u8, [u8; SHORT]),
-    Long(Box<[u8]>),
-}
-
-/// What fits beside the length and the tag in the room that a long label needs anyway.
-const SHORT: usize = 22;
-
-/// The place of an entry in a leaf.
-type Place<'e> = (Reverse<usize>, &'e [u8], bool, Rank<'e>);
-
 // === impl Tree ===
 
 impl<T> Tree<T> {
     /// Adds a candidate under a key.
     pub(super) fn insert(&mut self, key: &[u8], candidate: Candidate<T>) {
         match self {
-            Self::Leaf(entries) if entries.len() < FEW => {
-                let entry = Entry { key: key.into(), candidate };
-                let at = entries.partition_point(|other| other.place() < entry.place());
-                let (before, after) = entries.split_at(at);
-                let before = before.iter().cloned();
-                *entries = before.chain([entry]).chain(after.iter().cloned()).collect();
-            }
-            Self::Leaf(entries) => {
-                let mut branch = Branch::new(common(entries, key));
-                for entry in &**entries {
-                    branch.insert(&entry.key, entry.candidate.clone());
+            Self::Leaf(leaf) if !leaf.is_full() => *leaf = leaf.with(key, candidate),
+            Self::Leaf(leaf) => {
+                let mut branch = Branch::new(leaf.common(key));
+                for (key, candidate) in leaf.entries() {
+                    branch.insert(key, candidate.clone());
                 }
                 branch.insert(key, candidate);
                 *self = Self::Branch(Arc::new(branch));
@@ -85,12 +57,9 @@ impl<T> Tree<T> {
     /// Takes out what was inserted under a key for this path and host of a matcher.
     pub(super) fn remove(&mut self, key: &[u8], matcher: &Matcher, path: u32, host: u32) {
         match self {
-            Self::Leaf(entries) => {
-                let is_prefix = matcher.paths[path as usize].is_prefix();
-                let place = place(key, is_prefix, matcher.rank(path, host));
-                if let Ok(at) = entries.binary_search_by(|entry| entry.place().cmp(&place)) {
-                    let (before, after) = (&entries[..at], &entries[at + 1..]);
-                    *entries = before.iter().chain(after).cloned().collect();
+            Self::Leaf(leaf) => {
+                if let Some(rest) = leaf.without(key, matcher, path, host) {
+                    *leaf = rest;
                 }
             }
             Self::Branch(branch) => {
@@ -104,7 +73,7 @@ impl<T> Tree<T> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Leaf(entries) if entries.is_empty())
+        matches!(self, Self::Leaf(leaf) if leaf.is_empty())
     }
 
     /// Visits the candidates that are meant: those of the exact path, then those of prefixes, the
@@ -120,12 +89,8 @@ impl<T> Tree<T> {
         loop {
             let branch = match tree {
                 Self::Branch(branch) => branch,
-                Self::Leaf(entries) => {
-                    for entry in &**entries {
-                        if entry.leads(rest) && entry.candidate.is_meant(ask) {
-                            visit(&entry.candidate)?;
-                        }
-                    }
+                Self::Leaf(leaf) => {
+                    leaf.walk(rest, ask, visit)?;
                     break;
                 }
             };
@@ -153,48 +118,14 @@ impl<T> Tree<T> {
 
     /// With `label` before every key.
     fn behind(&self, label: &[u8]) -> Self {
-        let longer = |key: &Label| Label::from([label, key].concat().as_slice());
         match self {
-            Self::Leaf(entries) => {
-                let entry = |entry: &Entry<T>| Entry {
-                    key: longer(&entry.key),
-                    candidate: entry.candidate.clone(),
-                };
-                Self::Leaf(entries.iter().map(entry).collect())
-            }
+            Self::Leaf(leaf) => Self::Leaf(leaf.behind(label)),
             Self::Branch(branch) => {
-                let label = longer(&branch.label);
+                let label = branch.label.behind(label);
                 Self::Branch(Arc::new(Branch { label, ..Branch::clone(branch) }))
             }
         }
     }
-}
-
-/// What `key` and the keys of `entries` begin with.
-fn common<'k, T>(entries: &[Entry<T>], key: &'k [u8]) -> &'k [u8] {
-    entries.iter().fold(key, |key, entry| &key[..same(key, &entry.key)])
-}
-
-/// How many bytes two keys begin alike with.
-fn same(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(a, b)| a == b).count()
-}
-
-// === impl Entry ===
-
-impl<T> Entry<T> {
-    fn place(&self) -> Place<'_> {
-        place(&self.key, self.candidate.is_prefix(), self.candidate.rank())
-    }
-
-    /// Whether the key leads to a path of which `rest` is left.
-    fn leads(&self, rest: &[u8]) -> bool {
-        rest.starts_with(&self.key) && (self.candidate.is_prefix() || rest.len() == self.key.len())
-    }
-}
-
-fn place<'e>(key: &'e [u8], is_prefix: bool, rank: Rank<'e>) -> Place<'e> {
-    (Reverse(key.len()), key, is_prefix, rank)
 }
 
 // === impl Branch ===
@@ -276,45 +207,13 @@ impl<T> Branch<T> {
     }
 }
 
-// === impl Label ===
-
-impl From<&[u8]> for Label {
-    fn from(bytes: &[u8]) -> Self {
-        let mut short = [0; SHORT];
-        match short.get_mut(..bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                Self::Short(bytes.len() as u8, short)
-            }
-            None => Self::Long(bytes.into()),
-        }
-    }
-}
-
-impl Deref for Label {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Short(len, bytes) => &bytes[..*len as usize],
-            Self::Long(bytes) => bytes,
-        }
-    }
-}
-
 // Derived implementations would ask for `T: Clone`, which sharing does not need.
 impl<T> Clone for Tree<T> {
     fn clone(&self) -> Self {
         match self {
-            Self::Leaf(entries) => Self::Leaf(entries.clone()),
+            Self::Leaf(leaf) => Self::Leaf(leaf.clone()),
             Self::Branch(branch) => Self::Branch(branch.clone()),
         }
-    }
-}
-
-impl<T> Clone for Entry<T> {
-    fn clone(&self) -> Self {
-        Self { key: self.key.clone(), candidate: self.candidate.clone() }
     }
 }
 
@@ -332,6 +231,6 @@ impl<T> Clone for Branch<T> {
 
 impl<T> Default for Tree<T> {
     fn default() -> Self {
-        Self::Leaf(Arc::new([]))
+        Self::Leaf(Leaf::default())
     }
 }
