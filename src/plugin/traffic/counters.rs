@@ -56,8 +56,9 @@ pub struct Count {
 /// and one that knew this could aim at the counter of another.
 static SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
 
+/// Where a counter is.
 #[derive(Default)]
-struct Slot {
+pub struct Slot {
     owner: AtomicU64,
     window: AtomicU64,
 }
@@ -94,33 +95,37 @@ impl Counters {
     /// Adds `cost` to the owner's counter; a window that is over, or was never opened, opens at
     /// `at` and lasts `window`.
     pub fn add(&self, owner: Owner, cost: u64, window: Duration, at: Instant) -> Count {
-        let now = millis(self.clock(at)).min(END_MAX);
-        let slot = self.slot(owner, now);
-        let mut packed = slot.window.load(Ordering::Relaxed);
-        loop {
-            let (end, count) = unpack(packed);
-            let next = if end <= now {
-                (now.saturating_add(millis(window).max(1)).min(END_MAX), cost)
-            } else {
-                (end, count.saturating_add(cost))
-            };
-            let next = pack(next.0, next.1);
-            let swapped = slot.window.compare_exchange_weak(
-                packed,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            match swapped {
-                Ok(_) => return seen(next, now),
-                Err(current) => packed = current,
-            }
-        }
+        let now = self.now(at);
+        count_in(self.slot(owner, now), cost, window, now)
+    }
+
+    /// As [`Counters::add`], but in `own` if that is the owner's, or nobody's until now: whoever has
+    /// one counter needs none of the table, which is seldom at hand where there are many.
+    pub fn add_in(
+        &self,
+        own: &Slot,
+        owner: Owner,
+        cost: u64,
+        window: Duration,
+        at: Instant,
+    ) -> Count {
+        let now = self.now(at);
+        let first = match own.owner.load(Ordering::Relaxed) {
+            0 => own.owner.compare_exchange(0, owner.0, Ordering::Relaxed, Ordering::Relaxed),
+            other => Err(other),
+        };
+        let is_owners = first.is_ok() || first == Err(owner.0);
+        count_in(if is_owners { own } else { self.slot(owner, now) }, cost, window, now)
+    }
+
+    /// The milliseconds of `at`.
+    fn now(&self, at: Instant) -> u64 {
+        millis(self.clock(at)).min(END_MAX)
     }
 
     /// The owner's counter as it is, zero when its window is over.
     pub fn get(&self, owner: Owner, at: Instant) -> Count {
-        let now = millis(self.clock(at)).min(END_MAX);
+        let now = self.now(at);
         let found =
             self.neighbourhood(owner).find(|slot| slot.owner.load(Ordering::Relaxed) == owner.0);
         match found.map(|slot| slot.window.load(Ordering::Relaxed)) {
@@ -163,6 +168,26 @@ impl Counters {
                 }
                 return slot;
             }
+        }
+    }
+}
+
+/// Adds to what is counted there.
+fn count_in(slot: &Slot, cost: u64, window: Duration, now: u64) -> Count {
+    let mut packed = slot.window.load(Ordering::Relaxed);
+    loop {
+        let (end, count) = unpack(packed);
+        let next = if end <= now {
+            (now.saturating_add(millis(window).max(1)).min(END_MAX), cost)
+        } else {
+            (end, count.saturating_add(cost))
+        };
+        let next = pack(next.0, next.1);
+        let swapped =
+            slot.window.compare_exchange_weak(packed, next, Ordering::Relaxed, Ordering::Relaxed);
+        match swapped {
+            Ok(_) => return seen(next, now),
+            Err(current) => packed = current,
         }
     }
 }
@@ -220,6 +245,22 @@ mod tests {
             assert_eq!(counters.add(owner, 1, MINUTE, now).count, 1);
         }
         assert_eq!(counters.get(counters.owner(("routes/1", 7)), now).count, 1);
+    }
+
+    #[test]
+    fn the_first_owner_has_the_counter_apart_and_others_the_table() {
+        let (counters, own, now) = (Counters::new(), Slot::default(), Instant::now());
+        let (first, other) = (counters.owner("first"), counters.owner("other"));
+        for count in 1..=3 {
+            assert_eq!(counters.add_in(&own, first, 1, MINUTE, now).count, count);
+            assert_eq!(counters.add_in(&own, other, 1, MINUTE, now).count, count);
+        }
+        assert_eq!((counters.get(first, now).count, counters.get(other, now).count), (0, 3));
+        let after = now + MINUTE;
+        assert_eq!(counters.add_in(&own, first, 1, MINUTE, after).count, 1);
+        // The end of its window does not make it another's.
+        assert_eq!(counters.add_in(&own, other, 1, MINUTE, after).count, 1);
+        assert_eq!(counters.add_in(&own, first, 1, MINUTE, after).count, 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use smallvec::{SmallVec, smallvec};
 
-use super::counters::{Counters, Owner};
+use super::counters::{Count, Counters, Owner, Slot};
 use crate::context::{Ctx, Reply, Response};
 use crate::expr::{Template, Variable, Variables};
 use crate::plugin::{Build, Flow, Phases, Plugin, Spec};
@@ -147,6 +147,8 @@ struct Limit {
     window: Quantity,
     key: Key,
     headers: Arc<Headers>,
+    /// The counter of whoever comes first; of a limit whose counters nobody else has.
+    first: Option<Slot>,
 }
 
 /// Whose the counters are: a group's, or those of this very config of this resource.
@@ -263,7 +265,15 @@ impl Plugin for LimitCount {
                 return self.degraded();
             };
             applied += 1;
-            let verdict = self.count(owner, count, Duration::from_secs(window), ctx);
+            let window = Duration::from_secs(window);
+            let verdict = match &limit.first {
+                _ if self.sliding => self.slide(owner, count, window, ctx),
+                Some(first) => {
+                    let seen = self.counters.add_in(first, owner, 1, window, ctx.start);
+                    Verdict::of(seen, count)
+                }
+                None => Verdict::of(self.counters.add(owner, 1, window, ctx.start), count),
+            };
             if self.show_headers {
                 limit.headers.tell(&mut ctx.response, count, &verdict);
             }
@@ -306,18 +316,6 @@ impl LimitCount {
         self.counters.owner((limit.owner.as_key(), ctx.remote_ip()))
     }
 
-    fn count(&self, owner: Owner, limit: u64, window: Duration, ctx: &Ctx) -> Verdict {
-        if self.sliding {
-            return self.slide(owner, limit, window, ctx);
-        }
-        let seen = self.counters.add(owner, 1, window, ctx.start);
-        Verdict {
-            passed: seen.count <= limit,
-            remaining: limit.saturating_sub(seen.count),
-            reset: seen.reset,
-        }
-    }
-
     /// Weighs the previous aligned window by how much of it the sliding one still covers; only
     /// requests that pass are counted.
     fn slide(&self, owner: Owner, limit: u64, window: Duration, ctx: &Ctx) -> Verdict {
@@ -345,6 +343,19 @@ impl LimitCount {
             Flow::Next
         } else {
             Flow::respond(Reply::status(StatusCode::INTERNAL_SERVER_ERROR))
+        }
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// On what has been counted in a fixed window.
+    fn of(seen: Count, limit: u64) -> Self {
+        Self {
+            passed: seen.count <= limit,
+            remaining: limit.saturating_sub(seen.count),
+            reset: seen.reset,
         }
     }
 }
@@ -424,12 +435,14 @@ fn limits(
             KeyType::Var => Key::Variable(Variable::parse(&config.key)),
             KeyType::VarCombination => Key::Template(Template::parse(&config.key)),
         };
+        let first = config.group.is_none().then(Slot::default);
         return Ok(smallvec![Limit {
             owner: owner(0),
             count: Quantity::compile(count, "/count")?,
             window: Quantity::compile(window, "/time_window")?,
             key,
             headers: headers(&names, None)?,
+            first,
         }]);
     }
     let mut limits = SmallVec::new();
@@ -447,6 +460,7 @@ fn limits(
             window: Quantity::compile(&rule.time_window, &format!("/rules/{index}/time_window"))?,
             key: Key::Conditional(Template::parse(&rule.key)),
             headers: headers(&names, Some(prefix))?,
+            first: Some(Slot::default()),
         });
     }
     Ok(limits)
