@@ -8,6 +8,7 @@ mod consumer;
 mod payload;
 mod response;
 mod tls;
+mod told;
 mod urlencoded;
 mod variables;
 #[cfg(test)]
@@ -28,9 +29,9 @@ pub use self::consumer::{Consumer, Consumers};
 pub use self::payload::{Limits, Payload, admits};
 pub use self::response::Response;
 pub use self::tls::TlsSession;
+pub use self::told::Told;
 pub use self::urlencoded::decoded;
 use crate::clock;
-use crate::metrics::RouteLabels;
 use crate::router::{Captured, Target};
 
 /// What the upstream is told of the consumer. Names, not texts: a text is read anew each time.
@@ -51,7 +52,7 @@ pub struct Ctx {
     /// What plugins decided about the way to the upstream.
     pub outgoing: Outgoing,
     /// What the matched route is told by; all empty before and without a match.
-    pub route: Arc<RouteLabels>,
+    pub route: Told,
     /// What the parameters of the route's path stand for.
     pub uri_params: Captured,
     /// Every consumer, for the plugins that authenticate.

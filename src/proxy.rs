@@ -46,10 +46,10 @@ use http::HeaderValue;
 pub use self::forwarded::{RealIp, Trust};
 pub use self::path::PathRules;
 pub use self::roster::Roster;
-use crate::context::{Consumers, Ctx, Limits};
+use crate::context::{Consumers, Ctx, Limits, Told};
 use crate::expr::{Escape, Template, Wants};
 use crate::log::access;
-use crate::metrics::{self, RouteLabels};
+use crate::metrics;
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::pool::Pool;
 use crate::upstream::{Endpoint, Failure, Upstream};
@@ -101,7 +101,7 @@ pub struct Worker {
     roster: Rc<Roster>,
     dormant: dormant::Dormant,
     /// What exchanges that match no route are told by.
-    unmatched: Arc<RouteLabels>,
+    unmatched: Told,
     warned: Cell<Option<Instant>>,
     /// Warnings since the last one that was written.
     unwritten: Cell<u32>,
@@ -175,7 +175,7 @@ impl Worker {
             access_log,
             roster: Rc::default(),
             dormant: dormant::Dormant::default(),
-            unmatched: Arc::default(),
+            unmatched: Told::default(),
             warned: Cell::new(None),
             unwritten: Cell::new(0),
         })

@@ -24,7 +24,6 @@ use http::Method;
 use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
 use ipnet::IpNet;
-use smallvec::SmallVec;
 
 use crate::context::{Consumers, Ctx};
 use crate::expr::Expr;
@@ -62,14 +61,27 @@ pub struct Snapshot {
 }
 
 /// A compiled route.
+///
+/// Small: where there are many, hardly any of one is at hand when a request comes for it, and what
+/// most routes do not have stands apart.
 pub struct Route {
-    /// What it is told by, for each pair of path and host that it can match by; nearly always one.
-    labels: SmallVec<[Arc<RouteLabels>; 1]>,
+    /// What it is told by, for the first pair of path and host that it can match by.
+    labels: Arc<RouteLabels>,
     pub chain: Chain,
     /// `None` when plugins answer.
     pub upstream: Option<Arc<Upstream>>,
-    pub timeouts: Timeouts,
     pub websocket: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What most routes do not have.
+#[derive(Default)]
+struct Rare {
+    /// What it is told by for the other pairs of path and host.
+    labels: Box<[Arc<RouteLabels>]>,
+    /// Where they are not its upstream's.
+    timeouts: Option<Timeouts>,
+    // What it asks for besides host, path and method.
     remote_addrs: Box<[IpNet]>,
     vars: Option<Expr>,
     /// `filter_func`.
@@ -151,16 +163,16 @@ impl Snapshot {
 
 impl<'s> Found<'s, Route> {
     /// What the route is told by for the patterns that matched.
-    pub fn labels(&self) -> Option<&'s Arc<RouteLabels>> {
-        let several = match &*self.value().labels {
-            [only] => return Some(only),
-            several => several,
-        };
+    pub fn labels(&self) -> &'s Arc<RouteLabels> {
+        let route: &Route = self.value();
+        if route.rare.as_ref().is_none_or(|rare| rare.labels.is_empty()) {
+            return &route.labels;
+        }
         let (path, host) = (self.path().text(), self.host().map_or("", |host| host));
         let matched = |labels: &&Arc<RouteLabels>| {
             Arc::ptr_eq(&labels.matched_uri, path) && *labels.matched_host == *host
         };
-        several.iter().find(matched).or_else(|| several.first())
+        route.all_labels().find(matched).unwrap_or(&route.labels)
     }
 
     /// Why the route does not take the request of `ctx`, if it does not.
@@ -176,6 +188,35 @@ impl<'s> Found<'s, Route> {
 
 impl Route {
     /// What of the things that a route asks for, besides host, path and method, is not so.
+    fn refusal(&self, ctx: &Ctx) -> Option<Refusal> {
+        self.rare.as_ref()?.refusal(ctx)
+    }
+
+    /// All that it is told by, for telling which metric series are of routes that still are.
+    pub fn all_labels(&self) -> impl Iterator<Item = &Arc<RouteLabels>> {
+        std::iter::once(&self.labels).chain(self.rare.iter().flat_map(|rare| &rare.labels))
+    }
+
+    /// The limits of its tries, which lead to `upstream`.
+    pub fn timeouts<'r>(&'r self, upstream: &'r Upstream) -> &'r Timeouts {
+        let own = self.rare.as_ref().and_then(|rare| rare.timeouts.as_ref());
+        own.unwrap_or(&upstream.timeouts)
+    }
+}
+
+// === impl Rare ===
+
+impl Rare {
+    /// Whether there is anything in it.
+    fn is_some(&self) -> bool {
+        !self.labels.is_empty()
+            || self.timeouts.is_some()
+            || !self.remote_addrs.is_empty()
+            || self.vars.is_some()
+            || self.filter.is_some()
+    }
+
+    /// What of the things that it asks for is not so.
     fn refusal(&self, ctx: &Ctx) -> Option<Refusal> {
         let from = || {
             let ip = ctx.remote_ip();
@@ -193,11 +234,6 @@ impl Route {
             return (!missed()).then_some(Refusal::Filter);
         }
         None
-    }
-
-    /// All that it is told by, for telling which metric series are of routes that still are.
-    pub fn all_labels(&self) -> &[Arc<RouteLabels>] {
-        &self.labels
     }
 }
 

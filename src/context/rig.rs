@@ -2,12 +2,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, Method, Version};
 
-use super::{Client, Consumers, Ctx, Outgoing, Payload, Request, Response, clock};
+use super::{Client, Consumers, Ctx, Outgoing, Payload, Request, Response, Told, clock};
 use crate::metrics::{self, Metrics};
 use crate::router::Captured;
 
@@ -42,7 +41,7 @@ pub(crate) fn exchange(uri: &str) -> Ctx {
         payload: Payload::default(),
         uri_params: Captured::default(),
         outgoing: Outgoing::default(),
-        route: Arc::default(),
+        route: Told::default(),
         consumers: Rc::new(Consumers::default()),
         consumer: None,
         response: Response::default(),

@@ -3,7 +3,6 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
+use yoke::Yoke;
 
 use super::ahead::Ahead;
 use super::connection::Downstream;
@@ -30,7 +30,9 @@ pub(super) struct Exchange {
     /// Set when the request is to be refused before anything else.
     pub(super) refused: Option<StatusCode>,
     pub(super) held: Rc<Held>,
-    pub(super) route: Option<Arc<Route>>,
+    /// In the keeping of `held`: a count of its own would be a write to memory that all workers
+    /// share.
+    pub(super) route: Option<Yoke<&'static Route, Rc<Held>>>,
     /// The route's chain with the consumer's plugins laid over it, where the consumer has some.
     overlaid: Option<Rc<Overlay>>,
     pub(super) worker: Rc<Worker>,
@@ -109,7 +111,7 @@ impl Exchange {
     /// What the plugins that run for it, and the access log, ask for.
     pub(super) fn wants(&self) -> Wants {
         let overlaid = self.overlaid.as_ref().map(|overlay| &overlay.chain);
-        let chain = overlaid.or(self.route.as_ref().map(|route| &route.chain));
+        let chain = overlaid.or(self.route.as_ref().map(|route| &route.get().chain));
         let line = &self.worker.settings.access_line;
         let line = line.as_ref().map(|line| line.wants).unwrap_or_default();
         let route = chain.map(Chain::wants).unwrap_or_default();
@@ -144,7 +146,7 @@ impl Exchange {
     /// Runs `phase` of the global rules.
     pub(super) async fn run_globals(&mut self, phase: Phase) -> Option<Box<Reply>> {
         let overlaid = self.overlaid.as_ref().map(|overlay| &overlay.chain);
-        let route = overlaid.or(self.route.as_ref().map(|route| &route.chain));
+        let route = overlaid.or(self.route.as_ref().map(|route| &route.get().chain));
         for step in self.held.snapshot.globals.phase(phase) {
             if step.yields_to(route) {
                 continue;
@@ -160,7 +162,7 @@ impl Exchange {
     pub(super) async fn run_route(&mut self, phase: Phase) -> Option<Box<Reply>> {
         let Self { ctx, route, overlaid, .. } = self;
         let overlaid = overlaid.as_ref().map(|overlay| &overlay.chain);
-        let chain = overlaid.or(route.as_ref().map(|route| &route.chain))?;
+        let chain = overlaid.or(route.as_ref().map(|route| &route.get().chain))?;
         for step in chain.phase(phase) {
             if let Some(reply) = step.run(phase, ctx).await {
                 return Some(reply);
@@ -174,7 +176,7 @@ impl Exchange {
     pub(super) async fn overlay_consumer(&mut self) -> Option<Box<Reply>> {
         let consumer = self.ctx.consumer.as_ref()?;
         let own = self.held.snapshot.consumer_chains.get(&consumer.name)?;
-        let chain = &self.route.as_ref()?.chain;
+        let chain = &self.route.as_ref()?.get().chain;
         let overlay = self.held.overlays.get(chain, &consumer.name, own);
         self.overlaid = Some(overlay.clone());
         if let Some(need) = overlay.chain.wants().body
@@ -206,7 +208,7 @@ impl Exchange {
     fn tell(&mut self, phase: Phase, mut tell: impl FnMut(&Step, &mut Ctx)) {
         let Self { ctx, held, route, overlaid, .. } = self;
         let overlaid = overlaid.as_ref().map(|overlay| &overlay.chain);
-        let own = overlaid.or(route.as_ref().map(|route| &route.chain));
+        let own = overlaid.or(route.as_ref().map(|route| &route.get().chain));
         for step in held.snapshot.globals.phase(phase) {
             if !step.yields_to(own) {
                 tell(step, ctx);

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::{Settings, pipeline, request};
-use crate::context::{Client, Ctx, TlsSession};
+use crate::context::{Client, Ctx, TlsSession, Told};
 use crate::expr::Need;
 use crate::metrics;
 use crate::snapshot::Snapshot;
@@ -57,7 +56,7 @@ pub fn context(
     let mut ctx = pipeline::context(
         asked,
         &Rc::new(client),
-        &Arc::default(),
+        &Told::default(),
         &Rc::new(snapshot.consumers.clone()),
         &Rc::new(metrics::Worker::apart()),
         settings,

@@ -40,6 +40,7 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Response<Body> {
     let Some(route) = exchange.route.clone() else {
         return respond::reply(exchange, respond::no_route());
     };
+    let route = route.get();
     let Some(upstream) = &route.upstream else {
         return respond::unavailable(exchange, "the route has no upstream");
     };
@@ -51,7 +52,7 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Response<Body> {
     let ctx = &exchange.ctx;
     let plan = Plan {
         upstream,
-        timeouts: &route.timeouts,
+        timeouts: route.timeouts(upstream),
         method: ctx.outgoing.method.clone().unwrap_or_else(|| ctx.request.method.clone()),
         outbound,
         upgrade: route.websocket

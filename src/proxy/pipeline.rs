@@ -7,18 +7,23 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Response, StatusCode};
 use smallvec::SmallVec;
+use yoke::Yoke;
 
 use super::body::Body;
 use super::connection::Downstream;
 use super::exchange::{Exchange, Incoming};
 use super::request::Asked;
-use super::{Settings, Worker, forward, request, respond};
+use super::{Held, Settings, Worker, forward, request, respond};
 use crate::clock;
-use crate::context::{self, Client, Consumers, Ctx, Outgoing, Payload, Reply};
+use crate::context::{self, Client, Consumers, Ctx, Outgoing, Payload, Reply, Told};
 use crate::expr::Need;
 use crate::metrics::{self, RouteLabels};
 use crate::plugin::Phase;
 use crate::router::Captured;
+use crate::snapshot::Route;
+
+/// A route and what it is told by, in the keeping of the exchange's hold on their snapshot.
+type Matched = Yoke<(&'static Route, &'static Arc<RouteLabels>), Rc<Held>>;
 
 /// Answers one request.
 pub(super) async fn run(
@@ -152,7 +157,7 @@ fn begin(
 pub(super) fn context(
     asked: Asked,
     client: &Rc<Client>,
-    unmatched: &Arc<RouteLabels>,
+    unmatched: &Told,
     consumers: &Rc<Consumers>,
     metrics: &Rc<metrics::Worker>,
     settings: &Settings,
@@ -183,15 +188,22 @@ pub(super) fn context(
 /// body first.
 fn find(exchange: &mut Exchange) -> Option<Need> {
     let Exchange { ctx, held, route, .. } = exchange;
-    let found = held.snapshot.find(ctx, &ctx.request.method);
+    let mut captured = Captured::default();
+    let found = Matched::try_attach_to_cart(held.clone(), |held| {
+        let found = held.snapshot.find(ctx, &ctx.request.method);
+        let found = found.map(|found| {
+            captured = found.captured(ctx.request.target().path);
+            (&**found.value(), found.labels())
+        });
+        found.ok_or(())
+    });
     if let Some(need) = ctx.payload.take_missed() {
         return Some(need);
     }
-    let found = found?;
-    ctx.uri_params = found.captured(ctx.request.target().path);
-    if let Some(labels) = found.labels() {
-        ctx.route = labels.clone();
-    }
-    *route = Some(found.value().clone());
+    let found = found.ok()?;
+    found.get().0.chain.fetch_ahead();
+    ctx.uri_params = captured;
+    ctx.route = Told::kept(found.map_project_cloned(|found, _| found.1));
+    *route = Some(found.map_project(|found, _| found.0));
     None
 }

@@ -203,8 +203,9 @@ impl Compiler {
                 ("methods", format!("{} is not one of {}", ctx.request.method, names.join(", ")))
             }
             Refusal::Address => {
-                let networks = found.value().remote_addrs.iter().map(ToString::to_string);
-                let networks: Vec<_> = networks.collect();
+                let rare = found.value().rare.as_ref();
+                let networks = rare.iter().flat_map(|rare| &rare.remote_addrs);
+                let networks: Vec<_> = networks.map(ToString::to_string).collect();
                 let reason =
                     format!("the client {} is in none of {}", ctx.remote_ip(), networks.join(", "));
                 ("remote_addrs", reason)
@@ -248,7 +249,7 @@ impl Compiler {
     ) {
         let route = found.value();
         let id = &found.matcher().id;
-        let labels = found.labels().cloned().unwrap_or_default();
+        let labels = found.labels();
         told.route = Some(Matched {
             id: id.clone(),
             name: labels.name.clone(),
@@ -311,10 +312,8 @@ impl Compiler {
         {
             sources.push((format!("plugin_configs/{id}"), plugins));
         }
-        let labels = part.route.all_labels().first();
-        if let Some((id, service)) =
-            labels.and_then(|labels| self.parts.services.get_key_value(&labels.service_id))
-        {
+        let service = &part.route.labels.service_id;
+        if let Some((id, service)) = self.parts.services.get_key_value(service) {
             sources.push((format!("services/{id}"), &service.plugins));
         }
         sources

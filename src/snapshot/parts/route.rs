@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use smallvec::SmallVec;
 
 use super::{RoutePart, ServicePart, Workshop, Wrong, no_script};
 use crate::expr::Expr;
@@ -12,8 +11,8 @@ use crate::metrics::RouteLabels;
 use crate::plugin::chain::{self, Chain};
 use crate::resource::{self, Invalid, Said};
 use crate::router::{self, Matcher, Methods, Pattern};
-use crate::snapshot::Route;
-use crate::upstream::{Timeouts, Upstream};
+use crate::snapshot::{Rare, Route};
+use crate::upstream::Timeouts;
 
 // === impl Workshop ===
 
@@ -53,7 +52,6 @@ impl Workshop<'_, '_> {
         let old = old.and_then(|old| old.route.upstream.as_ref());
         let upstream = self.upstream_of(&source, by_id, inline, old)?;
         let upstream = upstream.or_else(|| service.and_then(|service| service.upstream.clone()));
-        let timeouts = timeouts(written, upstream.as_deref())?;
         let own_hosts = written.all_hosts().map(|host| Arc::from(host.as_str()));
         let mut hosts: Vec<Arc<str>> = own_hosts.collect();
         if let (true, Some(service)) = (hosts.is_empty(), service) {
@@ -88,15 +86,20 @@ impl Workshop<'_, '_> {
                 Some(compiled.map_err(|invalid| vec![invalid.under("/filter_func")])?)
             }
         };
-        let route = Route {
-            labels: labels(&matcher, written, service),
-            chain,
-            upstream,
-            timeouts,
-            websocket: websocket.unwrap_or(false),
+        let (labels, others) = labels(&matcher, written, service);
+        let rare = Rare {
+            labels: others,
+            timeouts: timeouts(written)?,
             remote_addrs: networks(written)?,
             vars,
             filter,
+        };
+        let route = Route {
+            labels,
+            chain,
+            upstream,
+            websocket: websocket.unwrap_or(false),
+            rare: rare.is_some().then(|| Box::new(rare)),
         };
         Ok(RoutePart {
             matcher: Arc::new(matcher),
@@ -139,19 +142,19 @@ impl Workshop<'_, '_> {
     }
 }
 
-fn timeouts(written: &resource::Route, upstream: Option<&Upstream>) -> Result<Timeouts, Wrong> {
+fn timeouts(written: &resource::Route) -> Result<Option<Timeouts>, Wrong> {
     let Some(timeout) = written.timeout else {
-        return Ok(upstream.map_or_else(Timeouts::default, |upstream| upstream.timeouts));
+        return Ok(None);
     };
     let of = |seconds: f64, path: &str| {
         std::time::Duration::try_from_secs_f64(seconds)
             .map_err(|_| vec![Invalid::new(path, seconds, "seconds")])
     };
-    Ok(Timeouts {
+    Ok(Some(Timeouts {
         connect: of(timeout.connect, "/timeout/connect")?,
         send: of(timeout.send, "/timeout/send")?,
         read: of(timeout.read, "/timeout/read")?,
-    })
+    }))
 }
 
 fn patterns(kind: router::Kind, written: &resource::Route) -> Result<Box<[Pattern]>, Wrong> {
@@ -181,12 +184,13 @@ fn network(text: &str, path: &str) -> Result<IpNet, Invalid> {
     })
 }
 
-/// The texts of patterns are the matcher's, not copies.
+/// What a route is told by, for the first pair of path and host and for the others. The texts of
+/// patterns are the matcher's, not copies.
 fn labels(
     matcher: &Matcher,
     written: &resource::Route,
     service: Option<&ServicePart>,
-) -> SmallVec<[Arc<RouteLabels>; 1]> {
+) -> (Arc<RouteLabels>, Box<[Arc<RouteLabels>]>) {
     let text = |text: Option<&str>| text.map(Arc::from).unwrap_or_default();
     let unmatched = RouteLabels {
         id: matcher.id.clone(),
@@ -206,5 +210,8 @@ fn labels(
         };
         hosts.iter().map(labels).collect::<Vec<_>>()
     };
-    matcher.paths.iter().flat_map(of_path).collect()
+    let mut all = matcher.paths.iter().flat_map(of_path);
+    // There is no route without a path.
+    let first = all.next().unwrap_or_default();
+    (first, all.collect())
 }

@@ -1,0 +1,40 @@
+//! What the matched route is told by, where it stands.
+
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use yoke::Yoke;
+use yoke::erased::ErasedRcCart;
+
+use crate::metrics::RouteLabels;
+
+/// [`RouteLabels`] in the keeping of what the exchange holds anyway.
+///
+/// A clone of the `Arc` would be a write to memory that all workers share, and with many routes one
+/// that is seldom at hand.
+#[derive(Clone)]
+pub struct Told(Yoke<&'static Arc<RouteLabels>, ErasedRcCart>);
+
+// === impl Told ===
+
+impl Told {
+    /// What `keeper` keeps.
+    pub fn kept<K: 'static>(labels: Yoke<&'static Arc<RouteLabels>, Rc<K>>) -> Self {
+        Self(labels.erase_rc_cart())
+    }
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self::kept(Yoke::attach_to_cart(Rc::default(), |labels: &Arc<RouteLabels>| labels))
+    }
+}
+
+impl Deref for Told {
+    type Target = Arc<RouteLabels>;
+
+    fn deref(&self) -> &Arc<RouteLabels> {
+        self.0.get()
+    }
+}
