@@ -6,7 +6,7 @@
 //! verified for the other.
 //!
 //! The last connection used is the first used again: it is the least likely to have been closed,
-//! and the others age out.
+//! and the others age out. Those to an endpoint that is retired are closed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -65,16 +65,18 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose response is complete, unless it has served enough.
+    /// Keeps a connection whose response is complete, unless it has served enough or its endpoint is
+    /// retired.
     pub fn put(&self, connection: Box<Connection>, keepalive: &Keepalive, now: Instant) {
         if keepalive.size == 0
             || connection.served >= keepalive.requests
             || keepalive.idle == Duration::ZERO
+            || connection.endpoint.is_retired()
         {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.entry(connection.endpoint).or_default().stack_of(&connection);
+        let stack = idle.entry(connection.endpoint.id).or_default().stack_of(&connection);
         if stack.len() >= keepalive.size {
             // The oldest is at the bottom.
             stack.remove(0);
@@ -82,8 +84,8 @@ impl Pool {
         stack.push(Idle { connection, until: now + keepalive.idle });
     }
 
-    /// Closes what has been idle for too long or was closed by the node, and frees the buffers of
-    /// the rest.
+    /// Closes what has been idle for too long, was closed by the node or is to an endpoint that is
+    /// retired, and frees the buffers of the rest.
     pub fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, kept| {
             sweep(&mut kept.plain, now);
@@ -107,7 +109,9 @@ impl Pool {
 }
 
 fn sweep(stack: &mut Vec<Idle>, now: Instant) {
-    stack.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
+    stack.retain_mut(|Idle { connection, until }| {
+        *until > now && !connection.endpoint.is_retired() && connection.is_quiet()
+    });
     stack.iter_mut().for_each(|idle| idle.connection.rest());
 }
 
@@ -148,41 +152,93 @@ impl Hasher for ById {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::{Endpoint, Scheme};
     use super::*;
+    use crate::resource::upstream::Node;
     use crate::tls::stream::Stream;
 
     const KEEPALIVE: Keepalive =
-        Keepalive { size: 2, idle: Duration::from_secs(60), requests: u32::MAX };
+        Keepalive { size: 8, idle: Duration::from_secs(60), requests: u32::MAX };
+
+    /// A pool, and a listener that connections lead to.
+    struct Rig {
+        pool: Pool,
+        listener: TcpListener,
+        /// The nodes' ends.
+        nodes: Vec<TcpStream>,
+        now: Instant,
+    }
+
+    impl Rig {
+        async fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Self { pool: Pool::default(), listener, nodes: Vec::new(), now: Instant::now() }
+        }
+
+        fn endpoint(&self) -> Arc<Endpoint> {
+            let addr = self.listener.local_addr().unwrap();
+            let host = addr.ip().to_string();
+            let node = Node { host, port: Some(addr.port()), weight: 1, priority: 0 };
+            Arc::new(Endpoint::new(addr, &node, Scheme::Https))
+        }
+
+        /// Puts a connection that is told by `number`, a millisecond after the last one.
+        async fn put(&mut self, number: u32, to: &Arc<Endpoint>, name: Option<&str>, size: usize) {
+            let tcp = TcpStream::connect(to.addr).await.unwrap();
+            self.nodes.push(self.listener.accept().await.unwrap().0);
+            let name = name.map(|name| name.as_bytes().into());
+            let mut connection = Connection::new(Stream::Tcp(tcp), to.clone(), name);
+            connection.served = number;
+            self.now += Duration::from_millis(1);
+            self.pool.put(connection, &Keepalive { size, ..KEEPALIVE }, self.now);
+        }
+
+        fn take(&self, from: &Endpoint, name: Option<&str>) -> Option<u32> {
+            let taken = self.pool.take(from.id, name.map(str::as_bytes), self.now);
+            taken.map(|connection| connection.served)
+        }
+    }
 
     #[tokio::test]
     async fn a_connection_is_used_again_for_its_own_endpoint_and_name_alone() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (pool, now) = (Pool::default(), Instant::now());
-        let mut nodes = Vec::new();
-        let all = [(1, Some("a")), (1, Some("b")), (1, None), (2, Some("a")), (1, Some("b"))];
+        let mut rig = Rig::new().await;
+        let (one, two) = (rig.endpoint(), rig.endpoint());
+        let all = [
+            (&one, Some("a")),
+            (&one, Some("b")),
+            (&one, None),
+            (&two, Some("a")),
+            (&one, Some("b")),
+        ];
         for (number, (endpoint, name)) in (0..).zip(all) {
-            let tcp = TcpStream::connect(addr).await.unwrap();
-            nodes.push(listener.accept().await.unwrap());
-            let name = name.map(|name| name.as_bytes().into());
-            let mut connection = Connection::new(Stream::Tcp(tcp), endpoint, name);
-            connection.served = number;
-            pool.put(connection, &KEEPALIVE, now);
+            rig.put(number, endpoint, name, 8).await;
         }
-        let take = |endpoint, name: Option<&str>| {
-            let taken = pool.take(endpoint, name.map(str::as_bytes), now);
-            taken.map(|connection| connection.served)
-        };
-        assert_eq!(take(1, Some("c")), None);
-        assert_eq!(take(1, Some("")), None);
-        assert_eq!(take(2, None), None);
-        assert_eq!((take(1, Some("a")), take(1, Some("a"))), (Some(0), None));
-        assert_eq!((take(1, None), take(1, None)), (Some(2), None));
-        pool.sweep(now);
-        assert_eq!(pool.len(), 3);
-        assert_eq!((take(1, Some("b")), take(1, Some("b"))), (Some(4), Some(1)), "the last first");
-        assert_eq!((take(2, Some("a")), pool.len()), (Some(3), 0));
+        assert_eq!(rig.take(&one, Some("c")), None);
+        assert_eq!(rig.take(&one, Some("")), None);
+        assert_eq!(rig.take(&two, None), None);
+        assert_eq!((rig.take(&one, Some("a")), rig.take(&one, Some("a"))), (Some(0), None));
+        assert_eq!((rig.take(&one, None), rig.take(&one, None)), (Some(2), None));
+        rig.pool.sweep(rig.now);
+        assert_eq!(rig.pool.len(), 3);
+        let last_first = (rig.take(&one, Some("b")), rig.take(&one, Some("b")));
+        assert_eq!(last_first, (Some(4), Some(1)));
+        assert_eq!((rig.take(&two, Some("a")), rig.pool.len()), (Some(3), 0));
+    }
+
+    #[tokio::test]
+    async fn closes_what_is_kept_for_an_endpoint_that_is_retired() {
+        let mut rig = Rig::new().await;
+        let (one, two) = (rig.endpoint(), rig.endpoint());
+        rig.put(1, &one, Some("a"), 8).await;
+        rig.put(2, &two, Some("a"), 8).await;
+        one.retire();
+        rig.put(3, &one, Some("a"), 8).await;
+        assert_eq!(rig.pool.len(), 2, "not kept");
+        rig.pool.sweep(rig.now);
+        assert_eq!((rig.pool.len(), rig.take(&two, Some("a"))), (1, Some(2)));
     }
 }
