@@ -75,7 +75,7 @@ pub struct Timeouts {
 /// What happens to a connection after its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Idle connections kept by each worker for each node, over TLS for each name that it is asked by.
+    /// Idle connections kept by each worker for each node.
     pub size: usize,
     /// How long one may be idle.
     pub idle: Duration,

@@ -186,3 +186,19 @@ async fn a_request_under_way_ends_on_its_connection_which_then_is_closed() {
     raw::read_until(&mut client_side, "later").await;
     rig.has_open(0).await;
 }
+
+#[tokio::test]
+async fn a_node_is_kept_as_many_connections_as_its_pool_is_large_whatever_the_names() {
+    let rig = Rig::new().await;
+    let passed = json!({
+        "tls": { "client_cert_id": "1" }, "pass_host": "pass", "keepalive_pool": { "size": 2 },
+    });
+    rig.gateway.put("/upstreams/u", rig.upstream(passed)).await;
+    for host in ["a.test", "b.test", "c.test", "d.test"] {
+        assert_eq!(rig.gateway.get_host(host, "/get").await.status(), 200);
+    }
+    rig.has_open(2).await;
+    assert_eq!(rig.node.connections(), 4);
+    assert_eq!(rig.gateway.get_host("c.test", "/get").await.status(), 200);
+    assert_eq!(rig.node.connections(), 4, "the last are kept");
+}

@@ -23,9 +23,11 @@ pub struct Pool {
     idle: RefCell<HashMap<u64, Kept, BuildHasherDefault<ById>>>,
 }
 
-/// The idle connections to one endpoint.
+/// The idle connections to one endpoint, in each stack the oldest first.
 #[derive(Default)]
 struct Kept {
+    /// How many there are, whatever they are for.
+    count: usize,
     plain: Vec<Idle>,
     /// Those over TLS, by the name that they are for.
     named: HashMap<Rc<[u8]>, Vec<Idle>>,
@@ -58,6 +60,7 @@ impl Pool {
             Some(name) => kept.named.get_mut(name)?,
         };
         while let Some(mut top) = stack.pop() {
+            kept.count -= 1;
             if top.until > now && top.connection.is_quiet() {
                 return Some(top.connection);
             }
@@ -66,7 +69,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose response is complete, unless it has served enough or its endpoint is
-    /// retired.
+    /// retired. Where there are enough, it takes the place of the one that has been idle for longest.
     pub fn put(&self, connection: Box<Connection>, keepalive: &Keepalive, now: Instant) {
         if keepalive.size == 0
             || connection.served >= keepalive.requests
@@ -76,12 +79,12 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.entry(connection.endpoint.id).or_default().stack_of(&connection);
-        if stack.len() >= keepalive.size {
-            // The oldest is at the bottom.
-            stack.remove(0);
+        let kept = idle.entry(connection.endpoint.id).or_default();
+        while kept.count >= keepalive.size {
+            kept.close_oldest();
         }
-        stack.push(Idle { connection, until: now + keepalive.idle });
+        kept.stack_of(&connection).push(Idle { connection, until: now + keepalive.idle });
+        kept.count += 1;
     }
 
     /// Closes what has been idle for too long, was closed by the node or is to an endpoint that is
@@ -93,13 +96,14 @@ impl Pool {
                 sweep(stack, now);
                 !stack.is_empty()
             });
-            !kept.plain.is_empty() || !kept.named.is_empty()
+            kept.count = kept.plain.len() + kept.named.values().map(Vec::len).sum::<usize>();
+            kept.count > 0
         });
     }
 
     /// How many connections are idle.
     pub fn len(&self) -> usize {
-        self.idle.borrow().values().map(Kept::len).sum()
+        self.idle.borrow().values().map(|kept| kept.count).sum()
     }
 
     /// Whether none is.
@@ -126,8 +130,18 @@ impl Kept {
         }
     }
 
-    fn len(&self) -> usize {
-        self.plain.len() + self.named.values().map(Vec::len).sum::<usize>()
+    /// Closes the connection that would be the next to age out.
+    fn close_oldest(&mut self) {
+        let stacks = std::iter::once(&mut self.plain).chain(self.named.values_mut());
+        let begun = stacks.filter_map(|stack| Some((stack.first()?.until, stack)));
+        if let Some((_, stack)) = begun.min_by_key(|(until, _)| *until) {
+            stack.remove(0);
+            self.count -= 1;
+            if stack.is_empty() {
+                // Else whoever asks for ever other names would have more and more to be looked at.
+                self.named.retain(|_, stack| !stack.is_empty());
+            }
+        }
     }
 }
 
@@ -227,6 +241,27 @@ mod tests {
         let last_first = (rig.take(&one, Some("b")), rig.take(&one, Some("b")));
         assert_eq!(last_first, (Some(4), Some(1)));
         assert_eq!((rig.take(&two, Some("a")), rig.pool.len()), (Some(3), 0));
+    }
+
+    #[tokio::test]
+    async fn keeps_as_many_for_an_endpoint_as_it_is_told_whatever_their_names() {
+        let mut rig = Rig::new().await;
+        let (one, two) = (rig.endpoint(), rig.endpoint());
+        rig.put(0, &two, Some("a"), 3).await;
+        for (number, name) in (1..).zip(["a", "b", "a", "c", "a"]) {
+            rig.put(number, &one, Some(name), 3).await;
+        }
+        assert_eq!(rig.pool.len(), 4, "of the other endpoint there is one");
+        assert_eq!(rig.take(&one, Some("b")), None, "it was among the oldest");
+        assert_eq!((rig.take(&one, Some("a")), rig.take(&one, Some("a"))), (Some(5), Some(3)));
+        // What is taken makes room.
+        rig.put(6, &one, Some("b"), 3).await;
+        rig.put(7, &one, Some("b"), 3).await;
+        assert_eq!(rig.take(&one, Some("c")), Some(4));
+        // A smaller size holds from the next one on.
+        rig.put(8, &one, Some("d"), 1).await;
+        assert_eq!((rig.take(&one, Some("b")), rig.take(&one, Some("d"))), (None, Some(8)));
+        assert_eq!(rig.pool.len(), 1);
     }
 
     #[tokio::test]
