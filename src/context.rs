@@ -134,6 +134,8 @@ pub struct Outgoing {
     pub method: Option<Method>,
     /// Path and query of the request line.
     pub path_and_query: Option<String>,
+    /// Whether its path is the request's own by now, for whoever asks nginx (`ngx.req.set_uri`).
+    pub renames: bool,
     pub host: Option<HeaderValue>,
     /// Scheme of the upstream, for logs.
     pub scheme: &'static str,

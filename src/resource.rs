@@ -294,7 +294,16 @@ pub fn validate(kind: Kind, id: &str, value: &Value) -> Result<(), Vec<Invalid>>
         return secret::validate(id, value);
     }
     let checked = validator(kind).check(value);
-    if kind == Kind::Ssl { checked.map_err(|wrong| ssl::spelled(wrong, value)) } else { checked }
+    match kind {
+        Kind::Ssl => checked.map_err(|wrong| ssl::spelled(wrong, value)),
+        Kind::Upstream => checked.and_then(|()| upstream::check_nodes(value)),
+        Kind::Route | Kind::Service | Kind::StreamRoute => {
+            let under = |wrong: Invalid| wrong.under("/upstream");
+            let inline = || upstream::check_nodes(&value["upstream"]);
+            checked.and_then(|()| inline().map_err(|all| all.into_iter().map(under).collect()))
+        }
+        _ => checked,
+    }
 }
 
 /// The JSON Schema of `kind`.
@@ -429,6 +438,27 @@ mod tests {
                 "property \"upstream\" validation failed: property \"nodes\"",
             ),
             (Kind::Upstream, json!({}), "nodes, or service_name"),
+            (
+                Kind::Upstream,
+                json!({"nodes": {"127.0.0.1:65536": 1}}),
+                "invalid port 65536: expected 1 to 65535 in \"127.0.0.1:65536\"",
+            ),
+            (
+                Kind::Service,
+                json!({"upstream": {"nodes": {"a:80": 1, "a:b": 1}}}),
+                "property \"upstream/nodes/a:b\": expected a port from 1 to 65535, got \"a:b\"",
+            ),
+            (
+                Kind::Route,
+                json!({"uri": "/", "upstream": {"nodes": {":80": 1}}}),
+                "property \"upstream/nodes/:80\": expected a host, got \":80\"",
+            ),
+            (
+                Kind::Upstream,
+                json!({"nodes": {}, "tls": {"client_cert": "c".repeat(128)}}),
+                "property \"tls\" validation failed: failed to validate dependent schema for \
+                 \"client_cert\": property \"client_key\" is required",
+            ),
             (
                 Kind::Upstream,
                 json!({"nodes": {}, "checks": {"active": {"healthy": {"successes": 0}}}}),

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use rustls::ClientConfig;
 
 pub use self::balancer::{Endpoint, Nodes};
 use crate::http1::Malformed;
 use crate::resource::upstream as written;
 use crate::resource::{Invalid, Said};
+use crate::tls::client::Client;
 
 /// A compiled upstream.
 pub struct Upstream {
@@ -40,7 +40,7 @@ pub struct Upstream {
     pub retry_timeout: Duration,
     pub keepalive: Keepalive,
     /// Set when `scheme` is `https`.
-    pub tls: Option<Arc<ClientConfig>>,
+    pub tls: Option<Arc<Client>>,
 }
 
 /// How a node is spoken to.
@@ -75,7 +75,7 @@ pub struct Timeouts {
 /// What happens to a connection after its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Idle connections kept by each worker for each node, over TLS for each name that it is asked by.
+    /// Idle connections kept by each worker for each node.
     pub size: usize,
     /// How long one may be idle.
     pub idle: Duration,
@@ -125,8 +125,11 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 impl Upstream {
     /// Compiles what a user wrote. Nodes that are names have no address until [`dns`] finds one.
     ///
-    /// `client` gives the TLS configuration for the `tls` part. What `old` knows of the nodes, and
-    /// with it the connections to them, is taken over where they are spoken to in the same way.
+    /// `client` gives what the `tls` part asks for. What `old` knows of the nodes, and with it the
+    /// connections to them, is taken over where they are spoken to in the same way. Where they are
+    /// not (another scheme; over TLS another certificate of the gateway's, another rule of whether
+    /// nodes are verified, or of the name that they are asked for) each gets an endpoint of its own,
+    /// which no connection from before belongs to.
     ///
     /// # Errors
     /// What this version cannot serve, by path relative to the upstream.
@@ -135,7 +138,7 @@ impl Upstream {
         config: &written::Upstream,
         keepalive: Keepalive,
         old: Option<&Self>,
-        client: impl FnOnce(&written::Upstream) -> Result<Arc<ClientConfig>, Invalid>,
+        client: impl FnOnce(&written::Upstream) -> Result<Client, Invalid>,
     ) -> Result<Self, Invalid> {
         let scheme = match config.scheme.as_str() {
             "http" => Scheme::Http,
@@ -192,19 +195,24 @@ impl Upstream {
             }
             _ => PassHost::Pass,
         };
-        let tls = match scheme {
+        let client = match scheme {
             Scheme::Https => Some(client(config)?),
             Scheme::Http => None,
         };
+        let known = old.map(|old| old.nodes.load_full()).unwrap_or_default();
+        let old = old.filter(|old| match (&old.tls, &client) {
+            (None, None) => true,
+            (Some(old_client), Some(client)) => {
+                old_client.is_as(client) && old.pass_host == pass_host
+            }
+            _ => false,
+        });
+        // With the old one, sessions can be resumed.
+        let tls = old.and_then(|old| old.tls.clone()).or_else(|| client.map(Arc::new));
         let upstream = Self {
             source: source.into(),
             config: config.clone(),
-            nodes: ArcSwap::new(match old {
-                Some(old) if old.scheme == scheme && old.config.tls == config.tls => {
-                    old.nodes.load_full()
-                }
-                _ => Arc::default(),
-            }),
+            nodes: ArcSwap::new(old.map(|_| known.clone()).unwrap_or_default()),
             scheme,
             pass_host,
             timeouts,
@@ -216,9 +224,18 @@ impl Upstream {
             keepalive,
             tls,
         };
-        let known = upstream.nodes.load_full();
         upstream.resolve(|name| known.addresses(name));
         Ok(upstream)
+    }
+
+    /// Has the connections closed that `successor`, which takes this upstream's place, does not go
+    /// on with: idle ones soon, the others when their requests are over.
+    pub fn retire(&self, successor: Option<&Self>) {
+        let nodes = self.nodes.load_full();
+        let successors = successor.map(|successor| successor.nodes.load_full()).unwrap_or_default();
+        if !Arc::ptr_eq(&nodes, &successors) {
+            nodes.retire(&successors);
+        }
     }
 
     /// Whether compiling `config` again would give this upstream.

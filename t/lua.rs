@@ -167,6 +167,23 @@ async fn functions_answer_instead_of_the_node() {
 }
 
 #[tokio::test]
+async fn nginx_tells_the_path_as_it_was_rewritten_and_apisix_as_it_was_routed() {
+    let (gateway, origin) = of_one_worker().await;
+    let tell = "return function(conf, ctx) ngx.say(ngx.var.uri, ' ', ctx.var.uri) end";
+    for (uri, rewrite, told) in [
+        ("/whole", json!({ "uri": "/anything/x?y=1", "host": "test.com:6443" }), "/anything/x"),
+        ("/part", json!({ "regex_uri": ["^/p(.*)", "/get/$1 t"] }), "/get/art%20t"),
+        ("/as-sent", json!({ "uri": "/get", "use_real_request_uri_unsafe": true }), "/as-sent"),
+        ("/none", json!({ "host": "test.com" }), "/none"),
+    ] {
+        let plugins = json!({ "proxy-rewrite": rewrite, POST: functions("access", &[tell]) });
+        put(&gateway, &origin, uri, plugins).await;
+        let said = text(gateway.get(&format!("{uri}?z=2")).await).await;
+        assert_eq!(said, (200, format!("{told} {uri}\n")));
+    }
+}
+
+#[tokio::test]
 async fn two_that_say_something_are_heard_in_order_of_their_priority() {
     let (gateway, origin) = of_one_worker().await;
     let says = |name: &str, priority: i64| {

@@ -20,4 +20,5 @@ mod secret;
 mod snapshot;
 mod store;
 mod tls;
+mod upstream;
 mod walkthrough;

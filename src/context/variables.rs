@@ -27,6 +27,7 @@ impl Variables for Ctx {
             V::Request if let Some(line) = self.request.unread.as_deref() => borrowed(line),
             V::RequestMethod
             | V::Uri
+            | V::CurrentUri
             | V::RequestUri
             | V::RealRequestUri
             | V::UpstreamUri
@@ -36,6 +37,7 @@ impl Variables for Ctx {
                 None
             }
             V::Uri => borrowed(self.path()),
+            V::CurrentUri => borrowed(self.current_path()),
             V::RequestUri => match (&self.request.normalized_path, self.query()) {
                 (None, _) => borrowed(self.target()),
                 (Some(path), None) => borrowed(path),
@@ -251,6 +253,16 @@ impl Ctx {
     /// Path and query as the node is asked for them.
     fn upstream_uri(&self) -> &str {
         self.outgoing.path_and_query.as_deref().unwrap_or_else(|| self.target())
+    }
+
+    /// The path as plugins have left it.
+    fn current_path(&self) -> &str {
+        match self.outgoing.path_and_query.as_deref() {
+            Some(target) if self.outgoing.renames => {
+                target.split_once('?').map_or(target, |(path, _)| path)
+            }
+            _ => self.path(),
+        }
     }
 
     fn each_time(&self, out: &mut String, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {

@@ -161,7 +161,7 @@ impl Part {
     fn of(written: &str, dialect: Dialect) -> Self {
         let variable = match dialect {
             Dialect::Plugin => Variable::parse,
-            Dialect::Log => Variable::of_log,
+            Dialect::Log => Variable::of_nginx,
         };
         match written.split_once("??") {
             Some((name, default)) => Self::Defaulted(variable(name.trim()), default.trim().into()),

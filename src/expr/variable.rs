@@ -14,6 +14,8 @@ use super::body::BodyVariable;
 pub enum Variable {
     /// `uri`: the normalised path.
     Uri,
+    /// `uri` where nginx is asked: the path as plugins have left it.
+    CurrentUri,
     /// `request_uri`: the normalised path, and the query as sent. A rule about it cannot be got
     /// round by writing the path in another way.
     RequestUri,
@@ -179,9 +181,10 @@ impl Variable {
         }))
     }
 
-    /// As an access log's format has it: there nginx is asked, not APISIX.
-    pub(super) fn of_log(name: &str) -> Self {
+    /// As an access log's format and `ngx.var` have it: there nginx is asked, not APISIX.
+    pub fn of_nginx(name: &str) -> Self {
         match Self::parse(name) {
+            Self::Uri => Self::CurrentUri,
             Self::RequestUri => Self::RealRequestUri,
             other => other,
         }
@@ -360,7 +363,8 @@ mod tests {
         for name in ["", "nothing", "http_", "ssl_", "post_arg.", "post_arg.a[", "graphql_x"] {
             assert_eq!(Variable::parse(name), Variable::Unknown(name.into()));
         }
-        assert_eq!(Variable::of_log("request_uri"), Variable::RealRequestUri);
+        assert_eq!(Variable::of_nginx("request_uri"), Variable::RealRequestUri);
+        assert_eq!(Variable::of_nginx("document_uri"), Variable::CurrentUri);
     }
 
     #[test]

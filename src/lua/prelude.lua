@@ -230,7 +230,10 @@ for index, name in ipairs {
     ngx["HTTP_" .. name], methods[bit] = bit, name
 end
 
-ngx.var = setmetatable({}, { __index = host.variable, __newindex = host.set_variable })
+ngx.var = setmetatable({}, { __index = host.nginx_variable, __newindex = host.set_variable })
+
+-- `ctx.var`: APISIX's own, which go on telling the request as it was routed.
+local vars = setmetatable({}, { __index = host.variable, __newindex = host.set_variable })
 
 function ngx.time()
     return floor(host.now())
@@ -552,7 +555,7 @@ setmetatable(ngx.req, {
 local api = {
     __index = function(_, name)
         if name == "var" then
-            return ngx.var
+            return vars
         end
         return host.fact(name)
     end,
@@ -922,4 +925,4 @@ function require(name)
         .. "clone", 2)
 end
 
-return ngx.var, fresh
+return vars, fresh

@@ -33,7 +33,7 @@ type Getters = Rc<RefCell<HashMap<Box<str>, mlua::Function>>>;
 
 /// What Rust calls of it.
 pub(super) struct Surface {
-    /// `ngx.var`.
+    /// `ctx.var`.
     pub(super) vars: Table,
     /// Makes an `ngx.ctx` and its `api_ctx`.
     pub(super) fresh: mlua::Function,

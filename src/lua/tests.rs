@@ -401,6 +401,12 @@ fn the_request_is_read_and_changed() {
     check_in(&mut ctx, "ngx.req.set_uri_args({b = 'x y', a = true}) ngx.req.set_uri('/p q')");
     assert_eq!(ctx.outgoing.path_and_query.as_deref(), Some("/p%20q?a&b=x%20y"));
     assert_eq!((ctx.path(), ctx.query()), ("/p q", Some("a&b=x%20y")));
+    let both = "return ngx.var.uri, ctx.var.uri, ngx.var.request_uri";
+    let as_sent = "/a?a&b=x%20y";
+    assert_eq!(check_in(&mut ctx, both), format!("/p q /p q {as_sent}"));
+    ctx.outgoing.path_and_query = Some("/rewritten%20path?a".to_owned());
+    ctx.outgoing.renames = true;
+    assert_eq!(check_in(&mut ctx, both), format!("/rewritten%20path /p q {as_sent}"));
     check_in(&mut ctx, "ngx.req.set_method(ngx.HTTP_POST) ctx.var.upstream_uri = '/s\\r\\nX: y'");
     assert_eq!(ctx.outgoing.method, Some(http::Method::POST));
     assert_eq!(ctx.outgoing.path_and_query.as_deref(), Some("/s%0D%0AX:%20y"));

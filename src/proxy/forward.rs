@@ -221,20 +221,20 @@ fn told_host(exchange: &mut Exchange, plan: &Plan<'_>, endpoint: &Endpoint) -> H
 
 async fn connect(
     plan: &Plan<'_>,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     host: &HeaderValue,
 ) -> Result<Box<Connection>, Failure> {
     let tls = match &plan.upstream.tls {
         None => None,
-        Some(config) => {
+        Some(client) => {
             let name = server_name(host).or_else(|| endpoint.server_name.clone());
             let name = name.unwrap_or_else(|| ServerName::from(endpoint.addr.ip()));
-            Some((config.clone(), name))
+            Some((client.config.clone(), name))
         }
     };
     let named = tls.is_some().then(|| host.as_bytes().into());
     let stream = connection::connect(endpoint, tls, plan.timeouts).await?;
-    Ok(Connection::new(stream, endpoint.id, named))
+    Ok(Connection::new(stream, endpoint.clone(), named))
 }
 
 fn server_name(host: &HeaderValue) -> Option<ServerName<'static>> {

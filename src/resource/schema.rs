@@ -141,6 +141,15 @@ impl Validator {
                 with_article(&name.to_string()),
                 Said::Rule(format!("wrong type: expected {name}, got {}", name_in_lua(instance))),
             ),
+            Kind::Required { property }
+                if let Some(of) = dependent(&error.schema_path().to_string()) =>
+            {
+                "nothing".clone_into(&mut value);
+                let name = property.as_str().unwrap_or_default();
+                let rule = format!("failed to validate dependent schema for \"{of}\"");
+                let said = format!("{rule}: property \"{name}\" is required");
+                (format!("{name} beside {of}"), Said::Rule(said))
+            }
             Kind::Required { property } => {
                 path = format!("{path}/{}", property.as_str().unwrap_or_default());
                 "nothing".clone_into(&mut value);
@@ -248,6 +257,12 @@ impl Validator {
         let is_general = comment.is_none() && parent.is_empty();
         words.as_str().map(|words| (words.to_owned(), is_general))
     }
+}
+
+/// The property for whose sake something else is required, by the place of the rule that says so.
+fn dependent(schema_path: &str) -> Option<&str> {
+    let (_, of) = schema_path.strip_suffix("/required")?.rsplit_once("/dependencies/")?;
+    (!of.contains('/')).then_some(of)
 }
 
 /// Whether `value` is text that stands for a secret or an environment variable.

@@ -8,10 +8,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::Id;
 use super::checks::Checks;
 use super::fields::{self, HOST, Labels, Timeout};
 use super::hidden::Hidden;
+use super::{Id, Invalid, Said};
 
 /// Nodes that serve the same, and how to choose and reach them.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -249,20 +249,36 @@ impl<'de> Deserialize<'de> for Nodes {
     }
 }
 
+/// Checks what no schema can: the addresses in a map of nodes.
+///
+/// # Errors
+/// Each that is none.
+pub(super) fn check_nodes(upstream: &Value) -> Result<(), Vec<Invalid>> {
+    let nodes = upstream["nodes"].as_object().into_iter().flatten();
+    let wrong = nodes.filter_map(|(address, _)| Some(node(address, 0).err()?.under("/nodes")));
+    let wrong: Vec<Invalid> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
 /// Reads `host`, `host:port` or `[v6]:port`.
-fn node(address: &str, weight: u32) -> Result<Node, String> {
+fn node(address: &str, weight: u32) -> Result<Node, Invalid> {
+    let wrong = |expected| Invalid::new(format!("/{address}"), format!("{address:?}"), expected);
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            let port =
-                port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                    format!("node \"{address}\": expected a port from 1 to 65535")
-                })?;
+            let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+                let invalid = wrong("a port from 1 to 65535");
+                if port.bytes().all(|byte| byte.is_ascii_digit()) {
+                    let said = format!("invalid port {port}: expected 1 to 65535 in {address:?}");
+                    return invalid.saying(Said::Whole(said));
+                }
+                invalid
+            })?;
             (host, Some(port))
         }
         _ => (address, None),
     };
     if host.is_empty() {
-        return Err(format!("node \"{address}\": expected a host"));
+        return Err(wrong("a host"));
     }
     Ok(Node { host: host.to_owned(), port, weight, priority: 0 })
 }

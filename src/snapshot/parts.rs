@@ -9,7 +9,7 @@ mod ssl;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use zeroize::Zeroizing;
 
 pub(super) use self::consumer::taken;
@@ -23,6 +23,7 @@ use crate::plugin::chain::{self, Chain, Plugins};
 use crate::plugin::{Build, Shared};
 use crate::resource::{self, Invalid};
 use crate::router::{self, Matcher};
+use crate::tls::client::Client;
 use crate::tls::{Served, Terms};
 use crate::upstream::{Keepalive, Upstream};
 
@@ -177,6 +178,8 @@ impl Workshop<'_, '_> {
         written: &resource::Upstream,
         old: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Wrong> {
+        // One that the resource only named before belongs to others too.
+        let old = old.filter(|old| *old.source == *source);
         // A client certificate by id may have changed while the upstream did not.
         let by_id = written.tls.as_ref().is_some_and(|tls| tls.client_cert_id.is_some());
         if let Some(old) = old.filter(|old| !by_id && old.is_of(written)) {
@@ -186,7 +189,7 @@ impl Workshop<'_, '_> {
         // refused where it is to be served.
         let stand_in = self.dry.then(|| spoken(written)).flatten();
         let written = stand_in.as_ref().unwrap_or(written);
-        let client = |written: &resource::Upstream| self.client_config(written);
+        let client = |written: &resource::Upstream| self.client(written);
         let compiled = Upstream::compile(
             source,
             written,
@@ -197,10 +200,10 @@ impl Workshop<'_, '_> {
         compiled.map(Arc::new).map_err(|invalid| vec![invalid])
     }
 
-    fn client_config(&self, written: &resource::Upstream) -> Result<Arc<ClientConfig>, Invalid> {
+    fn client(&self, written: &resource::Upstream) -> Result<Client, Invalid> {
         let trusted = self.settings.trusted.as_ref();
         let Some(tls) = &written.tls else {
-            return crate::tls::client::config(false, trusted, None)
+            return Client::new(false, trusted, None)
                 .map_err(|error| Invalid::new("/tls", "the TLS settings", error.to_string()));
         };
         let certificate = match (&tls.client_cert_id, &tls.client_cert, &tls.client_key) {
@@ -218,7 +221,7 @@ impl Workshop<'_, '_> {
             (None, Some(cert), Some(key)) => Some((cert.as_str(), key.expose())),
             _ => None,
         };
-        crate::tls::client::config(tls.verify, trusted, certificate)
+        Client::new(tls.verify, trusted, certificate)
             .map_err(|error| Invalid::new("/tls", "the client certificate", error.to_string()))
     }
 

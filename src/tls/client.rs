@@ -12,35 +12,55 @@ use super::{TlsError, provider};
 #[derive(Debug)]
 struct Unverified;
 
-/// The configuration for a node: whether it is verified, by which authorities where not by the
-/// system's, and the certificate shown to it, PEM.
-///
-/// # Errors
-/// What is wrong with the certificate or its key.
-pub fn config(
+/// What the gateway is to nodes: whom it takes for one, and who it says that it is.
+pub struct Client {
+    pub config: Arc<ClientConfig>,
     verify: bool,
-    trusted: Option<&Arc<RootCertStore>>,
-    certificate: Option<(&str, &str)>,
-) -> Result<Arc<ClientConfig>, TlsError> {
-    let builder =
-        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = if verify {
-        builder.with_root_certificates(trusted.cloned().unwrap_or_else(system_roots))
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(unverified())
-    };
-    let config = match certificate {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| TlsError::Certificate(error.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-                .map_err(|_| TlsError::Key("expected a PEM private key".to_owned()))?;
-            builder.with_client_auth_cert(chain, key)?
-        }
-    };
-    Ok(Arc::new(config))
+    /// The certificate that is shown, and those above it. Its key is not compared: there is one for
+    /// each certificate.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// One that verifies nodes or does not, by which authorities where not by the system's, and the
+    /// certificate shown to them with its key, PEM.
+    ///
+    /// # Errors
+    /// What is wrong with the certificate or its key.
+    pub fn new(
+        verify: bool,
+        trusted: Option<&Arc<RootCertStore>>,
+        certificate: Option<(&str, &str)>,
+    ) -> Result<Self, TlsError> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?;
+        let builder = if verify {
+            builder.with_root_certificates(trusted.cloned().unwrap_or_else(system_roots))
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(unverified())
+        };
+        let mut shown = Vec::new();
+        let config = match certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                shown = CertificateDer::pem_slice_iter(chain.as_bytes())
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| TlsError::Certificate(error.to_string()))?;
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+                    .map_err(|_| TlsError::Key("expected a PEM private key".to_owned()))?;
+                builder.with_client_auth_cert(shown.clone(), key)?
+            }
+        };
+        Ok(Self { config: Arc::new(config), verify, chain: shown })
+    }
+
+    /// Whether `other` would have come to the same connections: who may use one's may use the
+    /// other's. Both are of one gateway, and with it of the same authorities.
+    pub fn is_as(&self, other: &Self) -> bool {
+        self.verify == other.verify && self.chain == other.chain
+    }
 }
 
 /// Takes every server for what it says it is: for nodes, which APISIX verifies only where

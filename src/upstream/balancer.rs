@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
 use rustls_pki_types::ServerName;
@@ -16,7 +16,7 @@ use crate::resource::upstream::Node;
 /// Longest laid-out order; larger weights are rounded to fit.
 const LONGEST: u64 = 4096;
 
-/// One address of one node.
+/// One address of one node, and one way of speaking to it: see [`super::Upstream::compile`].
 #[derive(Debug)]
 pub struct Endpoint {
     /// Unique in the process: the key of the connection pools.
@@ -32,6 +32,7 @@ pub struct Endpoint {
     pub host_header: Option<HeaderValue>,
     /// Name for TLS when the client's host is not to be used.
     pub server_name: Option<ServerName<'static>>,
+    retired: AtomicBool,
 }
 
 /// The nodes of an upstream at one moment.
@@ -75,7 +76,18 @@ impl Endpoint {
             host: node.host.as_str().into(),
             host_header: host_header.ok(),
             server_name: ServerName::try_from(node.host.clone()).ok(),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the config leads elsewhere by now, or to the same node in another way: connections
+    /// are closed rather than kept.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 }
 
@@ -128,6 +140,14 @@ impl Nodes {
             && self.weighted.iter().zip(weighted).all(|(ours, theirs)| {
                 ours.0.id == theirs.0.id && ours.1 == theirs.1 && ours.2 == theirs.2
             })
+    }
+
+    /// Retires the endpoints that are not among `successors` any more.
+    pub(super) fn retire(&self, successors: &Self) {
+        let goes_on = |id| successors.weighted.iter().any(|(endpoint, ..)| endpoint.id == id);
+        for (endpoint, ..) in self.weighted.iter().filter(|(endpoint, ..)| !goes_on(endpoint.id)) {
+            endpoint.retire();
+        }
     }
 
     /// How many endpoints can be picked.
@@ -209,6 +229,7 @@ mod tests {
             name: None,
             host_header: None,
             server_name: None,
+            retired: AtomicBool::new(false),
         })
     }
 

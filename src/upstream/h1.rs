@@ -9,6 +9,7 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use tokio::time::Sleep;
 
-use super::{Failure, Timeouts};
+use super::{Endpoint, Failure, Timeouts};
 use crate::clock;
 use crate::http1::framing::{Framing, Next, Piece, READ_BYTES};
 use crate::http1::output::Output;
@@ -32,8 +33,7 @@ const MOST_INTERIM: u32 = 32;
 /// A connection to an endpoint.
 pub struct Connection {
     stream: Stream,
-    /// The [`super::Endpoint`]'s id.
-    pub endpoint: u64,
+    pub endpoint: Arc<Endpoint>,
     /// Over TLS, the `Host` that the connection was opened for.
     pub name: Option<Rc<[u8]>>,
     /// Exchanges begun on it.
@@ -64,7 +64,7 @@ struct Timer {
 
 impl Connection {
     /// A fresh connection over `stream`. Boxed: it changes hands some ten times a request.
-    pub fn new(stream: Stream, endpoint: u64, name: Option<Rc<[u8]>>) -> Box<Self> {
+    pub fn new(stream: Stream, endpoint: Arc<Endpoint>, name: Option<Rc<[u8]>>) -> Box<Self> {
         Box::new(Self {
             stream,
             endpoint,

@@ -6,7 +6,7 @@
 //! verified for the other.
 //!
 //! The last connection used is the first used again: it is the least likely to have been closed,
-//! and the others age out.
+//! and the others age out. Those to an endpoint that is retired are closed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,9 +23,11 @@ pub struct Pool {
     idle: RefCell<HashMap<u64, Kept, BuildHasherDefault<ById>>>,
 }
 
-/// The idle connections to one endpoint.
+/// The idle connections to one endpoint, in each stack the oldest first.
 #[derive(Default)]
 struct Kept {
+    /// How many there are, whatever they are for.
+    count: usize,
     plain: Vec<Idle>,
     /// Those over TLS, by the name that they are for.
     named: HashMap<Rc<[u8]>, Vec<Idle>>,
@@ -58,6 +60,7 @@ impl Pool {
             Some(name) => kept.named.get_mut(name)?,
         };
         while let Some(mut top) = stack.pop() {
+            kept.count -= 1;
             if top.until > now && top.connection.is_quiet() {
                 return Some(top.connection);
             }
@@ -65,25 +68,27 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose response is complete, unless it has served enough.
+    /// Keeps a connection whose response is complete, unless it has served enough or its endpoint is
+    /// retired. Where there are enough, it takes the place of the one that has been idle for longest.
     pub fn put(&self, connection: Box<Connection>, keepalive: &Keepalive, now: Instant) {
         if keepalive.size == 0
             || connection.served >= keepalive.requests
             || keepalive.idle == Duration::ZERO
+            || connection.endpoint.is_retired()
         {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.entry(connection.endpoint).or_default().stack_of(&connection);
-        if stack.len() >= keepalive.size {
-            // The oldest is at the bottom.
-            stack.remove(0);
+        let kept = idle.entry(connection.endpoint.id).or_default();
+        while kept.count >= keepalive.size {
+            kept.close_oldest();
         }
-        stack.push(Idle { connection, until: now + keepalive.idle });
+        kept.stack_of(&connection).push(Idle { connection, until: now + keepalive.idle });
+        kept.count += 1;
     }
 
-    /// Closes what has been idle for too long or was closed by the node, and frees the buffers of
-    /// the rest.
+    /// Closes what has been idle for too long, was closed by the node or is to an endpoint that is
+    /// retired, and frees the buffers of the rest.
     pub fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, kept| {
             sweep(&mut kept.plain, now);
@@ -91,13 +96,14 @@ impl Pool {
                 sweep(stack, now);
                 !stack.is_empty()
             });
-            !kept.plain.is_empty() || !kept.named.is_empty()
+            kept.count = kept.plain.len() + kept.named.values().map(Vec::len).sum::<usize>();
+            kept.count > 0
         });
     }
 
     /// How many connections are idle.
     pub fn len(&self) -> usize {
-        self.idle.borrow().values().map(Kept::len).sum()
+        self.idle.borrow().values().map(|kept| kept.count).sum()
     }
 
     /// Whether none is.
@@ -107,7 +113,9 @@ impl Pool {
 }
 
 fn sweep(stack: &mut Vec<Idle>, now: Instant) {
-    stack.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
+    stack.retain_mut(|Idle { connection, until }| {
+        *until > now && !connection.endpoint.is_retired() && connection.is_quiet()
+    });
     stack.iter_mut().for_each(|idle| idle.connection.rest());
 }
 
@@ -122,8 +130,18 @@ impl Kept {
         }
     }
 
-    fn len(&self) -> usize {
-        self.plain.len() + self.named.values().map(Vec::len).sum::<usize>()
+    /// Closes the connection that would be the next to age out.
+    fn close_oldest(&mut self) {
+        let stacks = std::iter::once(&mut self.plain).chain(self.named.values_mut());
+        let begun = stacks.filter_map(|stack| Some((stack.first()?.until, stack)));
+        if let Some((_, stack)) = begun.min_by_key(|(until, _)| *until) {
+            stack.remove(0);
+            self.count -= 1;
+            if stack.is_empty() {
+                // Else whoever asks for ever other names would have more and more to be looked at.
+                self.named.retain(|_, stack| !stack.is_empty());
+            }
+        }
     }
 }
 
@@ -148,41 +166,114 @@ impl Hasher for ById {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::{Endpoint, Scheme};
     use super::*;
+    use crate::resource::upstream::Node;
     use crate::tls::stream::Stream;
 
     const KEEPALIVE: Keepalive =
-        Keepalive { size: 2, idle: Duration::from_secs(60), requests: u32::MAX };
+        Keepalive { size: 8, idle: Duration::from_secs(60), requests: u32::MAX };
+
+    /// A pool, and a listener that connections lead to.
+    struct Rig {
+        pool: Pool,
+        listener: TcpListener,
+        /// The nodes' ends.
+        nodes: Vec<TcpStream>,
+        now: Instant,
+    }
+
+    impl Rig {
+        async fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Self { pool: Pool::default(), listener, nodes: Vec::new(), now: Instant::now() }
+        }
+
+        fn endpoint(&self) -> Arc<Endpoint> {
+            let addr = self.listener.local_addr().unwrap();
+            let host = addr.ip().to_string();
+            let node = Node { host, port: Some(addr.port()), weight: 1, priority: 0 };
+            Arc::new(Endpoint::new(addr, &node, Scheme::Https))
+        }
+
+        /// Puts a connection that is told by `number`, a millisecond after the last one.
+        async fn put(&mut self, number: u32, to: &Arc<Endpoint>, name: Option<&str>, size: usize) {
+            let tcp = TcpStream::connect(to.addr).await.unwrap();
+            self.nodes.push(self.listener.accept().await.unwrap().0);
+            let name = name.map(|name| name.as_bytes().into());
+            let mut connection = Connection::new(Stream::Tcp(tcp), to.clone(), name);
+            connection.served = number;
+            self.now += Duration::from_millis(1);
+            self.pool.put(connection, &Keepalive { size, ..KEEPALIVE }, self.now);
+        }
+
+        fn take(&self, from: &Endpoint, name: Option<&str>) -> Option<u32> {
+            let taken = self.pool.take(from.id, name.map(str::as_bytes), self.now);
+            taken.map(|connection| connection.served)
+        }
+    }
 
     #[tokio::test]
     async fn a_connection_is_used_again_for_its_own_endpoint_and_name_alone() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (pool, now) = (Pool::default(), Instant::now());
-        let mut nodes = Vec::new();
-        let all = [(1, Some("a")), (1, Some("b")), (1, None), (2, Some("a")), (1, Some("b"))];
+        let mut rig = Rig::new().await;
+        let (one, two) = (rig.endpoint(), rig.endpoint());
+        let all = [
+            (&one, Some("a")),
+            (&one, Some("b")),
+            (&one, None),
+            (&two, Some("a")),
+            (&one, Some("b")),
+        ];
         for (number, (endpoint, name)) in (0..).zip(all) {
-            let tcp = TcpStream::connect(addr).await.unwrap();
-            nodes.push(listener.accept().await.unwrap());
-            let name = name.map(|name| name.as_bytes().into());
-            let mut connection = Connection::new(Stream::Tcp(tcp), endpoint, name);
-            connection.served = number;
-            pool.put(connection, &KEEPALIVE, now);
+            rig.put(number, endpoint, name, 8).await;
         }
-        let take = |endpoint, name: Option<&str>| {
-            let taken = pool.take(endpoint, name.map(str::as_bytes), now);
-            taken.map(|connection| connection.served)
-        };
-        assert_eq!(take(1, Some("c")), None);
-        assert_eq!(take(1, Some("")), None);
-        assert_eq!(take(2, None), None);
-        assert_eq!((take(1, Some("a")), take(1, Some("a"))), (Some(0), None));
-        assert_eq!((take(1, None), take(1, None)), (Some(2), None));
-        pool.sweep(now);
-        assert_eq!(pool.len(), 3);
-        assert_eq!((take(1, Some("b")), take(1, Some("b"))), (Some(4), Some(1)), "the last first");
-        assert_eq!((take(2, Some("a")), pool.len()), (Some(3), 0));
+        assert_eq!(rig.take(&one, Some("c")), None);
+        assert_eq!(rig.take(&one, Some("")), None);
+        assert_eq!(rig.take(&two, None), None);
+        assert_eq!((rig.take(&one, Some("a")), rig.take(&one, Some("a"))), (Some(0), None));
+        assert_eq!((rig.take(&one, None), rig.take(&one, None)), (Some(2), None));
+        rig.pool.sweep(rig.now);
+        assert_eq!(rig.pool.len(), 3);
+        let last_first = (rig.take(&one, Some("b")), rig.take(&one, Some("b")));
+        assert_eq!(last_first, (Some(4), Some(1)));
+        assert_eq!((rig.take(&two, Some("a")), rig.pool.len()), (Some(3), 0));
+    }
+
+    #[tokio::test]
+    async fn keeps_as_many_for_an_endpoint_as_it_is_told_whatever_their_names() {
+        let mut rig = Rig::new().await;
+        let (one, two) = (rig.endpoint(), rig.endpoint());
+        rig.put(0, &two, Some("a"), 3).await;
+        for (number, name) in (1..).zip(["a", "b", "a", "c", "a"]) {
+            rig.put(number, &one, Some(name), 3).await;
+        }
+        assert_eq!(rig.pool.len(), 4, "of the other endpoint there is one");
+        assert_eq!(rig.take(&one, Some("b")), None, "it was among the oldest");
+        assert_eq!((rig.take(&one, Some("a")), rig.take(&one, Some("a"))), (Some(5), Some(3)));
+        // What is taken makes room.
+        rig.put(6, &one, Some("b"), 3).await;
+        rig.put(7, &one, Some("b"), 3).await;
+        assert_eq!(rig.take(&one, Some("c")), Some(4));
+        // A smaller size holds from the next one on.
+        rig.put(8, &one, Some("d"), 1).await;
+        assert_eq!((rig.take(&one, Some("b")), rig.take(&one, Some("d"))), (None, Some(8)));
+        assert_eq!(rig.pool.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn closes_what_is_kept_for_an_endpoint_that_is_retired() {
+        let mut rig = Rig::new().await;
+        let (one, two) = (rig.endpoint(), rig.endpoint());
+        rig.put(1, &one, Some("a"), 8).await;
+        rig.put(2, &two, Some("a"), 8).await;
+        one.retire();
+        rig.put(3, &one, Some("a"), 8).await;
+        assert_eq!(rig.pool.len(), 2, "not kept");
+        rig.pool.sweep(rig.now);
+        assert_eq!((rig.pool.len(), rig.take(&two, Some("a"))), (1, Some(2)));
     }
 }

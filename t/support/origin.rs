@@ -35,6 +35,9 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -62,6 +65,17 @@ pub struct Seen {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
+    pub from: From,
+}
+
+/// The connection that a request came on.
+#[derive(Debug, Clone)]
+pub struct From {
+    /// Counted from 1, in the order in which they were accepted.
+    pub connection: usize,
+    /// The certificate that was shown for it, DER.
+    pub certificate: Option<Vec<u8>>,
+    peer: SocketAddr,
 }
 
 #[derive(Default)]
@@ -69,6 +83,7 @@ struct Shared {
     name: String,
     requests: AtomicUsize,
     connections: AtomicUsize,
+    closed: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -95,14 +110,26 @@ impl Origin {
 
     /// Starts an HTTPS origin with a certificate chain and its key, both PEM.
     pub async fn start_tls(cert_pem: &str, key_pem: &str) -> Self {
+        Self::run_tls(cert_pem, key_pem, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// The same, but for those who show a certificate of `ca_pem` only.
+    pub async fn start_asking(cert_pem: &str, key_pem: &str, ca_pem: &str) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        Self::run_tls(cert_pem, key_pem, verifier.unwrap())
+    }
+
+    fn run_tls(cert_pem: &str, key_pem: &str, clients: Arc<dyn ClientCertVerifier>) -> Self {
         let chain: Vec<_> =
             CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect::<Result<_, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(chain, key)
             .unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -131,6 +158,11 @@ impl Origin {
     /// How many connections were accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many of them are open.
+    pub fn open(&self) -> usize {
+        self.connections() - self.shared.closed.load(Ordering::SeqCst)
     }
 
     /// The first 1,000 requests, in order.
@@ -177,34 +209,45 @@ impl Drop for Origin {
     }
 }
 
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     loop {
         let Ok((socket, peer)) = listener.accept().await else {
             continue;
         };
-        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let connection = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         let _ = socket.set_nodelay(true);
-        let shared = shared.clone();
-        match tls.clone() {
-            None => drop(tokio::spawn(serve(socket, peer, shared))),
-            Some(tls) => drop(tokio::spawn(async move {
-                if let Ok(socket) = tls.accept(socket).await {
-                    serve(socket, peer, shared).await;
+        let (shared, tls) = (shared.clone(), tls.clone());
+        let mut from = From { connection, certificate: None, peer };
+        tokio::spawn(async move {
+            match tls {
+                None => serve(socket, from, shared.clone()).await,
+                Some(tls) => {
+                    if let Ok(socket) = tls.accept(socket).await {
+                        let shown = socket.get_ref().1.peer_certificates();
+                        from.certificate = shown.map(|chain| chain[0].to_vec());
+                        serve(socket, from, shared.clone()).await;
+                    }
                 }
-            })),
-        }
+            }
+            shared.closed.fetch_add(1, Ordering::SeqCst);
+        });
     }
 }
 
-async fn serve<S>(socket: S, peer: SocketAddr, shared: Arc<Shared>)
+async fn serve<S>(socket: S, from: From, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = shared.clone();
+        let (shared, from) = (shared.clone(), from.clone());
         async move {
+            let peer = from.peer;
             shared.requests.fetch_add(1, Ordering::SeqCst);
-            remember(&shared, &request);
+            remember(&shared, &request, from);
             let mut response = answer(request, peer).await.map_err(Error::other)?;
             let name = HeaderValue::from_str(&shared.name).unwrap();
             response.headers_mut().insert("x-origin", name);
@@ -213,18 +256,21 @@ where
     });
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // A connection without a request is the gateway's to close.
+        .header_read_timeout(None)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades()
         .await;
 }
 
-fn remember(shared: &Shared, request: &Request<Incoming>) {
+fn remember(shared: &Shared, request: &Request<Incoming>, from: From) {
     let mut seen = shared.seen.lock().unwrap();
     if seen.len() < REMEMBERED {
         seen.push(Seen {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
+            from,
         });
     }
 }

@@ -117,6 +117,8 @@ fn set_path(ctx: &mut Ctx, path: String) {
         target.push_str(query);
     }
     ctx.outgoing.path_and_query = Some(target);
+    // It is told by itself, as it was given.
+    ctx.outgoing.renames = false;
     ctx.request.normalized_path = Some(path.into());
 }
 

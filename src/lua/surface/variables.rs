@@ -16,19 +16,23 @@ use crate::lua::{current, exchange};
 const MOST: usize = 1024;
 
 /// Names of variables that this state has met.
-#[derive(Default)]
-struct Names(RefCell<HashMap<Box<[u8]>, Rc<Variable>>>);
+struct Names {
+    known: RefCell<HashMap<Box<[u8]>, Rc<Variable>>>,
+    parse: fn(&str) -> Variable,
+}
 
 pub(super) fn register(host: &Host<'_>) -> mlua::Result<()> {
-    let names = Rc::new(Names::default());
-    let known = names.clone();
-    host.add("variable", move |lua, (_, name): (Value, LuaString)| {
-        let name = known.get(&name.as_bytes());
-        current::read(|ctx| match ctx.get(&name) {
-            Some(value) => lua.create_string(value.as_bytes()).map(Some),
-            None => Ok(None),
-        })?
-    })?;
+    let names = Rc::new(Names::of(Variable::parse));
+    let of_nginx = Rc::new(Names::of(Variable::of_nginx));
+    for (primitive, known) in [("variable", names.clone()), ("nginx_variable", of_nginx)] {
+        host.add(primitive, move |lua, (_, name): (Value, LuaString)| {
+            let name = known.get(&name.as_bytes());
+            current::read(|ctx| match ctx.get(&name) {
+                Some(value) => lua.create_string(value.as_bytes()).map(Some),
+                None => Ok(None),
+            })?
+        })?;
+    }
     host.add("set_variable", move |_, (_, name, value): (Value, LuaString, Option<LuaString>)| {
         let variable = names.get(&name.as_bytes());
         set(&variable, &name.to_string_lossy(), value.as_ref())
@@ -45,7 +49,10 @@ fn set(variable: &Variable, name: &str, value: Option<&LuaString>) -> mlua::Resu
             if !target.starts_with('/') {
                 return Err(wrong(name, "a path that begins with a slash"));
             }
-            current::change(|ctx| ctx.outgoing.path_and_query = Some(request::escaped(&target)))
+            current::change(|ctx| {
+                ctx.outgoing.path_and_query = Some(request::escaped(&target));
+                ctx.outgoing.renames = false;
+            })
         }
         Variable::UpstreamHost => {
             let host = HeaderValue::try_from(text.unwrap_or_default())
@@ -70,15 +77,19 @@ fn wrong(name: &str, expected: &str) -> mlua::Error {
 // === impl Names ===
 
 impl Names {
+    fn of(parse: fn(&str) -> Variable) -> Self {
+        Self { known: RefCell::default(), parse }
+    }
+
     fn get(&self, name: &[u8]) -> Rc<Variable> {
-        let mut known = self.0.borrow_mut();
+        let mut known = self.known.borrow_mut();
         if let Some(variable) = known.get(name) {
             return variable.clone();
         }
         if known.len() >= MOST {
             known.clear();
         }
-        let variable = Rc::new(Variable::parse(&String::from_utf8_lossy(name)));
+        let variable = Rc::new((self.parse)(&String::from_utf8_lossy(name)));
         known.insert(name.into(), variable.clone());
         variable
     }

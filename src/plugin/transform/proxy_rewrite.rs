@@ -169,6 +169,7 @@ impl Plugin for ProxyRewrite {
                 return Flow::respond(Reply::json(StatusCode::INTERNAL_SERVER_ERROR, &body));
             }
             ctx.outgoing.path_and_query = Some(target);
+            ctx.outgoing.renames = !self.as_sent;
         }
         self.change_headers(ctx);
         if let Some(method) = &self.method {

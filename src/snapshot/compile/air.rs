@@ -70,6 +70,7 @@ impl Compiler {
                 let old = self.parts.upstreams.get(id);
                 let compiled = workshop.upstream(&source, upstream, old)?;
                 self.watch_names(&compiled);
+                retire(&source, old, Some(&compiled));
                 self.parts.upstreams.insert(id.clone(), compiled);
             }
             Resource::Service(service) => {
@@ -79,6 +80,8 @@ impl Compiler {
                 {
                     self.watch_names(upstream);
                 }
+                let old = self.parts.services.get(id).and_then(|old| old.upstream.as_ref());
+                retire(&source, old, part.upstream.as_ref());
                 self.parts.services.insert(id.clone(), part);
             }
             Resource::PluginConfig(config) => {
@@ -122,6 +125,8 @@ impl Compiler {
             Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
             Resource::Route(route) => {
                 let part = workshop.route(id, route)?;
+                let old = self.parts.routes.get(id).and_then(|old| old.route.upstream.as_ref());
+                retire(&source, old, part.route.upstream.as_ref());
                 self.remove_route(id);
                 // One that is shared is watched already.
                 let is_own = route.upstream_id.is_none() && route.upstream.is_some();
@@ -287,6 +292,14 @@ impl Compiler {
         if let Some(part) = self.parts.routes.remove(id) {
             self.current.router.remove(&part.matcher);
         }
+    }
+}
+
+/// Has the connections closed that `new` does not go on with, which takes the place of `old`; not
+/// where that is no upstream of the resource at `source` alone.
+fn retire(source: &str, old: Option<&Arc<Upstream>>, new: Option<&Arc<Upstream>>) {
+    if let Some(old) = old.filter(|old| *old.source == *source) {
+        old.retire(new.map(|new| &**new));
     }
 }
 
