@@ -38,6 +38,11 @@ impl Patience {
         }
     }
 
+    /// Whether it has ended since it was last renewed.
+    pub(super) fn is_over(&self) -> bool {
+        self.timer.as_ref().is_some_and(|timer| timer.is_elapsed())
+    }
+
     /// Waits for its end. Never ready before it was renewed once.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
