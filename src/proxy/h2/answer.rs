@@ -15,7 +15,6 @@ use crate::http1::response::is_without_body;
 use crate::http2::Code;
 use crate::proxy::body::Body;
 use crate::proxy::patience::Patience;
-use crate::proxy::roster::Slot;
 
 /// Where a response goes.
 pub(super) struct Answering {
@@ -23,9 +22,6 @@ pub(super) struct Answering {
     pub(super) stream: Rc<Stream>,
     pub(super) is_head: bool,
 }
-
-/// While there is one, the client is waited for.
-struct Sending<'a>(&'a Slot);
 
 // === impl Answering ===
 
@@ -96,13 +92,11 @@ impl Answering {
     /// The code to reset the stream with: nothing of it was taken for too long, whatever else the
     /// client does on the connection meanwhile. Where it takes nothing at all, the connection ends.
     async fn data(&self, mut data: Bytes, ends: bool, patience: &mut Patience) -> Result<(), Code> {
-        let mut sending = None;
         let mut seen = None;
         poll_fn(|cx| {
             if self.wire.poll_write_data(&self.stream, &mut data, ends).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            sending.get_or_insert_with(|| Sending::begin(&self.wire.slot));
             // Progress is looked at only when the patience ends, so that it costs no timer.
             while seen.is_none() || patience.poll_end(cx).is_ready() {
                 let moved = self.progress(&data);
@@ -120,21 +114,5 @@ impl Answering {
     fn progress(&self, left: &Bytes) -> (usize, Option<u64>) {
         let is_shut = self.stream.window.get().bytes() == 0;
         (left.len(), (!is_shut).then(|| self.wire.sent()))
-    }
-}
-
-// === impl Sending ===
-
-impl<'a> Sending<'a> {
-    fn begin(slot: &'a Slot) -> Self {
-        slot.moved();
-        slot.sends(true);
-        Self(slot)
-    }
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        self.0.sends(false);
     }
 }
