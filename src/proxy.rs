@@ -17,6 +17,7 @@ mod h2;
 mod h3;
 mod streams;
 mod roster;
+mod patience;
 mod dormant;
 mod request;
 mod host;

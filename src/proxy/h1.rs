@@ -65,8 +65,6 @@ struct State {
     output: Output,
     /// Trailers of the response under way, for its end. Boxed: there are hardly ever any.
     trailers: Option<Box<HeaderMap>>,
-    /// Whether the client has yet to take some of it.
-    sending: bool,
     /// When the client was first seen to have ended its side of the connection.
     shut: Option<Instant>,
     /// Whether an interim response may be sent: the client knows what it is, and is not in the
@@ -207,7 +205,6 @@ impl Wire {
             owes_continue: false,
             output: Output::default(),
             trailers: None,
-            sending: false,
             shut: None,
             takes_interim: false,
         };
@@ -473,13 +470,10 @@ impl Wire {
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let state = &mut *self.state.borrow_mut();
         let written = self.poll_write(state, cx);
-        let sending = written.is_pending();
-        if sending && self.slot.is_overdue() {
+        if written.is_pending() && self.slot.is_overdue() {
             return Poll::Ready(Err(End::Overdue));
         }
-        if mem::replace(&mut state.sending, sending) != sending {
-            self.slot.sends(sending);
-        }
+        self.slot.set_stuck(written.is_pending());
         written.map_err(End::from)
     }
 

@@ -7,7 +7,6 @@ mod guard;
 mod section;
 mod transport;
 mod upload;
-mod watched;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -31,7 +30,6 @@ pub(super) use self::upload::Upload;
 
 use self::transport::{Both, Fate, Send, Transport, number};
 use self::upload::Awaited;
-use self::watched::Watched;
 use super::connection::{Downstream, End, unless_overdue};
 use super::streams::{Asked, PARTING, Tally};
 use super::{Worker, pipeline};
@@ -65,7 +63,7 @@ pub(super) async fn serve(
     connection: quinn::Connection,
 ) -> Result<(), End> {
     let quic = connection.clone();
-    let transport = Transport::new(connection, downstream.slot.clone());
+    let transport = Transport::new(connection, worker.settings.send_timeout);
     let mut builder = ::h3::server::builder();
     builder.max_field_section_size(LONGEST_BYTES as u64).send_grease(false);
     // Boxed apart: what it takes to begin is ten kilobytes, which are not kept.
@@ -192,7 +190,6 @@ impl Begun {
         fate.asked();
         let is_head = parts.method == Method::HEAD;
         let date = worker.date().clone();
-        let slot = downstream.slot.clone();
         let (mut stream, receive) = stream.split();
         let (incoming, awaited) = Upload::open(receive, fate.clone(), &parts.headers).await;
         let running = pipeline::run(worker, downstream, parts, incoming);
@@ -204,8 +201,7 @@ impl Begun {
         if fate.has_failed() {
             return Ok(());
         }
-        let (mut head, body) = response.into_parts();
-        let mut body = Watched::new(body, slot);
+        let (mut head, mut body) = response.into_parts();
         let length = body.size_hint().exact();
         finish_head(&mut head.headers, head.status, length.filter(|_| !is_head), date);
         stream.send_response(Response::from_parts(head, ())).await?;

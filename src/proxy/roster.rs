@@ -47,9 +47,8 @@ pub(super) struct Slot {
     phase: Cell<Phase>,
     /// Exchanges under way.
     active: Cell<u32>,
-    /// Those of them that wait for the client to take what they have for it.
-    sending: Cell<u32>,
-    /// Whether there is something to write that the socket does not take; of HTTP/2.
+    /// Whether there is something to write that the socket does not take. QUIC has none of its own:
+    /// each of its streams looks after that by itself.
     stuck: Cell<bool>,
     /// When the client last took something, or its last exchange ended, or it came; to the second.
     since: Cell<Instant>,
@@ -170,9 +169,9 @@ impl Roster {
                     }
                     settings.keepalive_timeout
                 }
-                (active, _) if active == slot.sending.get() => settings.send_timeout,
-                // A node, a plugin, the request's body: each has a timeout of its own.
-                _ => continue,
+                // A node, a plugin, the request's body, a stream's window: each has a timeout of its
+                // own.
+                (1.., _) => continue,
             };
             if limit > Duration::ZERO && slot.idle_for(now) > limit {
                 slot.overdue.set(true);
@@ -190,7 +189,6 @@ impl Slot {
         Rc::new(Self {
             phase: Cell::new(Phase::Opening),
             active: Cell::new(0),
-            sending: Cell::new(0),
             stuck: Cell::new(false),
             since: Cell::new(Instant::now()),
             moved: Cell::new(false),
@@ -207,8 +205,12 @@ impl Slot {
         now.saturating_duration_since(self.since.get())
     }
 
-    /// Whether the socket does not take what there is to write.
+    /// Whether the socket does not take what there is to write; it has its time from when that
+    /// becomes so.
     pub(super) fn set_stuck(&self, stuck: bool) {
+        if stuck && !self.stuck.get() {
+            self.moved();
+        }
         self.stuck.set(stuck);
     }
 
@@ -284,12 +286,6 @@ impl Slot {
         }
     }
 
-    /// An exchange has something that the client does not take, or has nothing more for it now.
-    pub(super) fn sends(&self, sending: bool) {
-        let count = self.sending.get();
-        self.sending.set(if sending { count + 1 } else { count.saturating_sub(1) });
-    }
-
     /// The client took something.
     pub(super) fn moved(&self) {
         self.moved.set(true);
@@ -332,6 +328,25 @@ mod tests {
         slot.since.set(now - hour);
         slot.leaves();
         assert_eq!(slot.idle_for(now), hour);
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_has_its_time_from_when_that_began() {
+        let roster = Rc::<Roster>::default();
+        let slot = Slot::new(metrics::Worker::apart().handled());
+        let _member = roster.enter(slot.clone(), Waker::noop().clone());
+        slot.begin();
+        let settings = Settings { send_timeout: Duration::from_secs(2), ..Settings::default() };
+        // The node has taken its time.
+        let hour = Instant::now() + Duration::from_secs(60 * 60);
+        let is_overdue_at = |seconds| {
+            roster.expire(hour + Duration::from_secs(seconds), &settings);
+            slot.is_overdue()
+        };
+        assert!(!is_overdue_at(0));
+        slot.set_stuck(true);
+        assert!(!is_overdue_at(1) && !is_overdue_at(3));
+        assert!(is_overdue_at(4));
     }
 
     #[test]

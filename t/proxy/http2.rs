@@ -9,6 +9,7 @@ mod frames;
 mod blocks;
 mod fields;
 mod flow;
+mod deaf;
 mod streams;
 mod floods;
 mod clients;

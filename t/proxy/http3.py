@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import sys
+from functools import partial
 
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -36,12 +37,52 @@ class Framing(H3Connection):
 
 
 class Client(QuicConnectionProtocol):
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, window=None, most=None, **kwargs):
         super().__init__(*args, **kwargs)
+        self.hold(window, most)
         self.http = Framing(self._quic)
         self.streams = {}
         self.one_way = {}
         self.ended = asyncio.get_running_loop().create_future()
+
+    def hold(self, window, most):
+        """Lets a stream have a window of `window` bytes, and the connection one of `most`.
+
+        aioquic opens every window again by itself; here, not those of the streams in `held`, and the
+        connection's by `widen` only where it was given one.
+        """
+        quic, self.held = self._quic, set()
+        write_stream, write_connection, limit = (
+            quic._write_stream_limits,
+            quic._write_connection_limits,
+            quic._local_max_data,
+        )
+        if window is not None:
+            quic._local_max_stream_data_bidi_local = window
+        if most is not None:
+            limit.value = limit.sent = most
+
+        def stream_limits(builder, space, stream):
+            if stream.stream_id not in self.held:
+                write_stream(builder=builder, space=space, stream=stream)
+
+        def connection_limits(builder, space):
+            # Opened by what is used of it.
+            used = limit.used
+            limit.used = used if most is None else 0
+            write_connection(builder=builder, space=space)
+            limit.used = used
+
+        quic._write_stream_limits, quic._write_connection_limits = stream_limits, connection_limits
+
+    def widen(self, count):
+        self._quic._local_max_data.value += count
+        self.transmit()
+
+    async def trickle(self, count):
+        while not self.ended.done():
+            self.widen(count)
+            await asyncio.sleep(0.05)
 
     def open(self):
         stream = self._quic.get_next_available_stream_id()
@@ -99,8 +140,10 @@ class Client(QuicConnectionProtocol):
             stream.update(how)
             stream["done"].set_result(None)
 
-    def ask(self, headers, body=b"", parts=None, trailers=None, ends=True):
+    def ask(self, headers, body=b"", parts=None, trailers=None, ends=True, held=False):
         stream = self.open()
+        if held:
+            self.held.add(stream)
         parts = parts or ([body] if body else [])
         is_last = ends and not parts and not trailers
         if (b":method", b"HEAD") in headers:
@@ -148,7 +191,8 @@ async def command(clients, port, ca, told):
         configuration = QuicConfiguration(is_client=True, alpn_protocols=["h3"], cafile=ca)
         configuration.server_name = told["name"]
         configuration.verify_mode = ssl.CERT_REQUIRED
-        opening = connect("127.0.0.1", port, configuration=configuration, create_protocol=Client)
+        create = partial(Client, window=told.get("window"), most=told.get("most"))
+        opening = connect("127.0.0.1", port, configuration=configuration, create_protocol=create)
         try:
             client = await asyncio.wait_for(opening.__aenter__(), PATIENCE)
         except (ConnectionError, OSError) as error:
@@ -173,7 +217,12 @@ async def command(clients, port, ca, told):
         parts = [b"x" * size for size in told.get("parts", [])]
         body = told.get("body", "").encode()
         stream = client.ask(
-            encoded(told["headers"]), body, parts, encoded(told.get("trailers")), told.get("ends", True)
+            encoded(told["headers"]),
+            body,
+            parts,
+            encoded(told.get("trailers")),
+            told.get("ends", True),
+            told.get("held", False),
         )
         return {"stream": stream}
     if what == "raw":
@@ -185,6 +234,16 @@ async def command(clients, port, ca, told):
     if what == "control":
         client._quic.send_stream_data(client.http._local_control_stream_id, bytes.fromhex(told["hex"]))
         client.transmit()
+        return {}
+    if what == "widen":
+        client.widen(told["count"])
+        return {}
+    if what == "trickle":
+        # Kept: nobody else holds on to a task.
+        client.trickling = asyncio.create_task(client.trickle(told["count"]))
+        return {}
+    if what == "ping":
+        await asyncio.wait_for(client.ping(), PATIENCE)
         return {}
     if what == "interim":
         return {"status": await asyncio.wait_for(client.streams[told["stream"]]["interim"], PATIENCE)}

@@ -1,5 +1,7 @@
 //! HTTP/3, with a client that others have written: aioquic, driven line by line (`http3.py`).
 
+mod pace;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,6 +22,7 @@ const FRAME_UNEXPECTED: u64 = 0x105;
 const FRAME_ERROR: u64 = 0x106;
 const EXCESSIVE_LOAD: u64 = 0x107;
 const REQUEST_REJECTED: u64 = 0x10b;
+const REQUEST_CANCELLED: u64 = 0x10c;
 const MESSAGE_ERROR: u64 = 0x10e;
 
 /// The program, with the connections that it has.
@@ -62,8 +65,13 @@ impl Quic {
     }
 
     async fn connect(&mut self, conn: &str, name: &str) -> bool {
-        let told = self.command(json!({ "do": "connect", "conn": conn, "name": name })).await;
-        told["refused"].is_null()
+        self.connect_with(conn, name, json!({})).await
+    }
+
+    async fn connect_with(&mut self, conn: &str, name: &str, windows: Value) -> bool {
+        let mut command = json!({ "do": "connect", "conn": conn, "name": name });
+        command.as_object_mut().unwrap().extend(windows.as_object().unwrap().clone());
+        self.command(command).await["refused"].is_null()
     }
 
     /// A client with a connection `a` for test.com.

@@ -8,14 +8,13 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::Response;
 use http_body::Body as _;
-use tokio::time::{Sleep, sleep};
 
 use super::stream::Stream;
 use super::wire::Wire;
 use crate::http1::response::is_without_body;
 use crate::http2::Code;
 use crate::proxy::body::Body;
-use crate::proxy::roster::Slot;
+use crate::proxy::patience::Patience;
 
 /// Where a response goes.
 pub(super) struct Answering {
@@ -23,9 +22,6 @@ pub(super) struct Answering {
     pub(super) stream: Rc<Stream>,
     pub(super) is_head: bool,
 }
-
-/// While there is one, the client is waited for.
-struct Sending<'a>(&'a Slot);
 
 // === impl Answering ===
 
@@ -67,14 +63,15 @@ impl Answering {
     /// # Errors
     /// The code to reset the stream with: the body breaks off, or the client does not take it.
     async fn send(&self, body: &mut Body) -> Result<(), Code> {
+        let mut patience = self.wire.patience();
         loop {
             let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
-                return self.data(Bytes::new(), true).await;
+                return self.data(Bytes::new(), true, &mut patience).await;
             };
             match frame.map_err(|_| Code::INTERNAL_ERROR)?.into_data() {
                 Ok(data) => {
                     let ends = body.is_end_stream();
-                    self.data(data, ends).await?;
+                    self.data(data, ends, &mut patience).await?;
                     if ends {
                         return Ok(());
                     }
@@ -94,25 +91,19 @@ impl Answering {
     /// # Errors
     /// The code to reset the stream with: nothing of it was taken for too long, whatever else the
     /// client does on the connection meanwhile. Where it takes nothing at all, the connection ends.
-    async fn data(&self, mut data: Bytes, ends: bool) -> Result<(), Code> {
-        let mut sending = None;
-        let mut pause = pin!(None::<Sleep>);
+    async fn data(&self, mut data: Bytes, ends: bool, patience: &mut Patience) -> Result<(), Code> {
         let mut seen = None;
         poll_fn(|cx| {
             if self.wire.poll_write_data(&self.stream, &mut data, ends).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            sending.get_or_insert_with(|| Sending::begin(&self.wire.slot));
-            // Progress is looked at only when a pause has passed, so that it costs no timer.
-            while pause.as_mut().as_pin_mut().is_none_or(|pause| pause.poll(cx).is_ready()) {
-                let Some(timeout) = self.wire.send_timeout() else {
-                    return Poll::Pending;
-                };
+            // Progress is looked at only when the patience ends, so that it costs no timer.
+            while seen.is_none() || patience.poll_end(cx).is_ready() {
                 let moved = self.progress(&data);
                 if seen.replace(moved) == Some(moved) && !self.wire.slot.is_stuck() {
                     return Poll::Ready(Err(Code::CANCEL));
                 }
-                pause.set(Some(sleep(timeout)));
+                patience.renew();
             }
             Poll::Pending
         })
@@ -123,21 +114,5 @@ impl Answering {
     fn progress(&self, left: &Bytes) -> (usize, Option<u64>) {
         let is_shut = self.stream.window.get().bytes() == 0;
         (left.len(), (!is_shut).then(|| self.wire.sent()))
-    }
-}
-
-// === impl Sending ===
-
-impl<'a> Sending<'a> {
-    fn begin(slot: &'a Slot) -> Self {
-        slot.moved();
-        slot.sends(true);
-        Self(slot)
-    }
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        self.0.sends(false);
     }
 }

@@ -12,7 +12,6 @@ use std::io;
 use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
@@ -31,6 +30,7 @@ use crate::http2::settings::{
 use crate::http2::window::{Receiving, Sending};
 use crate::http2::{Code, Fault};
 use crate::proxy::Worker;
+use crate::proxy::patience::Patience;
 use crate::proxy::roster::Slot;
 use crate::proxy::streams::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, STREAMS};
 
@@ -361,9 +361,9 @@ impl Wire {
         self.state.borrow().sent
     }
 
-    /// How long a client may take nothing of a response, if there is a limit.
-    pub(super) fn send_timeout(&self) -> Option<Duration> {
-        Some(self.worker.settings.send_timeout).filter(|timeout| !timeout.is_zero())
+    /// How long a client may take nothing of a response.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(self.worker.settings.send_timeout)
     }
 
     /// Whether so much waits to be written that nothing should be read that asks for more.

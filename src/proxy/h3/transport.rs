@@ -5,10 +5,12 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::h3::error::Code;
 use ::h3::quic::{
@@ -18,12 +20,12 @@ use bytes::{Buf as _, Bytes};
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::guard::Guard;
-use crate::proxy::roster::Slot;
+use crate::proxy::patience::Patience;
 
 /// A connection.
 pub(super) struct Transport {
     connection: quinn::Connection,
-    slot: Rc<Slot>,
+    send_timeout: Duration,
     accepting_both: Option<Opening<(quinn::SendStream, quinn::RecvStream)>>,
     accepting_one: Option<Opening<quinn::RecvStream>>,
     opening_both: Option<Opening<(quinn::SendStream, quinn::RecvStream)>>,
@@ -50,9 +52,11 @@ pub(super) struct Both {
 pub(super) struct Send {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<Bytes>>,
+    /// Whether the client lets that wait, and for how long it may.
+    waits: bool,
+    patience: Patience,
     /// Waits for the client to have all of it.
     delivered: Option<Gone>,
-    slot: Rc<Slot>,
     fate: Rc<Fate>,
     is_finished: bool,
 }
@@ -96,10 +100,11 @@ impl Fate {
 // === impl Transport ===
 
 impl Transport {
-    pub(super) fn new(connection: quinn::Connection, slot: Rc<Slot>) -> Self {
+    /// A connection whose streams wait for the client as long as `send_timeout` says.
+    pub(super) fn new(connection: quinn::Connection, send_timeout: Duration) -> Self {
         Self {
             connection,
-            slot,
+            send_timeout,
             accepting_both: None,
             accepting_one: None,
             opening_both: None,
@@ -116,8 +121,15 @@ impl Transport {
     }
 
     fn send(&self, stream: quinn::SendStream, fate: Rc<Fate>) -> Send {
-        let slot = self.slot.clone();
-        Send { stream, writing: None, delivered: None, slot, fate, is_finished: false }
+        Send {
+            stream,
+            writing: None,
+            waits: false,
+            patience: Patience::new(self.send_timeout),
+            delivered: None,
+            fate,
+            is_finished: false,
+        }
     }
 }
 
@@ -161,7 +173,7 @@ impl quic::Connection<Bytes> for Transport {
     }
 
     fn opener(&self) -> Self {
-        Self::new(self.connection.clone(), self.slot.clone())
+        Self::new(self.connection.clone(), self.send_timeout)
     }
 }
 
@@ -258,15 +270,37 @@ impl Send {
         let stopped = self.stream.stopped();
         Box::pin(async move { !matches!(stopped.await, Ok(None)) })
     }
+
+    /// The client takes nothing now: the response is given up when that was so for too long, whatever
+    /// else the client does on the connection meanwhile.
+    fn poll_give_up(&mut self, cx: &mut Context<'_>) -> Poll<StreamErrorIncoming> {
+        if !self.fate.is_asked.get() {
+            // The connection's own streams, without which there is none.
+            return Poll::Pending;
+        }
+        // Woken, but not by the timer: the connection had room, which other streams have taken. quinn
+        // does not wake a stream for that whose own window is shut.
+        if !mem::replace(&mut self.waits, true) || !self.patience.is_over() {
+            self.patience.renew();
+        }
+        ready!(self.patience.poll_end(cx));
+        // As for any response that is abandoned half way (RFC 9114, section 4.1.1).
+        let code = Code::H3_REQUEST_CANCELLED;
+        self.fate.fail(code);
+        Poll::Ready(terminated(code))
+    }
 }
 
 impl quic::SendStream<Bytes> for Send {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         if let Some(data) = &mut self.writing {
             while data.has_remaining() {
-                let written = Pin::new(&mut self.stream).poll_write(cx, data.chunk());
-                data.advance(ready!(written).map_err(unwritten)?);
-                self.slot.moved();
+                let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, data.chunk())
+                else {
+                    return self.poll_give_up(cx).map(Err);
+                };
+                data.advance(written.map_err(unwritten)?);
+                self.waits = false;
             }
         }
         self.writing = None;
@@ -326,7 +360,7 @@ impl Receive {
     fn fail(&mut self, code: Code) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         self.fate.fail(code);
         self.stop(code.value());
-        Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code: code.value() }))
+        Poll::Ready(Err(terminated(code)))
     }
 
     fn stop(&mut self, code: u64) {
@@ -408,6 +442,10 @@ fn lost(error: ConnectionError) -> ConnectionErrorIncoming {
         ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
         error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
     }
+}
+
+fn terminated(code: Code) -> StreamErrorIncoming {
+    StreamErrorIncoming::StreamTerminated { error_code: code.value() }
 }
 
 fn of_stream(connection_error: ConnectionErrorIncoming) -> StreamErrorIncoming {

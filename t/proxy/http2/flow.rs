@@ -4,14 +4,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
 
 use crate::proxy::{catch_all, one_origin};
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
-    CANCEL, Connection, DATA, END_STREAM, FLOW_CONTROL_ERROR, HEADERS, INITIAL_WINDOW_SIZE,
-    LARGEST_WINDOW, Outcome, PING, RST_STREAM, WINDOW_BYTES, request,
+    CANCEL, Connection, DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, LARGEST_WINDOW, Outcome,
+    PING, RST_STREAM, WINDOW_BYTES, request,
 };
 use crate::support::origin::Origin;
 use crate::support::{PATIENCE, eventually};
@@ -184,95 +182,6 @@ async fn a_client_may_open_its_windows_again_for_every_few_bytes() {
     for answer in client.answers(&streams).await {
         assert!(answer.is_ok() && answer.body.len() == 4000, "{answer:?}");
     }
-}
-
-/// Sends what comes for `/deaf` to a node that takes connections and reads nothing but their first
-/// kilobyte.
-async fn put_deaf_node(gateway: &Gateway) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let node = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        let mut held = Vec::new();
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut some = [0; 1000];
-            let _ = socket.read(&mut some).await;
-            held.push(socket);
-        }
-    });
-    let upstream = json!({ "type": "roundrobin", "nodes": { node: 1 } });
-    let deaf = json!({ "uri": "/deaf", "priority": 1, "upstream": upstream });
-    gateway.put_route("deaf", deaf).await;
-    // What was written later tells that it is there.
-    let nowhere = json!({ "type": "roundrobin", "nodes": { "127.0.0.1:1": 1 } });
-    let route = json!({ "uri": "/nowhere", "priority": 1, "upstream": nowhere });
-    gateway.put_route("nowhere", route).await;
-    gateway.answers("/nowhere", 502).await;
-}
-
-/// Begins an upload for `/deaf` and sends as much of it as the gateway takes.
-async fn fill(client: &mut Connection, stream: u32) {
-    client.headers(stream, &request("POST", "/deaf"), false).await;
-    // Buffers of the system take some: it is over when the window has not moved for a while.
-    let (mut sent, mut still) = (0, 0);
-    while still < 25 {
-        let may = client.may_send(stream).min(16_384);
-        if may > 0 {
-            assert!(client.data(stream, &vec![b'x'; may], false).await);
-            (sent, still) = (sent + may, 0);
-            assert!(sent < 64 << 20, "the gateway takes everything");
-        } else {
-            client.ping().await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            still += 1;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_node_that_does_not_read_stops_its_own_upload_only() {
-    let (gateway, _origin) = one_origin().await;
-    put_deaf_node(&gateway).await;
-    let before = super::floods::memory_bytes(&gateway);
-    let mut client = Connection::open(gateway.ports().http).await;
-    client.setting(INITIAL_WINDOW_SIZE).await;
-    for stream in [1, 3] {
-        fill(&mut client, stream).await;
-    }
-    let after = super::floods::memory_bytes(&gateway);
-    assert!(after < before + (32 << 20), "from {before} to {after} bytes");
-    let mut client = client.taking();
-    client.headers(5, &request("POST", "/echo"), false).await;
-    assert!(client.upload(5, &vec![b'y'; 2_000_000], true).await);
-    let answer = client.answer(5).await;
-    assert!(answer.is_ok() && answer.body.len() == 2_000_000);
-}
-
-#[tokio::test]
-async fn a_client_that_sends_more_than_the_windows_let_is_told_so() {
-    let (gateway, _origin) = one_origin().await;
-    put_deaf_node(&gateway).await;
-    let errors = [Outcome::Reset(FLOW_CONTROL_ERROR), Outcome::GoAway(FLOW_CONTROL_ERROR)];
-    // More than its stream's, while the connection's has room.
-    let mut client = Connection::open(gateway.ports().http).await;
-    client.setting(INITIAL_WINDOW_SIZE).await;
-    fill(&mut client, 1).await;
-    assert!(client.may_send(3) > 0, "a stream uses up the connection's window");
-    client.data(1, b"x", false).await;
-    let outcome = client.outcome(1).await;
-    assert!(errors.contains(&outcome), "{outcome:?}");
-    // More than the connection's, on a stream that has room.
-    let mut client = Connection::open(gateway.ports().http).await;
-    client.setting(INITIAL_WINDOW_SIZE).await;
-    let mut stream = 1;
-    while client.may_send(stream) > 0 {
-        fill(&mut client, stream).await;
-        stream += 2;
-        assert!(stream < 100, "the window of the connection has no end");
-    }
-    client.headers(stream, &request("POST", "/deaf"), false).await;
-    client.data(stream, b"x", false).await;
-    assert_eq!(client.outcome(stream).await, Outcome::GoAway(FLOW_CONTROL_ERROR));
 }
 
 #[tokio::test]
