@@ -19,6 +19,7 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a test gives up on it.
@@ -39,16 +40,62 @@ pub fn client(name: &str) -> PathBuf {
 
 /// A loopback port that nobody listens on, below the range from which the system takes ports for
 /// outgoing connections: a server that is restarted finds its port free.
+///
+/// No other test binary that runs at the same time is given it: a server may take its time to listen
+/// there, and a port where nobody is to answer stays one.
 pub fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two test binaries at once begin at different places.
-    let start = (std::process::id() % 1000) as u16 * 11;
+    static PORTS: Mutex<Ports> = Mutex::new(Ports { blocks: Vec::new(), used: 0 });
+    let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (start + step) % 12_000;
+        let port = ports.next();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
+        }
+    }
+}
+
+/// The ports of this process, in blocks of [`BLOCK`]. The first of each is listened on for as long
+/// as the process lives, which keeps other processes off the rest.
+struct Ports {
+    blocks: Vec<(u16, TcpListener)>,
+    /// How many ports of the last block were given out.
+    used: u16,
+}
+
+const BLOCK: u16 = 100;
+const BLOCKS: u16 = 120;
+
+// === impl Ports ===
+
+impl Ports {
+    /// The next port, whether it is free or not.
+    fn next(&mut self) -> u16 {
+        self.used += 1;
+        if self.blocks.is_empty() || self.used == BLOCK {
+            self.used = 1;
+            match Self::claim() {
+                Some(block) => self.blocks.push(block),
+                // What was used longest ago comes again.
+                None => self.blocks.rotate_left(1),
+            }
+        }
+        let (first, _) = self.blocks.last().expect("the blocks are all taken by others");
+        first + self.used
+    }
+
+    fn claim() -> Option<(u16, TcpListener)> {
+        let firsts = (0..BLOCKS).map(|block| 20_000 + block * BLOCK);
+        firsts
+            .into_iter()
+            .find_map(|first| Some((first, TcpListener::bind(("127.0.0.1", first)).ok()?)))
+    }
+}
+
+/// Listens on a port that no outgoing connection takes while the listener is away for a moment.
+pub fn listen() -> TcpListener {
+    loop {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", free_port())) {
+            return listener;
         }
     }
 }

@@ -85,12 +85,12 @@ impl Origin {
 
     /// Starts an origin whose answers carry `x-origin: {name}`.
     pub async fn named(name: &str) -> Self {
-        Self::run(name, ([127, 0, 0, 1], 0).into(), None)
+        Self::run(name, super::listen(), None)
     }
 
     /// Starts an origin on a given address: a node that comes back.
     pub async fn at(name: &str, addr: SocketAddr) -> Self {
-        Self::run(name, addr, None)
+        Self::run(name, StdListener::bind(addr).unwrap(), None)
     }
 
     /// Starts an HTTPS origin with a certificate chain and its key, both PEM.
@@ -107,7 +107,7 @@ impl Origin {
             .unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::run("origin", ([127, 0, 0, 1], 0).into(), Some(acceptor))
+        Self::run("origin", super::listen(), Some(acceptor))
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -146,8 +146,7 @@ impl Origin {
         }
     }
 
-    fn run(name: &str, addr: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
-        let listener = StdListener::bind(addr).unwrap();
+    fn run(name: &str, listener: StdListener, tls: Option<TlsAcceptor>) -> Self {
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { name: name.to_owned(), ..Shared::default() });
