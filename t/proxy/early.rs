@@ -76,7 +76,7 @@ async fn the_gateway_answers_expectations_itself_and_once() {
     let (gateway, recorder) = recorded().await;
     let mut client = connect(&gateway).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n";
-    recorder.taken();
+    recorder.taken().await;
     for _ in 0..2 {
         client.write_all(head.as_bytes()).await.unwrap();
         let interim = raw::read_until(&mut client, "\r\n\r\n").await;
@@ -85,7 +85,7 @@ async fn the_gateway_answers_expectations_itself_and_once() {
         let answer = raw::read_until(&mut client, "\r\n\r\nok").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    let reached = String::from_utf8(recorder.taken()).unwrap();
+    let reached = String::from_utf8(recorder.taken().await).unwrap();
     assert!(!reached.contains("expect") && reached.matches("\r\n\r\nhi").count() == 2, "{reached}");
     // Nothing is expected without a body, nor in HTTP/1.0.
     for request in [
@@ -185,13 +185,13 @@ async fn a_protocol_that_would_pass_by_the_routes_is_not_switched_to() {
     gateway.put_route("1", route).await;
     gateway.served("/").await;
     for (protocol, passes) in [("websocket", true), ("h2c", false), ("websocket, H2C", false)] {
-        recorder.taken();
+        recorder.taken().await;
         let request = format!(
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: {protocol}\r\n\
              Connection: Upgrade, close\r\n\r\n"
         );
         raw::until_closed(gateway.ports().http, request.as_bytes()).await.unwrap();
-        let reached = String::from_utf8(recorder.taken()).unwrap();
+        let reached = String::from_utf8(recorder.taken().await).unwrap();
         assert_eq!(reached.contains("upgrade"), passes, "{reached}");
     }
 }

@@ -71,7 +71,7 @@ async fn a_client_that_takes_back_more_than_it_lets_be_answered_is_sent_away() {
     let mut client = Connection::open(gateway.ports().http).await;
     let mut stream = 1;
     loop {
-        recorder.taken();
+        recorder.taken().await;
         client.get(stream, &format!("/{stream}")).await;
         let path = format!("/{stream} ");
         let asked = async {
@@ -120,7 +120,7 @@ async fn a_client_that_has_its_requests_reset_is_sent_away_too() {
 #[tokio::test]
 async fn heads_have_a_bound_however_they_come() {
     let (gateway, recorder) = recorded(|_| {}).await;
-    recorder.taken();
+    recorder.taken().await;
     let port = gateway.ports().http;
     let value = [b'x'; 10_000];
     let large: Vec<_> =
@@ -149,7 +149,7 @@ async fn heads_have_a_bound_however_they_come() {
             assert!(sent < 1_000_000, "the connection goes on");
         }
     }
-    assert!(recorder.taken().is_empty());
+    assert!(recorder.taken().await.is_empty());
 }
 
 #[tokio::test]

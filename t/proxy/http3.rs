@@ -228,7 +228,7 @@ async fn many_requests_share_a_connection() {
 async fn trailers_go_both_ways() {
     let (gateway, recorder, ca) = recorded().await;
     let mut quic = Quic::connected(&gateway, &ca).await;
-    recorder.taken();
+    recorder.taken().await;
     recorder.answers(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
          2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n",
@@ -237,7 +237,7 @@ async fn trailers_go_both_ways() {
     let told = quic.ask(request("POST", "/"), more).await;
     assert_eq!((&told["status"], &told["body"]), (&json!(200), &json!("ok")), "{told}");
     assert_eq!(told["trailers"], json!([["x-sum", "7"]]));
-    let seen = String::from_utf8(recorder.taken()).unwrap();
+    let seen = String::from_utf8(recorder.taken().await).unwrap();
     assert!(seen.contains("x-up: 1\r\n") && !seen.contains("6.6.6.6"), "{seen}");
 }
 

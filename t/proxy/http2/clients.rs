@@ -142,7 +142,7 @@ async fn nghttp_and_h2load() {
         let echoed = command("nghttp", &[host, "-d", &file, &at("/echo")]).await;
         assert!(echoed == body(), "TLS: {tls}, {} bytes", echoed.len());
         // Trailers both ways.
-        site.recorder.taken();
+        site.recorder.taken().await;
         // A body whose length was told has none in HTTP/1.1.
         let text = site.file("text").display().to_string();
         let upload = ["-v", "--no-dep", "--no-content-length", host, "-d", &text];
@@ -150,7 +150,7 @@ async fn nghttp_and_h2load() {
         let told = command("nghttp", &[&upload[..], &trailer].concat()).await;
         let told = String::from_utf8_lossy(&told);
         assert!(told.contains("x-sum: 1"), "{told}");
-        let reached = site.recorder.taken();
+        let reached = site.recorder.taken().await;
         assert!(reached.ends_with(b"\r\n0\r\nx-mine: 2\r\n\r\n"), "{} bytes", reached.len());
         let told = command("nghttp", &[host, "-n", "-s", "-m", "100", &at("/bytes/1")]).await;
         let told = String::from_utf8_lossy(&told);
@@ -208,7 +208,7 @@ async fn reqwest() {
 async fn h2_in_python() {
     let site = Site::start().await;
     for tls in [false, true] {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let mut command = Command::new(client("python"));
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/t/proxy/http2/http2.py");
         let ports = site.gateway.ports();
@@ -225,6 +225,6 @@ async fn h2_in_python() {
             "tables were used": [true, true],
         });
         assert_eq!(told, expected, "TLS: {tls}");
-        assert!(site.recorder.taken().ends_with(b"4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n"));
+        assert!(site.recorder.taken().await.ends_with(b"4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n"));
     }
 }

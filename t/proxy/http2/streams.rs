@@ -324,12 +324,12 @@ async fn a_client_that_waits_for_a_100_gets_it_or_an_answer() {
     let answer = client.answer(3).await;
     assert_eq!((answer.status, answer.interim), (200, vec![]));
     // A body that is on its way already.
-    recorder.taken();
+    recorder.taken().await;
     client.headers(5, &expecting(b"4"), false).await;
     client.data(5, b"body", true).await;
     let answer = client.answer(5).await;
     assert!(answer.is_ok() && answer.interim.iter().all(|status| *status == 100), "{answer:?}");
-    let reached = String::from_utf8(recorder.taken()).unwrap();
+    let reached = String::from_utf8(recorder.taken().await).unwrap();
     assert!(reached.ends_with("\r\n\r\nbody") && !reached.contains("expect"), "{reached}");
     // And one that waits.
     client.headers(7, &expecting(b"4"), false).await;
