@@ -195,23 +195,21 @@ async fn an_idle_connection_is_closed_after_its_time() {
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_is_in_flight() {
-    let (mut gateway, _origin) = one_origin().await;
-    let slow = gateway.client().get(gateway.http_url("/delay/1500"));
+    let (mut gateway, origin) = one_origin().await;
+    let asked = origin.requests();
+    let slow = gateway.client().get(gateway.http_url("/held"));
     let slow = tokio::spawn(slow.send());
     let idle = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
-    eventually("the slow request is under way", || async {
-        gateway.sample("apisix_nginx_http_current_connections", &[r#"state="writing""#]).await
-            >= Some(1.0)
-    })
-    .await;
+    eventually("the slow request is under way", || async { origin.requests() > asked }).await;
     gateway.signal("QUIT");
     eventually("new connections are refused", || async {
         TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.is_err()
     })
     .await;
+    origin.release();
     let answer = slow.await.unwrap().unwrap();
     assert_eq!(answer.status(), 200);
-    assert!(answer.text().await.unwrap().contains("/delay/1500"));
+    assert!(answer.text().await.unwrap().contains("/held"));
     assert!(gateway.ended().await.success());
     drop(idle);
 }

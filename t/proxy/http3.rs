@@ -534,8 +534,8 @@ async fn what_is_under_way_is_finished_when_the_node_stops() {
     let stream = quic.begin("idle", request("GET", "/get"), json!({})).await;
     assert_eq!(quic.end("idle", stream).await["status"], 200);
     let asked = origin.requests();
-    let slow = quic.begin("a", request("GET", "/delay/1500"), json!({})).await;
-    let long = quic.begin("a", request("GET", "/stream/4/1000?ms=500"), json!({})).await;
+    let slow = quic.begin("a", request("GET", "/held"), json!({})).await;
+    let long = quic.begin("a", request("GET", "/stream/4/1000?held=1"), json!({})).await;
     eventually("the node was asked", || async { origin.requests() >= asked + 2 }).await;
     gateway.signal("QUIT");
     // The first that is not taken: the third of this connection.
@@ -543,6 +543,7 @@ async fn what_is_under_way_is_finished_when_the_node_stops() {
     assert_eq!(told["id"], 8);
     let late = quic.begin("a", request("GET", "/get"), json!({})).await;
     assert_eq!(quic.end("a", late).await["reset"], REQUEST_REJECTED);
+    origin.release();
     assert_eq!(quic.end("a", slow).await["status"], 200);
     assert_eq!(quic.end("a", long).await["body_bytes"], 4_000);
     for conn in ["a", "idle"] {

@@ -133,7 +133,7 @@ async fn what_was_accepted_before_the_end_was_told_is_answered() {
     let (mut gateway, origin) = one_origin().await;
     let mut client = Connection::open(gateway.ports().http).await;
     let asked = origin.requests();
-    client.get(1, "/delay/1500").await;
+    client.get(1, "/held").await;
     eventually("the node was asked", || async { origin.requests() > asked }).await;
     gateway.signal("QUIT");
     // The client does not know yet, and asks on.
@@ -155,6 +155,7 @@ async fn what_was_accepted_before_the_end_was_told_is_answered() {
                 assert!(named <= last, "it may not grow");
                 // The first may name none, to be followed by one that does.
                 last = if named == LARGEST_WINDOW { last } else { named };
+                origin.release();
             }
             RST_STREAM => {
                 assert!(frame.stream > last || code(&frame.payload) == REFUSED_STREAM, "{frame:?}");
