@@ -152,7 +152,7 @@ async fn many_routes_on_one_path_are_told_apart_by_what_they_demand() {
     assert_eq!(sent(&[("x-v", "every")], "/?v=36").await, "38");
     assert_eq!(sent(&[("x-v", "10")], "/?v=36").await, "36");
     assert_eq!(sent(&[("x-v", "every"), ("cookie", "v=39")], "/?v=36").await, "39");
-    let (status, _) = gateway.admin("DELETE", "/routes/8?wait=applied", None).await;
+    let (status, _) = gateway.admin("DELETE", "/routes/8?wait=applied&timeout=60", None).await;
     assert_eq!(status, 200);
     assert_eq!(told(&gateway, "a", "/?v=8", "x-told").await, "rest");
     // Every one that stands before is named, though the request asked none of them.

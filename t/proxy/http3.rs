@@ -56,6 +56,7 @@ impl Quic {
 
     async fn command(&mut self, command: Value) -> Value {
         self.input.write_all(format!("{command}\n").as_bytes()).unwrap();
+        // It gives up by itself, and says at what.
         let line = tokio::time::timeout(PATIENCE * 2, self.answers.recv()).await;
         let line = line.expect("an answer in time");
         serde_json::from_str(&line.unwrap_or_else(|| panic!("no answer to {command}"))).unwrap()
@@ -411,7 +412,7 @@ async fn a_client_that_waits_for_a_100_gets_one() {
 async fn a_silent_client_is_sent_away() {
     let origin = Origin::start().await;
     let impatient = |config: &mut Value| {
-        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "1s" });
+        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "4s" });
     };
     let gateway = speaking().config(impatient).start().await;
     catch_all(&gateway, &origin).await;

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::proxy::catch_all;
 use crate::support::authority::Authority;
-use crate::support::client;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::recorder::Recorder;
+use crate::support::{PATIENCE, client};
 
 /// What `/trailers` answers.
 const TRAILERS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -80,7 +80,8 @@ async fn curl() {
     for tls in [false, true] {
         let curl = |arguments: &[&str]| {
             let mut command = Command::new("curl");
-            command.args(["-sS", "--fail", "--max-time", "30", "--noproxy", "*"]);
+            let limit = PATIENCE.as_secs().to_string();
+            command.args(["-sS", "--fail", "--max-time", &limit, "--noproxy", "*"]);
             let https = site.gateway.https_port();
             if tls {
                 command.args(["--http2", "--resolve", &format!("test.com:{https}:127.0.0.1")]);
@@ -174,7 +175,7 @@ async fn reqwest() {
     for tls in [false, true] {
         let builder = reqwest::Client::builder()
             .no_proxy()
-            .timeout(crate::support::PATIENCE)
+            .timeout(PATIENCE)
             .resolve("test.com", ([127, 0, 0, 1], site.gateway.https_port()).into());
         let authority = reqwest::Certificate::from_pem(site.ca.pem().as_bytes()).unwrap();
         let builder = match tls {

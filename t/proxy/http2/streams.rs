@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::recorded;
 use crate::proxy::one_origin;
-use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
     CANCEL, Connection, DATA, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, LARGEST_WINDOW,
@@ -14,6 +13,7 @@ use crate::support::h2::{
 };
 use crate::support::hpack::kept;
 use crate::support::recorder::{OK, Recorder};
+use crate::support::{PATIENCE, eventually};
 
 async fn node_is_asked(recorder: &Recorder, path: &str) {
     eventually(&format!("the node was asked for {path}"), || async {
@@ -334,7 +334,7 @@ async fn a_client_that_waits_for_a_100_gets_it_or_an_answer() {
     assert!(reached.ends_with("\r\n\r\nbody") && !reached.contains("expect"), "{reached}");
     // And one that waits.
     client.headers(7, &expecting(b"4"), false).await;
-    let waits = tokio::time::timeout(std::time::Duration::from_secs(10), client.outcome(7));
+    let waits = tokio::time::timeout(PATIENCE, client.outcome(7));
     assert_eq!(waits.await.expect("a 100"), Outcome::Status(100));
     client.data(7, b"body", true).await;
     let answer = client.answer(7).await;
