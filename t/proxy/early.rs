@@ -1,5 +1,7 @@
 //! Answers that come before the request has ended, interim responses, and clients that half close.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,6 +10,10 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::recorder::{OK, Recorder};
 use crate::support::{PATIENCE, eventually, raw};
+
+/// How long the gateway waits before it finds out by an interim response whether a client that has
+/// ended its side still listens.
+const INTERIM_AFTER: Duration = Duration::from_secs(1);
 
 const REFUSAL: &str = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 6\r\n\r\nenough";
 
@@ -112,12 +118,15 @@ async fn a_client_that_only_listens_any_more_is_answered() {
             let mut client = connect(&gateway).await;
             let request = format!("GET {path} HTTP/{version}\r\nHost: a\r\n\r\n");
             client.write_all(request.as_bytes()).await.unwrap();
+            let began = Instant::now();
             client.shutdown().await.unwrap();
             let answer = rest(&mut client).await;
+            // On a busy machine an answer may take its time that need not.
+            let is_prompt = began.elapsed() < INTERIM_AFTER;
             let answers = raw::statuses(answer.as_bytes());
             assert_eq!(answers.last(), Some(&200), "{path}: {answer}");
             assert!(answer.contains(body), "{path}: {answer}");
-            if version == "1.0" || path != "/delay/4000" {
+            if version == "1.0" || is_prompt {
                 assert_eq!(answers.len(), 1, "{path}: {answer}");
             }
         }

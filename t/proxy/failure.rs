@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{one_origin, upstream};
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
-use crate::support::{eventually, free_port, raw};
+use crate::support::{PATIENCE, eventually, free_port, raw, undisturbed};
 
 #[tokio::test]
 async fn tells_failures_as_apisix_does() {
@@ -184,12 +184,15 @@ async fn an_idle_connection_is_closed_after_its_time() {
         .await;
     super::catch_all(&gateway, &origin).await;
     for first in ["", "GET /get HTTP/1.1\r\nHost: a\r\n\r\n", "GET /get HT"] {
-        let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
-        client.write_all(first.as_bytes()).await.unwrap();
-        let mut all = Vec::new();
-        let ended = tokio::time::timeout(Duration::from_secs(20), client.read_to_end(&mut all));
-        ended.await.expect("the connection is closed").unwrap();
-        assert_eq!(all.is_empty(), !first.ends_with("\r\n\r\n"), "{first}");
+        let ends = async || {
+            let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
+            client.write_all(first.as_bytes()).await.unwrap();
+            let mut all = Vec::new();
+            let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut all));
+            ended.await.expect("the connection is closed").unwrap();
+            assert_eq!(all.is_empty(), !first.ends_with("\r\n\r\n"), "{first}");
+        };
+        undisturbed(Duration::from_millis(500), ends).await;
     }
 }
 
