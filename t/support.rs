@@ -197,3 +197,25 @@ where
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn plays_again_what_a_stall_has_spoilt_and_nothing_else() {
+    let most = Duration::from_millis(100);
+    let played = Cell::new(0);
+    let scene = |stalls: bool| {
+        let played = &played;
+        async move {
+            played.set(played.get() + 1);
+            if stalls {
+                let began = Instant::now();
+                while began.elapsed() < most * 2 {}
+            }
+            assert!(played.get() > 2, "too late");
+        }
+    };
+    undisturbed(most, || scene(true)).await;
+    assert_eq!(played.replace(0), 3);
+    // This thread may have to wait here too, but not ten times.
+    let failed = AssertUnwindSafe(undisturbed(most, || async { panic!("wrong") }));
+    assert!(failed.catch_unwind().await.is_err());
+}

@@ -172,3 +172,16 @@ pub fn is_complete(bytes: &[u8]) -> bool {
     let length = field("content-length:").map_or(0, |length| length.parse().unwrap());
     body.len() >= length
 }
+
+#[tokio::test]
+async fn what_was_sent_is_taken_though_nobody_had_time_to_read_it() {
+    use std::io::Write as _;
+    let recorder = Recorder::start().await;
+    // Nothing of the recorder runs meanwhile: it shares this thread.
+    let mut socket = std::net::TcpStream::connect(recorder.addr).unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    assert_eq!(recorder.taken().await, b"GET / HTTP/1.1\r\n");
+    socket.write_all(b"\r\n").unwrap();
+    assert_eq!(recorder.taken().await, b"\r\n");
+    assert_eq!(recorder.connections(), 1, "its own do not count");
+}
