@@ -203,11 +203,6 @@ async fn put_deaf_node(gateway: &Gateway) {
     let upstream = json!({ "type": "roundrobin", "nodes": { node: 1 } });
     let deaf = json!({ "uri": "/deaf", "priority": 1, "upstream": upstream });
     gateway.put_route("deaf", deaf).await;
-    // What was written later tells that it is there.
-    let nowhere = json!({ "type": "roundrobin", "nodes": { "127.0.0.1:1": 1 } });
-    let route = json!({ "uri": "/nowhere", "priority": 1, "upstream": nowhere });
-    gateway.put_route("nowhere", route).await;
-    gateway.answers("/nowhere", 502).await;
 }
 
 /// Begins an upload for `/deaf` and sends as much of it as the gateway takes.
