@@ -177,7 +177,7 @@ where
         match played {
             Ok(outcome) => return outcome,
             Err(_) if longest.get() > most && left > 0 => {
-                println!("once more: this thread has waited for {:?}", longest.get());
+                eprintln!("once more: this thread has waited for {:?}", longest.get());
             }
             Err(panic) => resume_unwind(panic),
         }
