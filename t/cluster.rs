@@ -36,9 +36,7 @@ async fn a_write_waits_for_every_node_and_names_those_that_lag() {
     // As soon as the answer is there, both serve it: 502 from a node that nobody is, not 404.
     for number in 0..3 {
         let uri = format!("/applied/{number}");
-        let path = format!("/routes/{number}?wait=applied&timeout=20");
-        let (status, answer) = one.admin("PUT", &path, Some(route(&uri))).await;
-        assert_eq!(status, 201, "{answer}");
+        one.put_route(&number.to_string(), route(&uri)).await;
         for gateway in [&one, &two] {
             assert_eq!(gateway.get(&uri).await.status(), 502);
         }
@@ -58,8 +56,7 @@ async fn a_write_waits_for_every_node_and_names_those_that_lag() {
     assert!(said.contains("written at revision") && said.contains("not applied"), "{said}");
     assert_eq!(one.admin("GET", "/routes/slow", None).await.0, 200, "it stays written");
     two.signal("CONT");
-    let path = "/routes/fast?wait=applied&timeout=20";
-    assert_eq!(one.admin("PUT", path, Some(route("/fast"))).await.0, 201);
+    one.put_route("fast", route("/fast")).await;
     assert_eq!(two.get("/slow").await.status(), 502);
 }
 
@@ -86,10 +83,9 @@ async fn a_burst_of_writes_makes_few_reports() {
     let gateway = Gateway::builder().etcd(&[etcd.endpoint()]).start().await;
     let began = tokio::time::Instant::now();
     for number in 0..60 {
-        gateway.put_route(&number.to_string(), route(&format!("/{number}"))).await;
+        gateway.write(&format!("/routes/{number}"), route(&format!("/{number}"))).await;
     }
-    let (status, _) = gateway.admin("PUT", "/routes/x?wait=applied", Some(route("/x"))).await;
-    assert_eq!(status, 201);
+    gateway.put_route("x", route("/x")).await;
     let spent = began.elapsed() + Duration::from_secs(1);
     let key = etcd.etcdctl(&["get", "--prefix", "-w", "json", "/apisix-sluice/nodes/"]);
     let found: Value = serde_json::from_str(&key).unwrap();

@@ -35,7 +35,6 @@ async fn parameters_of_a_path_are_variables() {
     gateway.put_route("1", route).await;
     let route = telling("all of $uri_param_name", json!({ "uri": "/user/:name" }), &origin);
     gateway.put_route("2", route).await;
-    gateway.routed("/user/x").await;
     let told = async |path| told(&gateway, "a", path, "x-told").await;
     assert_eq!(told("/user/john/a/b").await, "john|a/b|");
     assert_eq!(told("/user/john/").await, "john||");
@@ -62,7 +61,6 @@ async fn by_path_alone_a_host_only_refuses() {
     ] {
         gateway.put_route(id, telling(id, route, &origin)).await;
     }
-    gateway.routed("/user/:name").await;
     let told = async |host, path| told(&gateway, host, path, "x-told").await;
     assert_eq!(told("foo.com", "/a/x").await, "host");
     assert_eq!(told("FOO.COM:80", "/a/b/x").await, "host");
@@ -87,7 +85,6 @@ async fn clients_of_other_addresses_are_refused() {
     ] {
         gateway.put_route(id, telling(id, route, &origin)).await;
     }
-    gateway.served("/").await;
     assert_eq!(told(&gateway, "a", "/a", "x-told").await, "own");
     assert_eq!(told(&gateway, "a", "/b", "x-told").await, "any");
     for (path, from, id) in [("/b", "127.0.0.2", "one"), ("/b", "10.9.9.9", "net")] {
@@ -106,7 +103,6 @@ async fn many_routes_on_one_path_come_and_go() {
         }
         let by_vars = json!({ "uri": "/*", "vars": [["arg_v", "==", "1"]], "priority": 9 });
         gateway.put_route("vars", telling("vars", by_vars, &origin)).await;
-        gateway.served("/?v=1").await;
         assert_eq!(told(&gateway, "h39.com", "/", "x-told").await, "39");
         // Where hosts come first, a route without one is asked last.
         let preferred = if router == "radixtree_uri" { "vars" } else { "7" };
@@ -133,7 +129,6 @@ async fn many_routes_on_one_path_are_told_apart_by_what_they_demand() {
     }
     let rest = json!({ "uri": "/*", "vars": [["arg_v", "~=", "4"]], "priority": -1 });
     gateway.put_route("rest", telling("rest", rest, &origin)).await;
-    gateway.served("/").await;
     assert_eq!(told(&gateway, "a", "/?v=8", "x-told").await, "8");
     // Numbers equal what spells them, texts do not.
     assert_eq!(told(&gateway, "a", "/?v=5.0", "x-told").await, "5");
@@ -152,7 +147,7 @@ async fn many_routes_on_one_path_are_told_apart_by_what_they_demand() {
     assert_eq!(sent(&[("x-v", "every")], "/?v=36").await, "38");
     assert_eq!(sent(&[("x-v", "10")], "/?v=36").await, "36");
     assert_eq!(sent(&[("x-v", "every"), ("cookie", "v=39")], "/?v=36").await, "39");
-    let (status, _) = gateway.admin("DELETE", "/routes/8?wait=applied", None).await;
+    let (status, _) = gateway.admin("DELETE", "/routes/8?wait=applied&timeout=60", None).await;
     assert_eq!(status, 200);
     assert_eq!(told(&gateway, "a", "/?v=8", "x-told").await, "rest");
     // Every one that stands before is named, though the request asked none of them.

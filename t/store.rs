@@ -194,7 +194,7 @@ async fn check_transactions(store: Arc<dyn ConfigStore>) {
 
     // A value that is written anew goes when the one before it would have gone.
     let value = Bytes::from_static(b"short");
-    store.put("routes/short", value, Expect::Any, Some(2)).await.unwrap();
+    store.put("routes/short", value, Expect::Any, Some(5)).await.unwrap();
     assert_eq!(next_changes(&mut events).await.0, ["routes/short=short"]);
     let step = Step::put_for("routes/short", "anew", Life::AsBefore, Expect::Any);
     store.transact(vec![step]).await.unwrap();

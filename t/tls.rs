@@ -36,7 +36,8 @@ fn openssl(gateway: &Gateway, arguments: &[&str]) -> String {
     }
 }
 
-fn shown(gateway: &Gateway, arguments: &[&str]) -> Option<Vec<u8>> {
+/// The leaf (DER) that `openssl s_client` is shown, whoever vouches for it and whatever its dates.
+pub fn shown(gateway: &Gateway, arguments: &[&str]) -> Option<Vec<u8>> {
     let pem = openssl(gateway, arguments);
     (!pem.is_empty()).then(|| der(&pem))
 }

@@ -16,6 +16,8 @@ from apisix_client.upstream.models import Node, Upstream
 
 url, key = sys.argv[1:]
 client = ApisixClient(base_url=url, api_key=key)
+# There is no parameter for it, and five seconds may pass on a busy machine.
+client._httpx_client.timeout = 60
 
 
 def upstream(port):

@@ -28,11 +28,9 @@ async fn spreads_requests_by_weight() {
     let nodes = json!({ a.node(): 3, b.node(): 1, c.node(): 0 });
     let upstream = json!({ "type": "roundrobin", "nodes": nodes });
     gateway.put_route("1", json!({ "uri": "/get", "upstream": upstream })).await;
-    gateway.routed("/get").await;
-    let before = (a.requests(), b.requests());
     let counts = origins_of(&gateway, "/get", 40).await;
     assert_eq!(counts["a"] + counts["b"], 40);
-    assert_eq!((a.requests() - before.0, b.requests() - before.1), (30, 10));
+    assert_eq!((a.requests(), b.requests()), (30, 10));
     assert_eq!(c.requests(), 0);
 }
 
@@ -65,7 +63,6 @@ async fn asks_the_next_node_when_one_is_down_and_never_twice_what_may_harm() {
     gateway
         .put_route("2", json!({ "uri": "/harm", "plugins": rewrite, "upstream": upstream }))
         .await;
-    gateway.answers("/harm", 502).await;
     let (before, seen) = (dying.requests(), origin.requests());
     let post = gateway.client().post(gateway.http_url("/harm")).body("x");
     assert_eq!(post.send().await.unwrap().status(), 502);
@@ -117,7 +114,6 @@ async fn a_post_on_a_kept_connection_is_not_sent_twice() {
             "plugins": { "proxy-rewrite": { "uri": "/drop" } } }),
         )
         .await;
-    gateway.answers("/once", 502).await;
     for _ in 0..20 {
         assert_eq!(gateway.get("/get").await.status(), 200);
     }

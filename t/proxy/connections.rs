@@ -1,5 +1,7 @@
 //! A client's HTTP/1.1 connection: what it carries one after the other, and what ends it.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -7,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{catch_all, one_origin};
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
-use crate::support::{eventually, raw};
+use crate::support::{eventually, raw, undisturbed};
 
 async fn connect(gateway: &Gateway) -> TcpStream {
     TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap()
@@ -152,13 +154,16 @@ async fn half_a_head_is_not_waited_for_for_ever() {
         .start()
         .await;
     catch_all(&gateway, &origin).await;
-    let mut first = connect(&gateway).await;
-    first.write_all(b"GET /get HT").await.unwrap();
-    let mut second = connect(&gateway).await;
-    ask(&mut second, "GET /bytes/3 HTTP/1.1\r\nHost: a\r\n\r\n", "xxx").await;
-    second.write_all(b"GET /get HT").await.unwrap();
-    assert!(is_closed(&mut first).await);
-    assert!(is_closed(&mut second).await);
+    let are_closed = async || {
+        let mut first = connect(&gateway).await;
+        first.write_all(b"GET /get HT").await.unwrap();
+        let mut second = connect(&gateway).await;
+        ask(&mut second, "GET /bytes/3 HTTP/1.1\r\nHost: a\r\n\r\n", "xxx").await;
+        second.write_all(b"GET /get HT").await.unwrap();
+        assert!(is_closed(&mut first).await);
+        assert!(is_closed(&mut second).await);
+    };
+    undisturbed(Duration::from_millis(500), are_closed).await;
 }
 
 #[tokio::test]

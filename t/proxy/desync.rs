@@ -61,7 +61,7 @@ impl Site {
 
     /// Sends `sent` and expects answers of the statuses `told`, and the connection's end.
     async fn check(&mut self, name: &str, sent: impl AsRef<[u8]>, told: &[u16], reaches: Reaches) {
-        self.recorder.taken();
+        self.recorder.taken().await;
         let Some(answer) = raw::until_closed(self.port(), sent.as_ref()).await else {
             self.wrong.push(format!("{name}: the connection was not closed"));
             return;
@@ -70,11 +70,11 @@ impl Site {
         if statuses != told {
             self.wrong.push(format!("{name}: told {statuses:?} and not {told:?}"));
         }
-        self.reached(name, &reaches);
+        self.reached(name, &reaches).await;
     }
 
-    fn reached(&mut self, name: &str, reaches: &Reaches) {
-        let reached = self.recorder.taken();
+    async fn reached(&mut self, name: &str, reaches: &Reaches) {
+        let reached = self.recorder.taken().await;
         let text = String::from_utf8_lossy(&reached).into_owned();
         let right = match reaches {
             Reaches::Nothing => text.is_empty(),

@@ -1,5 +1,7 @@
 //! Answers that come before the request has ended, interim responses, and clients that half close.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,6 +10,10 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::recorder::{OK, Recorder};
 use crate::support::{PATIENCE, eventually, raw};
+
+/// How long the gateway waits before it finds out by an interim response whether a client that has
+/// ended its side still listens.
+const INTERIM_AFTER: Duration = Duration::from_secs(1);
 
 const REFUSAL: &str = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 6\r\n\r\nenough";
 
@@ -76,7 +82,7 @@ async fn the_gateway_answers_expectations_itself_and_once() {
     let (gateway, recorder) = recorded().await;
     let mut client = connect(&gateway).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n";
-    recorder.taken();
+    recorder.taken().await;
     for _ in 0..2 {
         client.write_all(head.as_bytes()).await.unwrap();
         let interim = raw::read_until(&mut client, "\r\n\r\n").await;
@@ -85,7 +91,7 @@ async fn the_gateway_answers_expectations_itself_and_once() {
         let answer = raw::read_until(&mut client, "\r\n\r\nok").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    let reached = String::from_utf8(recorder.taken()).unwrap();
+    let reached = String::from_utf8(recorder.taken().await).unwrap();
     assert!(!reached.contains("expect") && reached.matches("\r\n\r\nhi").count() == 2, "{reached}");
     // Nothing is expected without a body, nor in HTTP/1.0.
     for request in [
@@ -112,12 +118,15 @@ async fn a_client_that_only_listens_any_more_is_answered() {
             let mut client = connect(&gateway).await;
             let request = format!("GET {path} HTTP/{version}\r\nHost: a\r\n\r\n");
             client.write_all(request.as_bytes()).await.unwrap();
+            let began = Instant::now();
             client.shutdown().await.unwrap();
             let answer = rest(&mut client).await;
+            // On a busy machine an answer may take its time that need not.
+            let is_prompt = began.elapsed() < INTERIM_AFTER;
             let answers = raw::statuses(answer.as_bytes());
             assert_eq!(answers.last(), Some(&200), "{path}: {answer}");
             assert!(answer.contains(body), "{path}: {answer}");
-            if version == "1.0" || path != "/delay/4000" {
+            if version == "1.0" || is_prompt {
                 assert_eq!(answers.len(), 1, "{path}: {answer}");
             }
         }
@@ -185,13 +194,13 @@ async fn a_protocol_that_would_pass_by_the_routes_is_not_switched_to() {
     gateway.put_route("1", route).await;
     gateway.served("/").await;
     for (protocol, passes) in [("websocket", true), ("h2c", false), ("websocket, H2C", false)] {
-        recorder.taken();
+        recorder.taken().await;
         let request = format!(
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: {protocol}\r\n\
              Connection: Upgrade, close\r\n\r\n"
         );
         raw::until_closed(gateway.ports().http, request.as_bytes()).await.unwrap();
-        let reached = String::from_utf8(recorder.taken()).unwrap();
+        let reached = String::from_utf8(recorder.taken().await).unwrap();
         assert_eq!(reached.contains("upgrade"), passes, "{reached}");
     }
 }

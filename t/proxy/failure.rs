@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{one_origin, upstream};
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
-use crate::support::{eventually, free_port, raw};
+use crate::support::{PATIENCE, eventually, free_port, raw, undisturbed};
 
 #[tokio::test]
 async fn tells_failures_as_apisix_does() {
@@ -184,34 +184,35 @@ async fn an_idle_connection_is_closed_after_its_time() {
         .await;
     super::catch_all(&gateway, &origin).await;
     for first in ["", "GET /get HTTP/1.1\r\nHost: a\r\n\r\n", "GET /get HT"] {
-        let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
-        client.write_all(first.as_bytes()).await.unwrap();
-        let mut all = Vec::new();
-        let ended = tokio::time::timeout(Duration::from_secs(20), client.read_to_end(&mut all));
-        ended.await.expect("the connection is closed").unwrap();
-        assert_eq!(all.is_empty(), !first.ends_with("\r\n\r\n"), "{first}");
+        let ends = async || {
+            let mut client = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
+            client.write_all(first.as_bytes()).await.unwrap();
+            let mut all = Vec::new();
+            let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut all));
+            ended.await.expect("the connection is closed").unwrap();
+            assert_eq!(all.is_empty(), !first.ends_with("\r\n\r\n"), "{first}");
+        };
+        undisturbed(Duration::from_millis(500), ends).await;
     }
 }
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_is_in_flight() {
-    let (mut gateway, _origin) = one_origin().await;
-    let slow = gateway.client().get(gateway.http_url("/delay/1500"));
+    let (mut gateway, origin) = one_origin().await;
+    let asked = origin.requests();
+    let slow = gateway.client().get(gateway.http_url("/held"));
     let slow = tokio::spawn(slow.send());
     let idle = TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.unwrap();
-    eventually("the slow request is under way", || async {
-        gateway.sample("apisix_nginx_http_current_connections", &[r#"state="writing""#]).await
-            >= Some(1.0)
-    })
-    .await;
+    eventually("the slow request is under way", || async { origin.requests() > asked }).await;
     gateway.signal("QUIT");
     eventually("new connections are refused", || async {
         TcpStream::connect(("127.0.0.1", gateway.ports().http)).await.is_err()
     })
     .await;
+    origin.release();
     let answer = slow.await.unwrap().unwrap();
     assert_eq!(answer.status(), 200);
-    assert!(answer.text().await.unwrap().contains("/delay/1500"));
+    assert!(answer.text().await.unwrap().contains("/held"));
     assert!(gateway.ended().await.success());
     drop(idle);
 }

@@ -59,6 +59,7 @@ impl Quic {
 
     async fn command(&mut self, command: Value) -> Value {
         self.input.write_all(format!("{command}\n").as_bytes()).unwrap();
+        // It gives up by itself, and says at what.
         let line = tokio::time::timeout(PATIENCE * 2, self.answers.recv()).await;
         let line = line.expect("an answer in time");
         serde_json::from_str(&line.unwrap_or_else(|| panic!("no answer to {command}"))).unwrap()
@@ -236,7 +237,7 @@ async fn many_requests_share_a_connection() {
 async fn trailers_go_both_ways() {
     let (gateway, recorder, ca) = recorded().await;
     let mut quic = Quic::connected(&gateway, &ca).await;
-    recorder.taken();
+    recorder.taken().await;
     recorder.answers(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
          2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n",
@@ -245,7 +246,7 @@ async fn trailers_go_both_ways() {
     let told = quic.ask(request("POST", "/"), more).await;
     assert_eq!((&told["status"], &told["body"]), (&json!(200), &json!("ok")), "{told}");
     assert_eq!(told["trailers"], json!([["x-sum", "7"]]));
-    let seen = String::from_utf8(recorder.taken()).unwrap();
+    let seen = String::from_utf8(recorder.taken().await).unwrap();
     assert!(seen.contains("x-up: 1\r\n") && !seen.contains("6.6.6.6"), "{seen}");
 }
 
@@ -419,7 +420,7 @@ async fn a_client_that_waits_for_a_100_gets_one() {
 async fn a_silent_client_is_sent_away() {
     let origin = Origin::start().await;
     let impatient = |config: &mut Value| {
-        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "1s" });
+        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "4s" });
     };
     let gateway = speaking().config(impatient).start().await;
     catch_all(&gateway, &origin).await;
@@ -542,8 +543,8 @@ async fn what_is_under_way_is_finished_when_the_node_stops() {
     let stream = quic.begin("idle", request("GET", "/get"), json!({})).await;
     assert_eq!(quic.end("idle", stream).await["status"], 200);
     let asked = origin.requests();
-    let slow = quic.begin("a", request("GET", "/delay/1500"), json!({})).await;
-    let long = quic.begin("a", request("GET", "/stream/4/1000?ms=500"), json!({})).await;
+    let slow = quic.begin("a", request("GET", "/held"), json!({})).await;
+    let long = quic.begin("a", request("GET", "/stream/4/1000?held=1"), json!({})).await;
     eventually("the node was asked", || async { origin.requests() >= asked + 2 }).await;
     gateway.signal("QUIT");
     // The first that is not taken: the third of this connection.
@@ -551,6 +552,7 @@ async fn what_is_under_way_is_finished_when_the_node_stops() {
     assert_eq!(told["id"], 8);
     let late = quic.begin("a", request("GET", "/get"), json!({})).await;
     assert_eq!(quic.end("a", late).await["reset"], REQUEST_REJECTED);
+    origin.release();
     assert_eq!(quic.end("a", slow).await["status"], 200);
     assert_eq!(quic.end("a", long).await["body_bytes"], 4_000);
     for conn in ["a", "idle"] {

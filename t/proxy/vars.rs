@@ -32,8 +32,6 @@ async fn with_routes(gateway: Gateway, routes: &[(&str, Value)]) -> (Gateway, Or
     for (id, vars) in routes {
         gateway.put_route(id, route(&origin, vars.clone())).await;
     }
-    gateway.put_route("ready", json!({ "uri": "/ready", "upstream": upstream(&origin) })).await;
-    gateway.served("/ready").await;
     (gateway, origin)
 }
 
@@ -213,7 +211,6 @@ async fn the_node_gets_a_body_that_was_looked_at_byte_for_byte() {
     gateway.put_route("echo", looked_at).await;
     let missing = json!({ "uri": "/echo/none", "vars": [["post_arg_k", "==", "x"]], "upstream": upstream(&origin) });
     gateway.put_route("none", missing).await;
-    gateway.served("/echo").await;
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 7 % 251) as u8).collect();
     let pieces = |bytes: &[u8]| {
         let pieces: Vec<_> =
@@ -246,10 +243,7 @@ async fn the_next_node_gets_the_whole_of_a_body_that_was_looked_at() {
     ]);
     let upstream = json!({ "type": "roundrobin", "nodes": nodes });
     let vars = json!([["post_arg.k", "==", "v"]]);
-    let ready = json!({ "uri": "/ready", "upstream": upstream });
     gateway.put_route("1", json!({ "uri": "/anything", "vars": vars, "upstream": upstream })).await;
-    gateway.put_route("2", ready).await;
-    gateway.served("/ready").await;
     let body = json!({ "k": "v", "pad": "x".repeat(100_000) });
     let post = gateway.client().post(gateway.http_url("/anything")).json(&body);
     let echo: Value = post.send().await.unwrap().json().await.unwrap();
@@ -347,7 +341,6 @@ async fn bodies_above_the_limits_have_no_variables_and_are_forwarded() {
     .await;
     let rest = json!({ "uri": "/*", "upstream": upstream(&origin) });
     gateway.put_route("rest", rest).await;
-    gateway.served("/anything").await;
     let padded = |bytes: usize| {
         let body = r#"{"model":"m","pad":""}"#;
         body.replace("\"\"", &format!("\"{}\"", "a".repeat(bytes - body.len())))

@@ -22,11 +22,12 @@ async fn a_rotated_secret_is_seen_and_told() {
     let mut told = [node.next_changed().await, node.next_changed().await];
     told.sort();
     assert_eq!(told, ["$secret://vault/1/ssl/key", "$secret://vault/1/ssl/other"]);
-    let rotated = std::time::Instant::now();
+    // The next read comes before the value is as old as it may be.
+    let next = node.secrets.status()[0].next.unwrap_or_default();
+    assert!(next < Duration::from_secs(3), "{next:?}");
     bao.put("secret/apisix/ssl", json!({ "key": "new", "other": "same" })).await;
-    // Only what has changed is told, and no later than the value may be old.
+    // Only what has changed is told.
     assert_eq!(node.next_changed().await, "$secret://vault/1/ssl/key");
-    assert!(rotated.elapsed() < Duration::from_secs(3), "{:?}", rotated.elapsed());
     node.becomes("ssl/key", "new").await;
     assert!(node.changed.try_recv().is_err());
 }
@@ -180,8 +181,10 @@ async fn what_nobody_uses_is_not_read_any_more() {
     node.secrets.release(&reference("ssl/f1"));
     assert!(node.secrets.status().is_empty());
     // A request may be on its way; after that one nothing comes for many times the TTL.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let last = asked();
-    tokio::time::sleep(Duration::from_millis(1000)).await;
-    assert_eq!(asked(), last);
+    eventually("nothing is asked any more", async || {
+        let last = asked();
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        asked() == last
+    })
+    .await;
 }

@@ -36,7 +36,7 @@ async fn a_value_outlives_every_bad_answer_and_each_is_named() {
     let redirect =
         "HTTP/1.1 307 X\r\nLocation: http://active:8200/v1/kv\r\nContent-Length: 0\r\n\r\n";
     for (mood, words) in [
-        (Mood::Slow(10_000), "timed out after 0.5 s"),
+        (Mood::Slow(10_000), "timed out after 2 s"),
         (raw(&answer(500, "<h1>oops</h1>")), "answered 500: it gives no reason"),
         (raw(&answer(502, r#"{"errors": ["no leader"]}"#)), "answered 502: no leader"),
         (raw(&answer(429, r#"{"errors": ["slow down"]}"#)), "answered 429: slow down"),
@@ -52,7 +52,7 @@ async fn a_value_outlives_every_bad_answer_and_each_is_named() {
         server.is(Mood::Well("good"));
         let node = quick();
         let mut written = vault(&server.uri, "kv/apisix", "given");
-        written["timeout"] = json!(0.5);
+        written["timeout"] = json!(2);
         node.manage(written);
         assert_eq!(node.read("ssl/key").await.unwrap(), "good");
 

@@ -42,7 +42,7 @@ async fn keeps_everything_over_a_restart() {
     put(&*store, "routes/1", "a").await;
     let second = put(&*store, "routes/1", "b").await;
     put(&*store, "routes/2", "x").await;
-    let last = store.put("ssls/1", Bytes::from_static(&[0xff, 0]), Expect::Any, Some(1));
+    let last = store.put("ssls/1", Bytes::from_static(&[0xff, 0]), Expect::Any, Some(600));
     last.await.unwrap();
     let before = store.list("").await.unwrap();
     drop(store);
@@ -54,6 +54,9 @@ async fn keeps_everything_over_a_restart() {
     assert_eq!((entry.mod_revision, entry.create_revision), (second, second - 1));
     assert_eq!(keys(&store.list("routes/").await.unwrap()), ["routes/1", "routes/2"]);
     // The end of a life is on disk too.
+    store.put("ssls/1", Bytes::from_static(b"short"), Expect::Any, Some(1)).await.unwrap();
+    drop(store);
+    let store = reopen(&path).await;
     let mut events = store.clone().watch();
     let listing = next_listing(&mut events).await;
     if keys(&listing).contains(&"ssls/1") {

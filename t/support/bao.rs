@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::authority::Authority;
 use super::etcd::quiet;
-use super::{Server, eventually, free_port, tool};
+use super::{PATIENCE, Server, eventually, free_port, tool};
 
 /// Its audit log, in its folder.
 const AUDIT: &str = "audit.log";
@@ -107,7 +107,7 @@ impl Bao {
     fn prepare(is_dev: bool, is_tls: bool) -> Self {
         let client = reqwest::Client::builder()
             .no_proxy()
-            .timeout(Duration::from_secs(10))
+            .timeout(PATIENCE)
             .tls_danger_accept_invalid_certs(true);
         Self {
             server: None,

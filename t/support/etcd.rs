@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::authority::Authority;
-use super::{Server, eventually, free_port, tool};
+use super::{PATIENCE, Server, eventually, free_port, tool};
 
 /// One member. Killed when dropped, its data with it.
 pub struct Etcd {
@@ -154,8 +154,11 @@ impl Etcd {
         if let Some(user) = &self.user {
             command.args(["--user", user]);
         }
-        // An election may be under way.
-        command.arg("--command-timeout=30s").args(args);
+        // An election may be under way, and the machine busy.
+        for limit in ["command-timeout", "dial-timeout", "keepalive-timeout"] {
+            command.arg(format!("--{limit}={}s", PATIENCE.as_secs()));
+        }
+        command.args(args);
         command
     }
 

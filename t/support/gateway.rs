@@ -300,7 +300,8 @@ impl Gateway {
     /// PUTs a resource, waits until every node has it, and panics with the answer unless that was
     /// so: `put("/routes/1", …)`.
     pub async fn put(&self, path: &str, body: Value) -> Value {
-        self.write(&format!("{path}?wait=applied"), body).await
+        let limit = PATIENCE.as_secs();
+        self.write(&format!("{path}?wait=applied&timeout={limit}"), body).await
     }
 
     /// The same without waiting.

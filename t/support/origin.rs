@@ -8,8 +8,9 @@
 //! | `/fields` | those of the request's fields whose names begin with `x-field-` |
 //! | `/status/{code}` | that status, empty |
 //! | `/bytes/{n}` | `n` bytes with Content-Length |
-//! | `/stream/{n}/{size}` | `n` chunks of `size` bytes, chunked; `?ms=20` waits before each |
+//! | `/stream/{n}/{size}` | `n` chunks of `size` bytes, chunked; `?ms=20` waits before each, `?held=1` before the last, for [`Origin::release`] |
 //! | `/delay/{ms}` | JSON echo, after that time |
+//! | `/held` | JSON echo, once [`Origin::release`] was called |
 //! | `/close` | JSON echo with `Connection: close` |
 //! | `/drop` | closes the connection without an answer |
 //! | `/truncate/{n}` | promises `2n` bytes, sends `n`, closes |
@@ -42,7 +43,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -85,6 +86,8 @@ struct Shared {
     connections: AtomicUsize,
     closed: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
+    /// Whether what is held may go.
+    released: watch::Sender<bool>,
 }
 
 /// Of how many requests an origin remembers what it saw.
@@ -100,12 +103,12 @@ impl Origin {
 
     /// Starts an origin whose answers carry `x-origin: {name}`.
     pub async fn named(name: &str) -> Self {
-        Self::run(name, ([127, 0, 0, 1], 0).into(), None)
+        Self::run(name, super::listen(), None)
     }
 
     /// Starts an origin on a given address: a node that comes back.
     pub async fn at(name: &str, addr: SocketAddr) -> Self {
-        Self::run(name, addr, None)
+        Self::run(name, StdListener::bind(addr).unwrap(), None)
     }
 
     /// Starts an HTTPS origin with a certificate chain and its key, both PEM.
@@ -134,7 +137,7 @@ impl Origin {
             .unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::run("origin", ([127, 0, 0, 1], 0).into(), Some(acceptor))
+        Self::run("origin", super::listen(), Some(acceptor))
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -170,6 +173,11 @@ impl Origin {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// Lets go what is held, now and later.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
     /// Closes the listener and cuts every connection, as a node that dies does.
     pub fn stop(&mut self) {
         drop(self.stop.take());
@@ -178,8 +186,7 @@ impl Origin {
         }
     }
 
-    fn run(name: &str, addr: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
-        let listener = StdListener::bind(addr).unwrap();
+    fn run(name: &str, listener: StdListener, tls: Option<TlsAcceptor>) -> Self {
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { name: name.to_owned(), ..Shared::default() });
@@ -248,7 +255,7 @@ where
             let peer = from.peer;
             shared.requests.fetch_add(1, Ordering::SeqCst);
             remember(&shared, &request, from);
-            let mut response = answer(request, peer).await.map_err(Error::other)?;
+            let mut response = answer(request, peer, &shared).await.map_err(Error::other)?;
             let name = HeaderValue::from_str(&shared.name).unwrap();
             response.headers_mut().insert("x-origin", name);
             Ok::<_, Error>(response)
@@ -276,7 +283,11 @@ fn remember(shared: &Shared, request: &Request<Incoming>, from: From) {
 }
 
 /// The behaviour that the path names; an error makes hyper close without an answer.
-async fn answer(request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, BoxError> {
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    shared: &Shared,
+) -> Result<Response<Body>, BoxError> {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let number = |at: usize| parts.get(at).and_then(|part| part.parse::<u64>().ok()).unwrap_or(0);
@@ -301,10 +312,16 @@ async fn answer(request: Request<Incoming>, peer: SocketAddr) -> Result<Response
         "bytes" => Ok(with_bytes(usize::try_from(number(1))?)),
         "stream" => {
             let pause = query_number(request.uri(), "ms");
-            Ok(Response::new(chunks(number(1), usize::try_from(number(2))?, pause)))
+            let held = query_number(request.uri(), "held") > 0;
+            let held = held.then(|| shared.released.subscribe());
+            Ok(Response::new(chunks(number(1), usize::try_from(number(2))?, pause, held)))
         }
         "delay" => {
             tokio::time::sleep(Duration::from_millis(number(1))).await;
+            echo_json(request).await
+        }
+        "held" => {
+            released(shared.released.subscribe()).await;
             echo_json(request).await
         }
         "close" => {
@@ -350,16 +367,24 @@ fn with_bytes(length: usize) -> Response<Body> {
     response
 }
 
-fn chunks(count: u64, size: usize, pause_ms: u64) -> Body {
+async fn released(mut held: watch::Receiver<bool>) {
+    // An error: the origin is gone, and whoever waits with it.
+    let _ = held.wait_for(|released| *released).await;
+}
+
+fn chunks(count: u64, size: usize, pause_ms: u64, held: Option<watch::Receiver<bool>>) -> Body {
     let chunk = Bytes::from(vec![b'x'; size]);
     let stream = stream::unfold(0, move |sent| {
-        let chunk = chunk.clone();
+        let (chunk, held) = (chunk.clone(), held.clone());
         async move {
             if sent == count {
                 return None;
             }
             if pause_ms > 0 {
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            }
+            if let Some(held) = held.filter(|_| sent + 1 == count) {
+                released(held).await;
             }
             Some((Ok(Frame::data(chunk)), sent + 1))
         }
@@ -465,6 +490,10 @@ async fn behaves_as_its_paths_say() {
 
     assert_eq!(get("/status/418").await.unwrap().status(), 418);
     assert_eq!(get("/delay/1").await.unwrap().status(), 200);
+    let (held, ()) = tokio::join!(get("/held"), async { origin.release() });
+    assert_eq!(held.unwrap().status(), 200);
+    let stream = get("/stream/2/10?held=1").await.unwrap();
+    assert_eq!(stream.bytes().await.unwrap().len(), 20);
     let bytes = get("/bytes/1000").await.unwrap();
     assert_eq!((bytes.content_length(), bytes.bytes().await.unwrap().len()), (Some(1000), 1000));
     let stream = get("/stream/3/10?ms=1").await.unwrap();

@@ -2,14 +2,13 @@
 //! is 127.0.0.1.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::authority::Authority;
 use super::etcd::quiet;
-use super::{Server, eventually, free_port, tool};
+use super::{PATIENCE, Server, eventually, free_port, tool};
 
 /// A server that looks for answers to its challenges on one port of each kind. Killed when dropped.
 pub struct Pebble {
@@ -107,7 +106,7 @@ impl Pebble {
 
     fn client(&self) -> reqwest::Client {
         let ca = reqwest::Certificate::from_pem(self.ca.as_bytes()).unwrap();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5));
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
         client.tls_certs_only([ca]).build().unwrap()
     }
 }

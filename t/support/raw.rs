@@ -1,7 +1,5 @@
 //! HTTP/1.1 by hand: bytes out, text in.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,17 +23,10 @@ pub async fn read_until(socket: &mut TcpStream, text: &str) -> String {
 }
 
 /// Sends `bytes` on a connection of its own and returns everything that comes until the gateway
-/// closes it, or is silent for two seconds.
+/// closes it, which it has to.
 pub async fn send(port: u16, bytes: &str) -> String {
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    socket.write_all(bytes.as_bytes()).await.unwrap();
-    let mut all = Vec::new();
-    let mut buffer = vec![0; 16 * 1024];
-    while let Ok(Ok(read @ 1..)) =
-        tokio::time::timeout(Duration::from_secs(2), socket.read(&mut buffer)).await
-    {
-        all.extend_from_slice(&buffer[..read]);
-    }
+    let all = until_closed(port, bytes.as_bytes()).await;
+    let all = all.unwrap_or_else(|| panic!("the connection of {bytes:?} is not closed"));
     String::from_utf8_lossy(&all).into_owned()
 }
 

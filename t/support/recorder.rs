@@ -1,13 +1,14 @@
 //! A node that records every byte that it is sent, and answers with exactly the bytes that it is
 //! told to. Not a real server: one would hide what it was sent, and would not lie.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// What a recorder answers when it was told nothing else.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -25,6 +26,8 @@ struct Shared {
     connections: AtomicUsize,
     /// Connections that the gateway has ended.
     ended: AtomicUsize,
+    /// The other ends of connections of the recorder's own: see [`Recorder::settle`].
+    marks: Mutex<HashSet<SocketAddr>>,
 }
 
 /// How requests are answered.
@@ -49,7 +52,11 @@ impl Recorder {
         recorder.answers(OK);
         tokio::spawn(async move {
             loop {
-                let (socket, _) = listener.accept().await.unwrap();
+                let (mut socket, peer) = listener.accept().await.unwrap();
+                if shared.marks.lock().unwrap().remove(&peer) {
+                    tokio::spawn(async move { socket.read_u8().await });
+                    continue;
+                }
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 let shared = shared.clone();
                 tokio::spawn(async move {
@@ -90,12 +97,26 @@ impl Recorder {
         *self.shared.answer.lock().unwrap() = answer;
     }
 
-    /// Every byte since the last call, of all connections in the order in which they came.
-    pub fn taken(&self) -> Vec<u8> {
+    /// Every byte that was sent since the last call, of all connections in the order in which they
+    /// came.
+    pub async fn taken(&self) -> Vec<u8> {
+        self.settle().await;
         std::mem::take(&mut *self.shared.bytes.lock().unwrap())
     }
 
-    /// The same without taking them.
+    /// Waits until all that the gateway has sent by now is recorded: by a connection of its own,
+    /// which is accepted behind those that came before and read behind what came on them.
+    async fn settle(&self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        self.shared.marks.lock().unwrap().insert(socket.local_addr().unwrap());
+        let mut socket = socket.connect(self.addr).await.unwrap();
+        socket.write_all(b"!").await.unwrap();
+        let end = socket.read(&mut [0]).await.unwrap();
+        assert_eq!(end, 0, "nothing is said there");
+    }
+
+    /// What was recorded so far and not taken.
     pub fn seen(&self) -> Vec<u8> {
         self.shared.bytes.lock().unwrap().clone()
     }
@@ -150,4 +171,17 @@ pub fn is_complete(bytes: &[u8]) -> bool {
     }
     let length = field("content-length:").map_or(0, |length| length.parse().unwrap());
     body.len() >= length
+}
+
+#[tokio::test]
+async fn what_was_sent_is_taken_though_nobody_had_time_to_read_it() {
+    use std::io::Write as _;
+    let recorder = Recorder::start().await;
+    // Nothing of the recorder runs meanwhile: it shares this thread.
+    let mut socket = std::net::TcpStream::connect(recorder.addr).unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    assert_eq!(recorder.taken().await, b"GET / HTTP/1.1\r\n");
+    socket.write_all(b"\r\n").unwrap();
+    assert_eq!(recorder.taken().await, b"\r\n");
+    assert_eq!(recorder.connections(), 1, "its own do not count");
 }

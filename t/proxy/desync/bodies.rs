@@ -218,10 +218,10 @@ async fn many_small_chunks_reach_the_node_as_they_are() {
     let head = "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     let sent = format!("{POST}{head}{chunks}0\r\n\r\n");
     // A chunk that came in two reads goes on as two.
-    site.recorder.taken();
+    site.recorder.taken().await;
     let answer = crate::support::raw::until_closed(site.port(), sent.as_bytes()).await;
     assert_eq!(crate::support::raw::statuses(&answer.unwrap()), [200]);
-    let reached = String::from_utf8(site.recorder.taken()).unwrap();
+    let reached = String::from_utf8(site.recorder.taken().await).unwrap();
     let (_, body) = reached.split_once("\r\n\r\n").unwrap();
     let digits = |body: &str| {
         let mut lines = body.split("\r\n");
@@ -233,7 +233,7 @@ async fn many_small_chunks_reach_the_node_as_they_are() {
         all
     };
     assert_eq!(digits(body), digits(&plain));
-    site.recorder.taken();
+    site.recorder.taken().await;
     site.end();
 }
 
@@ -277,13 +277,13 @@ async fn a_body_that_nobody_asked_for_is_no_request() {
             "{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\
              Connection: close\r\n\r\n{SMUGGLED}"
         );
-        site.recorder.taken();
+        site.recorder.taken().await;
         let line = format!("{method} /");
         let framing = format!("content-length: {length}\r\n");
         let expected = site.request(&line, &framing, SMUGGLED);
         let answer = crate::support::raw::until_closed(site.port(), sent.as_bytes()).await;
         assert_eq!(crate::support::raw::statuses(&answer.unwrap()), [200], "{method}");
-        assert_eq!(String::from_utf8_lossy(&site.recorder.taken()), expected);
+        assert_eq!(String::from_utf8_lossy(&site.recorder.taken().await), expected);
     }
     // Without framing, what follows the head is the next request.
     let sent =

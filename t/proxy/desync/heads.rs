@@ -184,10 +184,10 @@ async fn what_may_pass_reaches_the_node_in_one_form() {
     let expected = without_line(&expected, "x-forwarded-host: ");
     site.check("HTTP/1.0 without a host", old, &[200], Reaches::Exactly(expected)).await;
     // Bytes beyond ASCII are no text, and nobody's to change.
-    site.recorder.taken();
+    site.recorder.taken().await;
     let sent = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: \x80\xff\r\nConnection: close\r\n\r\n";
     crate::support::raw::until_closed(site.port(), sent).await.unwrap();
-    let reached = site.recorder.taken();
+    let reached = site.recorder.taken().await;
     assert!(reached.windows(9).any(|bytes| bytes == b"x-a: \x80\xff\r\n"), "{reached:?}");
     site.end();
 }
@@ -197,7 +197,7 @@ async fn it_does_not_matter_how_the_bytes_come() {
     let site = Site::start().await;
     let sent = b"POST /slow HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
                  Connection: close\r\n\r\n2;x\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n";
-    site.recorder.taken();
+    site.recorder.taken().await;
     let mut client = TcpStream::connect(("127.0.0.1", site.port())).await.unwrap();
     client.set_nodelay(true).unwrap();
     for byte in sent {
@@ -205,7 +205,7 @@ async fn it_does_not_matter_how_the_bytes_come() {
     }
     let answer = crate::support::raw::read_until(&mut client, "\r\n\r\nok").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let reached = String::from_utf8(site.recorder.taken()).unwrap();
+    let reached = String::from_utf8(site.recorder.taken().await).unwrap();
     let (head, body) = reached.split_once("\r\n\r\n").unwrap();
     let expected = site.request("POST /slow", "transfer-encoding: chunked\r\n", "");
     assert_eq!(format!("{head}\r\n\r\n"), expected);

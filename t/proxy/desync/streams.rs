@@ -100,19 +100,19 @@ async fn a_head_that_http_1_could_not_say_is_refused() {
         ("two lengths", with(&[(b"content-length", b"0"), (b"content-length", b"2")])),
     ];
     for (name, fields) in cases {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let (_connection, outcome) = ask(&site, &fields, true).await;
         if !is_refused(outcome) {
             site.wrong.push(format!("{name}: {outcome:?}"));
         }
-        site.reached(name, &Reaches::Nothing);
+        site.reached(name, &Reaches::Nothing).await;
     }
     let tunnel: [Field<'_>; 2] = [(b":method", b"CONNECT"), (b":authority", b"a:80")];
     assert_eq!(ask(&site, &tunnel, true).await.1, Outcome::Status(405));
     assert_eq!(ask(&site, &request("TRACE", "/"), true).await.1, Outcome::Status(405));
     let expecting: Field<'_> = (b"expect", b"x");
     assert_eq!(ask(&site, &with(&[expecting]), true).await.1, Outcome::Status(417));
-    site.reached("methods and expectations", &Reaches::Nothing);
+    site.reached("methods and expectations", &Reaches::Nothing).await;
     site.end();
 }
 
@@ -132,13 +132,13 @@ async fn what_may_pass_reaches_the_node_as_http_1() {
         ("crumbs", with(&[(b"cookie", b"a=1"), (b"cookie", b"b=2")]), "cookie: a=1; b=2\r\n"),
         ("no length", with(&[(b"content-length", b"0")]), "content-length: 0\r\n"),
     ] {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let (_connection, outcome) = ask(&site, &fields, true).await;
         if outcome != Outcome::Status(200) {
             site.wrong.push(format!("{name}: {outcome:?}"));
         }
         let expected = site.request("GET /x?y", reaches, "");
-        site.reached(name, &Reaches::Exactly(expected));
+        site.reached(name, &Reaches::Exactly(expected)).await;
     }
     site.end();
 }
@@ -153,7 +153,7 @@ async fn a_body_is_as_long_as_its_length_says() {
         ("shorter", b"5", b"ab"),
         ("none at all", b"2", b""),
     ] {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let fields = [&post[..], &[(b"content-length", length)]].concat();
         let (mut connection, _) = ask(&site, &fields, false).await;
         connection.data(1, body, true).await;
@@ -161,7 +161,7 @@ async fn a_body_is_as_long_as_its_length_says() {
         if !is_refused(outcome) {
             site.wrong.push(format!("{name}: {outcome:?}"));
         }
-        let reached = String::from_utf8_lossy(&site.recorder.taken()).into_owned();
+        let reached = String::from_utf8_lossy(&site.recorder.taken().await).into_owned();
         if reached.contains("smuggled") || reached.ends_with("ab") && length != b"5" {
             site.wrong.push(format!("{name}: reached {reached:?}"));
         }
@@ -170,7 +170,7 @@ async fn a_body_is_as_long_as_its_length_says() {
         (Some(&b"2"[..]), "content-length: 2\r\n", "ab"),
         (None, "transfer-encoding: chunked\r\n", "2\r\nab\r\n0\r\n\r\n"),
     ] {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let length: Vec<Field<'_>> =
             length.into_iter().map(|length| (&b"content-length"[..], length)).collect();
         let fields = [&post[..], &length].concat();
@@ -178,7 +178,7 @@ async fn a_body_is_as_long_as_its_length_says() {
         connection.data(1, b"ab", true).await;
         assert_eq!(connection.outcome(1).await, Outcome::Status(200));
         let expected = site.request("POST /", framing, body);
-        site.reached(framing, &Reaches::Exactly(expected));
+        site.reached(framing, &Reaches::Exactly(expected)).await;
     }
     site.end();
 }
@@ -187,7 +187,7 @@ async fn a_body_is_as_long_as_its_length_says() {
 async fn trailers_are_held_to_the_same_rules() {
     let mut site = Site::start().await;
     let post = request("POST", "/");
-    site.recorder.taken();
+    site.recorder.taken().await;
     let (mut connection, _) = ask(&site, &post, false).await;
     connection.data(1, b"ab", false).await;
     let trailers: [Field<'_>; 4] =
@@ -199,14 +199,14 @@ async fn trailers_are_held_to_the_same_rules() {
         "transfer-encoding: chunked\r\n",
         "2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n",
     );
-    site.reached("plain", &Reaches::Exactly(expected));
+    site.reached("plain", &Reaches::Exactly(expected)).await;
     for (name, trailers) in [
         ("upper case", &[(&b"X-A"[..], &b"b"[..])][..]),
         ("a pseudo-field", &[(b":path", b"/smuggled")]),
         ("a line end", &[(b"x-a", b"b\r\nc: d")]),
         ("connection", &[(b"connection", b"close")]),
     ] {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let (mut connection, _) = ask(&site, &post, false).await;
         connection.data(1, b"ab", false).await;
         connection.headers(1, trailers, true).await;
@@ -214,7 +214,7 @@ async fn trailers_are_held_to_the_same_rules() {
         if !is_refused(outcome) {
             site.wrong.push(format!("{name}: {outcome:?}"));
         }
-        site.reached(name, &Reaches::Broken(String::new()));
+        site.reached(name, &Reaches::Broken(String::new())).await;
     }
     site.end();
 }

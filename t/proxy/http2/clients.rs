@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::proxy::catch_all;
 use crate::support::authority::Authority;
-use crate::support::client;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::recorder::Recorder;
+use crate::support::{PATIENCE, client};
 
 /// What `/trailers` answers.
 const TRAILERS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -80,7 +80,8 @@ async fn curl() {
     for tls in [false, true] {
         let curl = |arguments: &[&str]| {
             let mut command = Command::new("curl");
-            command.args(["-sS", "--fail", "--max-time", "30", "--noproxy", "*"]);
+            let limit = PATIENCE.as_secs().to_string();
+            command.args(["-sS", "--fail", "--max-time", &limit, "--noproxy", "*"]);
             let https = site.gateway.https_port();
             if tls {
                 command.args(["--http2", "--resolve", &format!("test.com:{https}:127.0.0.1")]);
@@ -142,7 +143,7 @@ async fn nghttp_and_h2load() {
         let echoed = command("nghttp", &[host, "-d", &file, &at("/echo")]).await;
         assert!(echoed == body(), "TLS: {tls}, {} bytes", echoed.len());
         // Trailers both ways.
-        site.recorder.taken();
+        site.recorder.taken().await;
         // A body whose length was told has none in HTTP/1.1.
         let text = site.file("text").display().to_string();
         let upload = ["-v", "--no-dep", "--no-content-length", host, "-d", &text];
@@ -150,7 +151,7 @@ async fn nghttp_and_h2load() {
         let told = command("nghttp", &[&upload[..], &trailer].concat()).await;
         let told = String::from_utf8_lossy(&told);
         assert!(told.contains("x-sum: 1"), "{told}");
-        let reached = site.recorder.taken();
+        let reached = site.recorder.taken().await;
         assert!(reached.ends_with(b"\r\n0\r\nx-mine: 2\r\n\r\n"), "{} bytes", reached.len());
         let told = command("nghttp", &[host, "-n", "-s", "-m", "100", &at("/bytes/1")]).await;
         let told = String::from_utf8_lossy(&told);
@@ -174,7 +175,7 @@ async fn reqwest() {
     for tls in [false, true] {
         let builder = reqwest::Client::builder()
             .no_proxy()
-            .timeout(crate::support::PATIENCE)
+            .timeout(PATIENCE)
             .resolve("test.com", ([127, 0, 0, 1], site.gateway.https_port()).into());
         let authority = reqwest::Certificate::from_pem(site.ca.pem().as_bytes()).unwrap();
         let builder = match tls {
@@ -208,7 +209,7 @@ async fn reqwest() {
 async fn h2_in_python() {
     let site = Site::start().await;
     for tls in [false, true] {
-        site.recorder.taken();
+        site.recorder.taken().await;
         let mut command = Command::new(client("python"));
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/t/proxy/http2/http2.py");
         let ports = site.gateway.ports();
@@ -225,6 +226,6 @@ async fn h2_in_python() {
             "tables were used": [true, true],
         });
         assert_eq!(told, expected, "TLS: {tls}");
-        assert!(site.recorder.taken().ends_with(b"4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n"));
+        assert!(site.recorder.taken().await.ends_with(b"4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n"));
     }
 }

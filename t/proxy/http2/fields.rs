@@ -141,11 +141,11 @@ async fn header_blocks_may_be_written_in_every_way() {
             b"x-a: xxxx",
         ),
     ] {
-        recorder.taken();
+        recorder.taken().await;
         let mut client = Connection::open(gateway.ports().http).await;
         client.write(&asks(1, &parts)).await;
         assert_eq!(client.outcome(1).await, Outcome::Status(200), "{name}");
-        let reached = recorder.taken();
+        let reached = recorder.taken().await;
         let is_there = reached.windows(expected.len()).any(|bytes| bytes == expected);
         assert!(is_there, "{name}: {}", String::from_utf8_lossy(&reached));
     }

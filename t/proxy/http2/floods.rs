@@ -14,6 +14,7 @@ use serde_json::json;
 use super::judge::{asks, ping, posts, reset, settings, update};
 use super::recorded;
 use crate::proxy::catch_all;
+use crate::support::PATIENCE;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
     CANCEL, CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, Flood, HEADER_TABLE_SIZE,
@@ -311,7 +312,7 @@ async fn a_head_that_does_not_end_is_given_up_later_in_a_connection_too() {
             client.read_to_end().await;
         };
         let case = format!("a request is under way: {under_way}, it dribbles: {dribbles}");
-        let ended = tokio::time::timeout(Duration::from_secs(10), ends).await;
+        let ended = tokio::time::timeout(PATIENCE, ends).await;
         ended.unwrap_or_else(|_| panic!("the connection goes on; {case}"));
     }
 }

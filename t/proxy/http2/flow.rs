@@ -267,7 +267,7 @@ async fn many_streams_get_fair_shares() {
 async fn a_client_that_reads_nothing_harms_nobody_and_is_let_go() {
     let origin = Origin::start().await;
     let builder = Gateway::builder().config(|config| {
-        config["nginx_config"]["http"] = json!({ "send_timeout": "2s" });
+        config["nginx_config"]["http"] = json!({ "send_timeout": "5s" });
         config["nginx_config"]["worker_processes"] = json!(1);
     });
     let gateway = builder.start().await;

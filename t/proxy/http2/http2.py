@@ -22,7 +22,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 from hpack import NeverIndexedHeaderTuple
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Client:

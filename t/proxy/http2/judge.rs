@@ -1,8 +1,7 @@
 //! Cases of bytes that a client sends, and what the gateway has to make of each.
 
-use std::time::Duration;
-
 use crate::proxy::catch_all;
+use crate::support::PATIENCE;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
     ACK, Connection, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, Frame, GOAWAY,
@@ -22,9 +21,6 @@ pub(super) const UNKNOWN: u8 = 0xfe;
 
 /// What is asked behind every case, to see whether the connection goes on.
 const PROBE: u32 = 0x10_0001;
-
-/// How long a case may take.
-const BOUND: Duration = Duration::from_secs(10);
 
 /// A gateway in front of an origin, and everything that was not as it should be.
 pub(super) struct Judge {
@@ -84,7 +80,7 @@ impl Judge {
     /// Sees what becomes of a connection.
     pub(super) async fn watch(&mut self, name: &str, client: Connection, demand: Demand) {
         let mut seen = Seen::default();
-        let in_time = tokio::time::timeout(BOUND, observe(client, &mut seen)).await.is_ok();
+        let in_time = tokio::time::timeout(PATIENCE, observe(client, &mut seen)).await.is_ok();
         if !in_time || !seen.satisfies(demand) {
             let late = if in_time { "" } else { " and then nothing more" };
             self.wrong.push(format!("{name}: {seen:?}{late}, not {demand:?}"));

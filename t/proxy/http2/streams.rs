@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::recorded;
 use crate::proxy::one_origin;
-use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{
     CANCEL, Connection, DATA, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, LARGEST_WINDOW,
@@ -14,6 +13,7 @@ use crate::support::h2::{
 };
 use crate::support::hpack::kept;
 use crate::support::recorder::{OK, Recorder};
+use crate::support::{PATIENCE, eventually};
 
 async fn node_is_asked(recorder: &Recorder, path: &str) {
     eventually(&format!("the node was asked for {path}"), || async {
@@ -133,7 +133,7 @@ async fn what_was_accepted_before_the_end_was_told_is_answered() {
     let (mut gateway, origin) = one_origin().await;
     let mut client = Connection::open(gateway.ports().http).await;
     let asked = origin.requests();
-    client.get(1, "/delay/1500").await;
+    client.get(1, "/held").await;
     eventually("the node was asked", || async { origin.requests() > asked }).await;
     gateway.signal("QUIT");
     // The client does not know yet, and asks on.
@@ -155,6 +155,7 @@ async fn what_was_accepted_before_the_end_was_told_is_answered() {
                 assert!(named <= last, "it may not grow");
                 // The first may name none, to be followed by one that does.
                 last = if named == LARGEST_WINDOW { last } else { named };
+                origin.release();
             }
             RST_STREAM => {
                 assert!(frame.stream > last || code(&frame.payload) == REFUSED_STREAM, "{frame:?}");
@@ -324,16 +325,16 @@ async fn a_client_that_waits_for_a_100_gets_it_or_an_answer() {
     let answer = client.answer(3).await;
     assert_eq!((answer.status, answer.interim), (200, vec![]));
     // A body that is on its way already.
-    recorder.taken();
+    recorder.taken().await;
     client.headers(5, &expecting(b"4"), false).await;
     client.data(5, b"body", true).await;
     let answer = client.answer(5).await;
     assert!(answer.is_ok() && answer.interim.iter().all(|status| *status == 100), "{answer:?}");
-    let reached = String::from_utf8(recorder.taken()).unwrap();
+    let reached = String::from_utf8(recorder.taken().await).unwrap();
     assert!(reached.ends_with("\r\n\r\nbody") && !reached.contains("expect"), "{reached}");
     // And one that waits.
     client.headers(7, &expecting(b"4"), false).await;
-    let waits = tokio::time::timeout(std::time::Duration::from_secs(10), client.outcome(7));
+    let waits = tokio::time::timeout(PATIENCE, client.outcome(7));
     assert_eq!(waits.await.expect("a 100"), Outcome::Status(100));
     client.data(7, b"body", true).await;
     let answer = client.answer(7).await;
