@@ -80,7 +80,7 @@ impl Pool {
         }
         let mut idle = self.idle.borrow_mut();
         let kept = idle.entry(connection.endpoint.id).or_default();
-        while kept.count >= keepalive.size {
+        for _ in keepalive.size..=kept.count {
             kept.close_oldest();
         }
         kept.stack_of(&connection).push(Idle { connection, until: now + keepalive.idle });
