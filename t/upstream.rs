@@ -38,6 +38,8 @@ impl Rig {
             .config(|config| {
                 config["apisix"]["ssl"]["ssl_trusted_certificate"] = json!(trusted);
                 config["nginx_config"]["worker_processes"] = json!(1);
+                // No connection ends by its age.
+                config["nginx_config"]["http"]["upstream"]["keepalive_timeout"] = json!("1h");
             })
             .start()
             .await;
@@ -166,6 +168,21 @@ async fn connections_outlive_a_change_that_does_not_touch_them() {
     for (index, (path, body)) in changes.into_iter().enumerate() {
         rig.gateway.put(path, body).await;
         assert_eq!(rig.ask().await.connection, connection, "change {index}, of {path}");
+    }
+}
+
+#[tokio::test]
+async fn connections_of_what_is_deleted_are_closed() {
+    let rig = Rig::new().await;
+    let own = json!({ "uri": "/*", "upstream": rig.upstream(by_id("1")) });
+    rig.ask().await;
+    rig.gateway.put_route("1", own).await;
+    rig.ask().await;
+    rig.has_open(2).await;
+    for (left, path) in [(1, "/routes/1"), (0, "/upstreams/u")] {
+        let (status, answer) = rig.gateway.admin("DELETE", path, None).await;
+        assert_eq!(status, 200, "{answer}");
+        rig.has_open(left).await;
     }
 }
 

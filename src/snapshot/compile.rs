@@ -1,6 +1,7 @@
 //! The compiler: events in, the next snapshot out, touching only what changed.
 
 mod air;
+mod replaced;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use self::replaced::Replaced;
 use super::Snapshot;
 pub use super::parts::Settings;
 use super::parts::{Parts, Workshop};
@@ -41,6 +43,8 @@ pub struct Compiler {
     /// What is stored at each key, also of what was rejected: what a relist is compared with.
     stored: HashMap<Arc<str>, Stored>,
     pub(super) parts: Parts,
+    /// Upstreams whose connections are to be closed.
+    replaced: Replaced,
     pub(super) users: Users<Key>,
     references: Users<Reference>,
     rejected: BTreeMap<Key, Rejected>,
@@ -99,6 +103,7 @@ impl Compiler {
             good: BTreeMap::new(),
             stored: HashMap::new(),
             parts: Parts::default(),
+            replaced: Replaced::default(),
             users: Users::default(),
             references: Users::default(),
             rejected: BTreeMap::new(),
@@ -299,6 +304,7 @@ impl Compiler {
         if frees_credentials {
             self.retry_consumers();
         }
+        self.retire_replaced();
     }
 
     /// The newest version of `key` cannot be served: the one that is goes on following what it

@@ -248,6 +248,37 @@ fn an_upstream_renamed_is_the_same_and_one_reweighted_keeps_its_connections() {
 }
 
 #[test]
+fn connections_of_a_replaced_upstream_are_closed_when_nobody_is_served_by_it() {
+    let mut fed = Fed::new();
+    let upstream = |scheme: &str| json!({ "scheme": scheme, "nodes": { "127.0.0.1:1": 1 } });
+    let metadata = |header: &str| json!({ "limit_header": header });
+    fed.put("upstreams/u", upstream("http"));
+    fed.put("services/s", json!({ "upstream_id": "u" }));
+    let plugins = json!({ "limit-count": { "count": 1, "time_window": 9 } });
+    fed.put("routes/0", json!({ "uri": "/r0", "service_id": "s", "plugins": plugins }));
+    let endpoint = |fed: &Fed| {
+        let snapshot = fed.compiler.lock().snapshot().clone();
+        let found = snapshot.router.find(target("a.com", "/r0"), &Method::GET, |_| true).unwrap();
+        let upstream = found.value().upstream.clone().unwrap();
+        upstream.nodes.load().all()[0].0.clone()
+    };
+    let old = endpoint(&fed);
+    // The route cannot be compiled any more, and does not follow.
+    fed.put("plugin_metadata/limit-count", metadata("no header"));
+    assert_eq!(rejected(&fed.compiler.lock()), ["routes/0"]);
+    fed.put("upstreams/u", upstream("https"));
+    assert!(endpoint(&fed).id == old.id && !old.is_retired());
+    fed.put("plugin_metadata/limit-count", metadata("X-Limit"));
+    let new = endpoint(&fed);
+    assert!(new.id != old.id && old.is_retired() && !new.is_retired());
+    for key in ["routes/0", "services/s", "upstreams/u"] {
+        assert!(!new.is_retired(), "{key} is there");
+        fed.change(key, None);
+    }
+    assert!(new.is_retired());
+}
+
+#[test]
 fn routes_share_plugins_without_state_and_only_those() {
     let mut fed = Fed::new();
     let plugins = json!({ "prometheus": {}, "limit-count": { "count": 1, "time_window": 9 } });

@@ -19,10 +19,11 @@ impl Compiler {
     /// Compiles one resource and puts it where workers find it.
     pub(super) fn put(
         &mut self,
-        (kind, id): &Key,
+        key: &Key,
         resource: &Resource,
         resolver: &mut Resolver<'_>,
     ) -> Result<(), Vec<Invalid>> {
+        let (kind, id) = key;
         let source = format!("{}/{id}", kind.dir());
         let mut workshop = self.workshop(resolver);
         match resource {
@@ -70,8 +71,8 @@ impl Compiler {
                 let old = self.parts.upstreams.get(id);
                 let compiled = workshop.upstream(&source, upstream, old)?;
                 self.watch_names(&compiled);
-                retire(&source, old, Some(&compiled));
-                self.parts.upstreams.insert(id.clone(), compiled);
+                let old = self.parts.upstreams.insert(id.clone(), compiled);
+                self.replaced.note(key, old);
             }
             Resource::Service(service) => {
                 let part = workshop.service(id, service)?;
@@ -80,9 +81,8 @@ impl Compiler {
                 {
                     self.watch_names(upstream);
                 }
-                let old = self.parts.services.get(id).and_then(|old| old.upstream.as_ref());
-                retire(&source, old, part.upstream.as_ref());
-                self.parts.services.insert(id.clone(), part);
+                let old = self.parts.services.insert(id.clone(), part);
+                self.replaced.note(key, old.and_then(|old| old.upstream));
             }
             Resource::PluginConfig(config) => {
                 let old = self.parts.plugin_configs.get(id);
@@ -125,8 +125,6 @@ impl Compiler {
             Resource::Route(route) if !route.status.is_on() => self.remove_route(id),
             Resource::Route(route) => {
                 let part = workshop.route(id, route)?;
-                let old = self.parts.routes.get(id).and_then(|old| old.route.upstream.as_ref());
-                retire(&source, old, part.route.upstream.as_ref());
                 self.remove_route(id);
                 // One that is shared is watched already.
                 let is_own = route.upstream_id.is_none() && route.upstream.is_some();
@@ -169,8 +167,14 @@ impl Compiler {
                 }
                 self.remove_ssl(id);
             }
-            Kind::Upstream => drop(self.parts.upstreams.remove(id)),
-            Kind::Service => drop(self.parts.services.remove(id)),
+            Kind::Upstream => {
+                let old = self.parts.upstreams.remove(id);
+                self.replaced.note(key, old);
+            }
+            Kind::Service => {
+                let old = self.parts.services.remove(id);
+                self.replaced.note(key, old.and_then(|old| old.upstream));
+            }
             Kind::PluginConfig => drop(self.parts.plugin_configs.remove(id)),
             Kind::GlobalRule => {
                 self.parts.globals.remove(id);
@@ -291,15 +295,9 @@ impl Compiler {
     fn remove_route(&mut self, id: &str) {
         if let Some(part) = self.parts.routes.remove(id) {
             self.current.router.remove(&part.matcher);
+            let key = (Kind::Route, part.matcher.id.clone());
+            self.replaced.note(&key, part.route.upstream.clone());
         }
-    }
-}
-
-/// Has the connections closed that `new` does not go on with, which takes the place of `old`; not
-/// where that is no upstream of the resource at `source` alone.
-fn retire(source: &str, old: Option<&Arc<Upstream>>, new: Option<&Arc<Upstream>>) {
-    if let Some(old) = old.filter(|old| *old.source == *source) {
-        old.retire(new.map(|new| &**new));
     }
 }
 
