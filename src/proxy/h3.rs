@@ -192,6 +192,7 @@ impl Begun {
         let date = worker.date().clone();
         let (mut stream, receive) = stream.split();
         let (incoming, awaited) = Upload::open(receive, fate.clone(), &parts.headers).await;
+        let slot = downstream.slot.clone();
         let running = pipeline::run(worker, downstream, parts, incoming);
         let response = match awaited {
             None => running.await,
@@ -215,9 +216,13 @@ impl Begun {
                 return Ok(());
             }
         }
-        // Logged, and its node let go, before the client has confirmed the last of it.
+        // Logged, and its node let go, before the client has confirmed the last of it; the connection
+        // is not idle until then.
+        let finishing = slot.finishing();
         drop(body);
-        stream.finish().await
+        let finished = stream.finish().await;
+        drop(finishing);
+        finished
     }
 }
 
@@ -234,8 +239,10 @@ async fn after_continue<B>(
         Ok(()) = awaited => {
             let mut interim = Response::new(());
             *interim.status_mut() = StatusCode::CONTINUE;
-            let (told, response) = tokio::join!(stream.send_response(interim), running);
-            told.map(|()| response)
+            // A client that does not take even that is not served on.
+            let running = async { Ok(running.await) };
+            let ((), response) = tokio::try_join!(stream.send_response(interim), running)?;
+            Ok(response)
         }
     }
 }

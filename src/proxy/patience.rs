@@ -1,5 +1,5 @@
-//! How long a stream of HTTP/2 or HTTP/3 waits for its client. Over HTTP/1.1, where a response has
-//! the socket for itself, the roster looks after that.
+//! How long a stream of HTTP/2 or HTTP/3 waits for its client. The roster looks after a socket that
+//! takes nothing, which is all that there is to wait for over HTTP/1.1.
 
 use std::future::Future as _;
 use std::pin::Pin;

@@ -47,8 +47,8 @@ pub(super) struct Slot {
     phase: Cell<Phase>,
     /// Exchanges under way.
     active: Cell<u32>,
-    /// Whether there is something to write that the socket does not take. QUIC has none of its own:
-    /// each of its streams looks after that by itself.
+    /// Whether there is something to write that the socket does not take. Of QUIC, where connections
+    /// share one, each stream looks after that by itself.
     stuck: Cell<bool>,
     /// When the client last took something, or its last exchange ended, or it came; to the second.
     since: Cell<Instant>,
@@ -79,6 +79,9 @@ pub(super) struct Membership {
     roster: Rc<Roster>,
     id: u64,
 }
+
+/// While there is one, the connection is not idle.
+pub(super) struct Finishing(Rc<Slot>);
 
 // === impl Roster ===
 
@@ -276,6 +279,12 @@ impl Slot {
         self.metrics.writing();
     }
 
+    /// An exchange is about to be over, but for what the client has yet to take of it.
+    pub(super) fn finishing(self: &Rc<Self>) -> Finishing {
+        self.active.set(self.active.get() + 1);
+        Finishing(self.clone())
+    }
+
     /// An exchange is over.
     pub(super) fn end(&self) {
         let active = self.active.get().saturating_sub(1);
@@ -289,6 +298,12 @@ impl Slot {
     /// The client took something.
     pub(super) fn moved(&self) {
         self.moved.set(true);
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

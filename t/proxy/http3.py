@@ -20,7 +20,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
 
-PATIENCE = 60
+PATIENCE = 45
 KEPT_BYTES = 4096
 
 
@@ -40,6 +40,7 @@ class Client(QuicConnectionProtocol):
     def __init__(self, *args, window=None, most=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.hold(window, most)
+        self.deaf = False
         self.http = Framing(self._quic)
         self.streams = {}
         self.one_way = {}
@@ -74,6 +75,10 @@ class Client(QuicConnectionProtocol):
             limit.used = used
 
         quic._write_stream_limits, quic._write_connection_limits = stream_limits, connection_limits
+
+    def datagram_received(self, data, addr):
+        if not self.deaf:
+            super().datagram_received(data, addr)
 
     def widen(self, count):
         self._quic._local_max_data.value += count
@@ -241,6 +246,9 @@ async def command(clients, port, ca, told):
     if what == "trickle":
         # Kept: nobody else holds on to a task.
         client.trickling = asyncio.create_task(client.trickle(told["count"]))
+        return {}
+    if what == "deaf":
+        client.deaf = told["deaf"]
         return {}
     if what == "ping":
         await asyncio.wait_for(client.ping(), PATIENCE)

@@ -55,8 +55,12 @@ pub(super) struct Send {
     /// Whether the client lets that wait, and for how long it may.
     waits: bool,
     patience: Patience,
+    /// Of the connection, to see whether it still goes forward.
+    connection: quinn::Connection,
     /// Waits for the client to have all of it.
     delivered: Option<Gone>,
+    /// What had been sent on the connection when that was looked at last.
+    sent: u64,
     fate: Rc<Fate>,
     is_finished: bool,
 }
@@ -126,7 +130,9 @@ impl Transport {
             writing: None,
             waits: false,
             patience: Patience::new(self.send_timeout),
+            connection: self.connection.clone(),
             delivered: None,
+            sent: 0,
             fate,
             is_finished: false,
         }
@@ -279,15 +285,33 @@ impl Send {
             return Poll::Pending;
         }
         // Woken, but not by the timer: the connection had room, which other streams have taken. quinn
-        // does not wake a stream for that whose own window is shut.
+        // does not wake a stream for that whose own window is shut. (Or by what else its task waits
+        // for, a few times.)
         if !mem::replace(&mut self.waits, true) || !self.patience.is_over() {
             self.patience.renew();
         }
         ready!(self.patience.poll_end(cx));
-        // As for any response that is abandoned half way (RFC 9114, section 4.1.1).
+        Poll::Ready(self.give_up())
+    }
+
+    /// As any response that is abandoned half way (RFC 9114, section 4.1.1).
+    fn give_up(&mut self) -> StreamErrorIncoming {
         let code = Code::H3_REQUEST_CANCELLED;
         self.fate.fail(code);
-        Poll::Ready(terminated(code))
+        terminated(code)
+    }
+
+    /// The client does not have all of it yet. How much it has, quinn does not tell: it is given up
+    /// when for too long nothing was sent on any stream, as windows are shut then.
+    fn poll_stand_still(&mut self, cx: &mut Context<'_>) -> Poll<StreamErrorIncoming> {
+        while self.patience.poll_end(cx).is_ready() {
+            let sent = self.connection.stats().frame_tx.stream;
+            if mem::replace(&mut self.sent, sent) == sent {
+                return Poll::Ready(self.give_up());
+            }
+            self.patience.renew();
+        }
+        Poll::Pending
     }
 }
 
@@ -324,9 +348,12 @@ impl quic::SendStream<Bytes> for Send {
             let finished = self.stream.finish();
             finished.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))?;
             self.delivered = Some(self.gone());
+            self.patience.renew();
         }
         if let Some(delivered) = &mut self.delivered {
-            ready!(delivered.as_mut().poll(cx));
+            if delivered.as_mut().poll(cx).is_pending() {
+                return self.poll_stand_still(cx).map(Err);
+            }
             self.delivered = None;
         }
         Poll::Ready(Ok(()))

@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use super::{Quic, REQUEST_CANCELLED, request, serve, speaking};
 use crate::proxy::catch_all;
-use crate::support::PATIENCE;
 use crate::support::authority::Authority;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::recorder::Recorder;
+use crate::support::{PATIENCE, eventually};
 
-/// A gateway that waits two seconds for its clients, and sends everything to an origin: long enough
-/// for a client to do something meanwhile on any machine.
+/// A gateway that waits five seconds for its clients, and sends everything to an origin: long enough
+/// for a client to do something meanwhile on a machine that is busy.
 async fn impatient() -> (Gateway, Origin, Authority) {
     let origin = Origin::start().await;
     let impatient = |config: &mut Value| {
-        config["nginx_config"]["http"] = json!({ "send_timeout": "2s" });
+        config["nginx_config"]["http"] = json!({ "send_timeout": "5s" });
     };
     let gateway = speaking().config(impatient).start().await;
     catch_all(&gateway, &origin).await;
@@ -100,4 +100,31 @@ async fn a_stream_that_waits_for_others_is_not_given_up() {
             "{told}"
         );
     }
+}
+
+/// Its node has been let go long before, and nothing else happens on the connection.
+#[tokio::test]
+async fn a_client_has_its_time_for_the_end_of_a_response() {
+    let origin = Origin::start().await;
+    let hurried = |config: &mut Value| {
+        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "1s" });
+    };
+    let gateway = speaking().config(hurried).start().await;
+    catch_all(&gateway, &origin).await;
+    let ca = serve(&gateway).await;
+    let mut quic = Quic::connected(&gateway, &ca).await;
+    quic.command(json!({ "do": "deaf", "conn": "a", "deaf": true })).await;
+    let asked = origin.requests();
+    let stream = quic.begin("a", request("GET", "/bytes/50000"), json!({})).await;
+    eventually("the node was asked", || async { origin.requests() > asked }).await;
+    // Idle connections end meanwhile, one after the other.
+    for conn in ["b", "c", "d", "e"] {
+        assert!(quic.connect(conn, "test.com").await);
+        let get = quic.begin(conn, request("GET", "/get"), json!({})).await;
+        assert_eq!(quic.end(conn, get).await["status"], 200);
+        quic.command(json!({ "do": "ended", "conn": conn })).await;
+    }
+    quic.command(json!({ "do": "deaf", "conn": "a", "deaf": false })).await;
+    let told = quic.end("a", stream).await;
+    assert_eq!((&told["status"], &told["body_bytes"]), (&json!(200), &json!(50_000)), "{told}");
 }
