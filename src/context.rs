@@ -8,7 +8,7 @@ mod consumer;
 mod payload;
 mod response;
 mod tls;
-mod told;
+mod labels;
 mod urlencoded;
 mod variables;
 #[cfg(test)]
@@ -26,10 +26,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use smallvec::SmallVec;
 
 pub use self::consumer::{Consumer, Consumers};
+pub use self::labels::Labels;
 pub use self::payload::{Limits, Payload, admits};
 pub use self::response::Response;
 pub use self::tls::TlsSession;
-pub use self::told::Told;
 pub use self::urlencoded::decoded;
 use crate::clock;
 use crate::router::{Captured, Target};
@@ -52,7 +52,7 @@ pub struct Ctx {
     /// What plugins decided about the way to the upstream.
     pub outgoing: Outgoing,
     /// What the matched route is told by; all empty before and without a match.
-    pub route: Told,
+    pub route: Labels,
     /// What the parameters of the route's path stand for.
     pub uri_params: Captured,
     /// Every consumer, for the plugins that authenticate.
@@ -134,8 +134,8 @@ pub struct Outgoing {
     pub method: Option<Method>,
     /// Path and query of the request line.
     pub path_and_query: Option<String>,
-    /// Whether its path is the request's own by now, for whoever asks nginx (`ngx.req.set_uri`).
-    pub renames: bool,
+    /// The path that is the request's own by now for whoever asks nginx (`ngx.req.set_uri`).
+    pub renamed: Option<Box<str>>,
     pub host: Option<HeaderValue>,
     /// Scheme of the upstream, for logs.
     pub scheme: &'static str,

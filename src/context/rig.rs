@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Version};
 
-use super::{Client, Consumers, Ctx, Outgoing, Payload, Request, Response, Told, clock};
+use super::{Client, Consumers, Ctx, Labels, Outgoing, Payload, Request, Response, clock};
 use crate::metrics::{self, Metrics};
 use crate::router::Captured;
 
@@ -41,7 +41,7 @@ pub(crate) fn exchange(uri: &str) -> Ctx {
         payload: Payload::default(),
         uri_params: Captured::default(),
         outgoing: Outgoing::default(),
-        route: Told::default(),
+        route: Labels::default(),
         consumers: Rc::new(Consumers::default()),
         consumer: None,
         response: Response::default(),

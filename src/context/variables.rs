@@ -257,12 +257,7 @@ impl Ctx {
 
     /// The path as plugins have left it.
     fn current_path(&self) -> &str {
-        match self.outgoing.path_and_query.as_deref() {
-            Some(target) if self.outgoing.renames => {
-                target.split_once('?').map_or(target, |(path, _)| path)
-            }
-            _ => self.path(),
-        }
+        self.outgoing.renamed.as_deref().unwrap_or_else(|| self.path())
     }
 
     fn each_time(&self, out: &mut String, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {

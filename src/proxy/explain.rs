@@ -10,7 +10,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::{Settings, pipeline, request};
-use crate::context::{Client, Ctx, TlsSession, Told};
+use crate::context::{Client, Ctx, Labels, TlsSession};
 use crate::expr::Need;
 use crate::metrics;
 use crate::snapshot::Snapshot;
@@ -56,7 +56,7 @@ pub fn context(
     let mut ctx = pipeline::context(
         asked,
         &Rc::new(client),
-        &Told::default(),
+        &Labels::default(),
         &Rc::new(snapshot.consumers.clone()),
         &Rc::new(metrics::Worker::apart()),
         settings,

@@ -15,7 +15,7 @@ use super::exchange::{Exchange, Incoming};
 use super::request::Asked;
 use super::{Held, Settings, Worker, forward, request, respond};
 use crate::clock;
-use crate::context::{self, Client, Consumers, Ctx, Outgoing, Payload, Reply, Told};
+use crate::context::{self, Client, Consumers, Ctx, Labels, Outgoing, Payload, Reply};
 use crate::expr::Need;
 use crate::metrics::{self, RouteLabels};
 use crate::plugin::Phase;
@@ -157,7 +157,7 @@ fn begin(
 pub(super) fn context(
     asked: Asked,
     client: &Rc<Client>,
-    unmatched: &Told,
+    unmatched: &Labels,
     consumers: &Rc<Consumers>,
     metrics: &Rc<metrics::Worker>,
     settings: &Settings,
@@ -203,7 +203,7 @@ fn find(exchange: &mut Exchange) -> Option<Need> {
     let found = found.ok()?;
     found.get().0.chain.fetch_ahead();
     ctx.uri_params = captured;
-    ctx.route = Told::kept(found.map_project_cloned(|found, _| found.1));
+    ctx.route = Labels::kept(found.map_project_cloned(|found, _| found.1));
     *route = Some(found.map_project(|found, _| found.0));
     None
 }

@@ -118,7 +118,7 @@ fn set_path(ctx: &mut Ctx, path: String) {
     }
     ctx.outgoing.path_and_query = Some(target);
     // It is told by itself, as it was given.
-    ctx.outgoing.renames = false;
+    ctx.outgoing.renamed = None;
     ctx.request.normalized_path = Some(path.into());
 }
 

@@ -49,10 +49,7 @@ fn set(variable: &Variable, name: &str, value: Option<&LuaString>) -> mlua::Resu
             if !target.starts_with('/') {
                 return Err(wrong(name, "a path that begins with a slash"));
             }
-            current::change(|ctx| {
-                ctx.outgoing.path_and_query = Some(request::escaped(&target));
-                ctx.outgoing.renames = false;
-            })
+            current::change(|ctx| ctx.outgoing.path_and_query = Some(request::escaped(&target)))
         }
         Variable::UpstreamHost => {
             let host = HeaderValue::try_from(text.unwrap_or_default())

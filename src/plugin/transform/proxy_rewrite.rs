@@ -168,8 +168,11 @@ impl Plugin for ProxyRewrite {
                 let body = json!({ "error_msg": "proxy-rewrite gave a path without a leading /" });
                 return Flow::respond(Reply::json(StatusCode::INTERNAL_SERVER_ERROR, &body));
             }
+            if !self.as_sent {
+                let path = target.split('?').next().unwrap_or_default();
+                ctx.outgoing.renamed = Some(path.into());
+            }
             ctx.outgoing.path_and_query = Some(target);
-            ctx.outgoing.renames = !self.as_sent;
         }
         self.change_headers(ctx);
         if let Some(method) = &self.method {

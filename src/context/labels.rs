@@ -14,24 +14,24 @@ use crate::metrics::RouteLabels;
 /// A clone of the `Arc` would be a write to memory that all workers share, and with many routes one
 /// that is seldom at hand.
 #[derive(Clone)]
-pub struct Told(Yoke<&'static Arc<RouteLabels>, ErasedRcCart>);
+pub struct Labels(Yoke<&'static Arc<RouteLabels>, ErasedRcCart>);
 
-// === impl Told ===
+// === impl Labels ===
 
-impl Told {
+impl Labels {
     /// What `keeper` keeps.
     pub fn kept<K: 'static>(labels: Yoke<&'static Arc<RouteLabels>, Rc<K>>) -> Self {
         Self(labels.erase_rc_cart())
     }
 }
 
-impl Default for Told {
+impl Default for Labels {
     fn default() -> Self {
         Self::kept(Yoke::attach_to_cart(Rc::default(), |labels: &Arc<RouteLabels>| labels))
     }
 }
 
-impl Deref for Told {
+impl Deref for Labels {
     type Target = Arc<RouteLabels>;
 
     fn deref(&self) -> &Arc<RouteLabels> {
