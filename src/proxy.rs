@@ -47,7 +47,7 @@ use http::HeaderValue;
 pub use self::forwarded::{RealIp, Trust};
 pub use self::path::PathRules;
 pub use self::roster::Roster;
-use crate::context::{Consumers, Ctx, Limits, Told};
+use crate::context::{Consumers, Ctx, Labels, Limits};
 use crate::expr::{Escape, Template, Wants};
 use crate::log::access;
 use crate::metrics;
@@ -102,7 +102,7 @@ pub struct Worker {
     roster: Rc<Roster>,
     dormant: dormant::Dormant,
     /// What exchanges that match no route are told by.
-    unmatched: Told,
+    unmatched: Labels,
     warned: Cell<Option<Instant>>,
     /// Warnings since the last one that was written.
     unwritten: Cell<u32>,
@@ -176,7 +176,7 @@ impl Worker {
             access_log,
             roster: Rc::default(),
             dormant: dormant::Dormant::default(),
-            unmatched: Told::default(),
+            unmatched: Labels::default(),
             warned: Cell::new(None),
             unwritten: Cell::new(0),
         })

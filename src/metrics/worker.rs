@@ -26,6 +26,8 @@ struct Inner {
 /// Small, since a request looks at one of many: whose it is say the cells, which are looked at
 /// anyway, and what only a search for dead ones looks at is apart.
 struct Slot {
+    /// Of the cells' identity, so that the table grows without a look at all cells.
+    hash: u64,
     cells: Cells,
     owners: Box<Owners>,
 }
@@ -136,8 +138,8 @@ impl Worker {
             consumer: sample.consumer.map(Arc::downgrade),
             node: sample.node.map(Arc::downgrade),
         });
-        let again = |slot: &Slot| hash(&slot.cells.identity());
-        slots.insert_unique(hash(&identity), Slot { cells, owners }, again);
+        let hash = hash(&identity);
+        slots.insert_unique(hash, Slot { hash, cells, owners }, |slot| slot.hash);
     }
 
     #[cfg(test)]

@@ -384,10 +384,12 @@ impl Chain {
     /// and they are seldom at hand when their turn comes.
     pub fn fetch_ahead(&self) {
         for step in self.steps() {
-            let start = Arc::as_ptr(step).cast::<u8>();
-            for line in (0..size_of_val(&**step)).step_by(LINE) {
+            let (start, size) = (Arc::as_ptr(step).cast::<u8>(), size_of_val(&**step));
+            for line in (0..size).step_by(LINE) {
                 fetch_ahead(start.wrapping_add(line));
             }
+            // A step need not begin where a line does.
+            fetch_ahead(start.wrapping_add(size - 1));
         }
     }
 

@@ -267,7 +267,7 @@ fn node(address: &str, weight: u32) -> Result<Node, Invalid> {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
             let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
                 let invalid = wrong("a port from 1 to 65535");
-                if port.bytes().all(|byte| byte.is_ascii_digit()) {
+                if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
                     let said = format!("invalid port {port}: expected 1 to 65535 in {address:?}");
                     return invalid.saying(Said::Whole(said));
                 }

@@ -11,14 +11,14 @@ use super::label::{Label, same};
 use super::matcher::{Matcher, Rank};
 
 /// As many hints as stand on one line of memory with the count of who shares them and their number.
-const FEW: usize = 12;
+const MOST: usize = 12;
 
-/// At most [`FEW`] candidates, shared between versions.
+/// At most [`MOST`] candidates, shared between versions.
 ///
 /// Entries stand in the order in which they are asked: longer keys first, of one key the exact path
 /// before the prefix, then by rank. Before them all stand their hints, on one line of memory: a
 /// lookup fetches no entry but those whose hints agree, and that is hardly ever one too many.
-pub(super) struct Leaf<T>(ThinArc<[Hint; FEW], Entry<T>>);
+pub(super) struct Leaf<T>(ThinArc<[Hint; MOST], Entry<T>>);
 
 /// A candidate under what is left of its key.
 pub(super) struct Entry<T> {
@@ -41,8 +41,8 @@ type Place<'e> = (Reverse<usize>, &'e [u8], bool, Rank<'e>);
 // === impl Leaf ===
 
 impl<T> Leaf<T> {
-    fn new(entries: SmallVec<[Entry<T>; FEW]>) -> Self {
-        let mut hints = [Hint::default(); FEW];
+    fn new(entries: SmallVec<[Entry<T>; MOST]>) -> Self {
+        let mut hints = [Hint::default(); MOST];
         for (hint, entry) in hints.iter_mut().zip(&entries) {
             *hint = Hint::of(&entry.key);
         }
@@ -60,7 +60,7 @@ impl<T> Leaf<T> {
 
     /// Whether no more fits in.
     pub(super) fn is_full(&self) -> bool {
-        self.0.slice.len() >= FEW
+        self.0.slice.len() >= MOST
     }
 
     /// This and another candidate, for which there is room.

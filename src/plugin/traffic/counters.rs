@@ -1,4 +1,5 @@
-//! One table of counters for every rate limit of the process, without a lock.
+//! One table of counters for the rate limits of the process, without a lock. A limit may have one
+//! [`Slot`] of its own besides.
 //!
 //! A counter is a 64-bit hash of whose it is and a packed window: end and count. The table has a
 //! fixed size, as APISIX's shared dictionary has; when a neighbourhood is full of live windows,
@@ -56,7 +57,7 @@ pub struct Count {
 /// and one that knew this could aim at the counter of another.
 static SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
 
-/// Where a counter is.
+/// Where a counter is: in the table, or apart as that of whoever comes first, for good.
 #[derive(Default)]
 pub struct Slot {
     owner: AtomicU64,

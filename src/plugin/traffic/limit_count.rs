@@ -147,7 +147,7 @@ struct Limit {
     window: Quantity,
     key: Key,
     headers: Arc<Headers>,
-    /// The counter of whoever comes first; of a limit whose counters nobody else has.
+    /// The counter of whoever comes first, where windows are fixed and nobody else has the counters.
     first: Option<Slot>,
 }
 
@@ -267,11 +267,11 @@ impl Plugin for LimitCount {
             applied += 1;
             let window = Duration::from_secs(window);
             let verdict = match &limit.first {
-                _ if self.sliding => self.slide(owner, count, window, ctx),
                 Some(first) => {
                     let seen = self.counters.add_in(first, owner, 1, window, ctx.start);
                     Verdict::of(seen, count)
                 }
+                None if self.sliding => self.slide(owner, count, window, ctx),
                 None => Verdict::of(self.counters.add(owner, 1, window, ctx.start), count),
             };
             if self.show_headers {
@@ -429,20 +429,21 @@ fn limits(
     let metadata = build.metadata.cloned().unwrap_or_else(|| json!({}));
     let names: Metadata = serde_json::from_value(metadata)
         .map_err(|error| Invalid::new("", error, "header names in the plugin's metadata"))?;
+    let is_fixed = config.window_type == WindowType::Fixed;
+    let first = || (is_fixed && config.group.is_none()).then(Slot::default);
     if let (Some(count), Some(window)) = (&config.count, &config.time_window) {
         let key = match config.key_type {
             KeyType::Constant => Key::Constant(config.key.clone()),
             KeyType::Var => Key::Variable(Variable::parse(&config.key)),
             KeyType::VarCombination => Key::Template(Template::parse(&config.key)),
         };
-        let first = config.group.is_none().then(Slot::default);
         return Ok(smallvec![Limit {
             owner: owner(0),
             count: Quantity::compile(count, "/count")?,
             window: Quantity::compile(window, "/time_window")?,
             key,
             headers: headers(&names, None)?,
-            first,
+            first: first(),
         }]);
     }
     let mut limits = SmallVec::new();
@@ -460,7 +461,7 @@ fn limits(
             window: Quantity::compile(&rule.time_window, &format!("/rules/{index}/time_window"))?,
             key: Key::Conditional(Template::parse(&rule.key)),
             headers: headers(&names, Some(prefix))?,
-            first: Some(Slot::default()),
+            first: first(),
         });
     }
     Ok(limits)
