@@ -22,7 +22,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 from hpack import NeverIndexedHeaderTuple
 
-PATIENCE = 60
+PATIENCE = 45
 
 
 class Client:
