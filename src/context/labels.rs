@@ -19,7 +19,7 @@ pub struct Labels(Yoke<&'static Arc<RouteLabels>, ErasedRcCart>);
 // === impl Labels ===
 
 impl Labels {
-    /// What `keeper` keeps.
+    /// Those that stand in something which this thread alone counts.
     pub fn kept<K: 'static>(labels: Yoke<&'static Arc<RouteLabels>, Rc<K>>) -> Self {
         Self(labels.erase_rc_cart())
     }

@@ -20,8 +20,8 @@ pub(super) type Identity = [u64; 4];
 /// One block of the worker's own heap, which clones share: the identity; requests, ingress and
 /// egress bytes, and the nanoseconds of each latency type; then, by bucket and latency type, the
 /// observations, not cumulative, where the last bucket is `+Inf`. With ten thousand routes hardly any
-/// of it is at hand when a request ends, so that what one request needs stands together: all that
-/// took less than the first bound, as nearly all do, are told by two lines of memory.
+/// of it is at hand when a request ends, so that what one request needs stands together: one that
+/// took less than the first bound, as nearly all do, is counted on two lines of memory.
 #[derive(Debug, Clone)]
 pub(super) struct Cells(Arc<[Cell]>);
 

@@ -9,11 +9,10 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::proxy::catch_all;
+use super::floods::one_worker;
 use crate::support::PATIENCE;
 use crate::support::gateway::Gateway;
 use crate::support::h2::{Connection, FLOW_CONTROL_ERROR, INITIAL_WINDOW_SIZE, Outcome, request};
-use crate::support::origin::Origin;
 
 /// A node that takes connections and reads nothing but their first kilobyte.
 struct Deaf {
@@ -64,16 +63,6 @@ async fn put_deaf_node(gateway: &Gateway) -> Deaf {
     let route = json!({ "uri": "/deaf", "priority": 1, "upstream": upstream });
     gateway.put_route("deaf", route).await;
     deaf
-}
-
-/// A gateway of one worker that sends everything to an origin.
-async fn one_worker() -> (Gateway, Origin) {
-    let origin = Origin::start().await;
-    let builder =
-        Gateway::builder().config(|config| config["nginx_config"]["worker_processes"] = json!(1));
-    let gateway = builder.start().await;
-    catch_all(&gateway, &origin).await;
-    (gateway, origin)
 }
 
 /// Begins an upload for `/deaf` and sends as much of it as the gateway takes.

@@ -42,8 +42,9 @@ fn status_bytes(gateway: &Gateway, name: &str) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// A gateway of one worker, so that nobody is served beside a flood who could not be.
-async fn one_worker() -> (Gateway, Origin) {
+/// A gateway of one worker that sends everything to an origin: nobody is served beside a flood who
+/// could not be.
+pub(super) async fn one_worker() -> (Gateway, Origin) {
     let origin = Origin::start().await;
     let builder =
         Gateway::builder().config(|config| config["nginx_config"]["worker_processes"] = json!(1));

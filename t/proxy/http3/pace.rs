@@ -12,14 +12,17 @@ use crate::support::origin::Origin;
 use crate::support::recorder::Recorder;
 use crate::support::{PATIENCE, eventually};
 
-/// A gateway that waits five seconds for its clients, and sends everything to an origin: long enough
-/// for a client to do something meanwhile on a machine that is busy.
+/// A gateway that waits five seconds for its clients: long enough for one to do something meanwhile
+/// on a machine that is busy.
 async fn impatient() -> (Gateway, Origin, Authority) {
+    with(json!({ "send_timeout": "5s" })).await
+}
+
+/// A gateway by `http` of `nginx_config` that sends everything to an origin.
+async fn with(http: Value) -> (Gateway, Origin, Authority) {
     let origin = Origin::start().await;
-    let impatient = |config: &mut Value| {
-        config["nginx_config"]["http"] = json!({ "send_timeout": "5s" });
-    };
-    let gateway = speaking().config(impatient).start().await;
+    let configured = |config: &mut Value| config["nginx_config"]["http"] = http;
+    let gateway = speaking().config(configured).start().await;
     catch_all(&gateway, &origin).await;
     let ca = serve(&gateway).await;
     (gateway, origin, ca)
@@ -105,13 +108,7 @@ async fn a_stream_that_waits_for_others_is_not_given_up() {
 /// Its node has been let go long before, and nothing else happens on the connection.
 #[tokio::test]
 async fn a_client_has_its_time_for_the_end_of_a_response() {
-    let origin = Origin::start().await;
-    let hurried = |config: &mut Value| {
-        config["nginx_config"]["http"] = json!({ "keepalive_timeout": "1s" });
-    };
-    let gateway = speaking().config(hurried).start().await;
-    catch_all(&gateway, &origin).await;
-    let ca = serve(&gateway).await;
+    let (gateway, origin, ca) = with(json!({ "keepalive_timeout": "1s" })).await;
     let mut quic = Quic::connected(&gateway, &ca).await;
     quic.command(json!({ "do": "deaf", "conn": "a", "deaf": true })).await;
     let asked = origin.requests();
