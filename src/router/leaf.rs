@@ -108,6 +108,16 @@ impl<T> Leaf<T> {
         ask: &Ask<'_>,
         visit: &mut impl FnMut(&'l Candidate<T>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
+        let mut look = |entry: &'l Entry<T>| {
+            if entry.leads(rest) && entry.candidate.is_meant(ask) {
+                visit(&entry.candidate)
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        if let [only] = &self.0.slice {
+            return look(only);
+        }
         // Of a key that leads there; made once for each length, by which entries are sorted.
         let mut wanted = Hint::of(rest);
         for (hint, entry) in self.0.header.header.iter().zip(&self.0.slice) {
@@ -117,8 +127,8 @@ impl<T> Leaf<T> {
                 };
                 wanted = Hint::of(begin);
             }
-            if *hint == wanted && entry.leads(rest) && entry.candidate.is_meant(ask) {
-                visit(&entry.candidate)?;
+            if *hint == wanted {
+                look(entry)?;
             }
         }
         ControlFlow::Continue(())
