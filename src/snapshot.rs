@@ -75,7 +75,6 @@ pub struct Route {
 }
 
 /// What most routes do not have.
-#[derive(Default)]
 struct Rare {
     /// What it is told by for the other pairs of path and host.
     labels: Box<[Arc<RouteLabels>]>,

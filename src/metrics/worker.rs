@@ -26,7 +26,8 @@ struct Inner {
 /// Small, since a request looks at one of many: whose it is say the cells, which are looked at
 /// anyway, and what only a search for dead ones looks at is apart.
 struct Slot {
-    /// Of the cells' identity, so that the table grows without a look at all cells.
+    /// Of the cells' identity, so that the table is searched and grows without a look at the cells of
+    /// others.
     hash: u64,
     cells: Cells,
     owners: Box<Owners>,
@@ -77,14 +78,16 @@ impl Worker {
     /// Counts a finished exchange: `http_status`, `http_latency` and `bandwidth`.
     pub fn record(&self, sample: Sample<'_>) {
         let identity = identity(&sample);
+        let hash = hash(&identity);
         let slots = self.0.slots.borrow();
-        let found = slots.find(hash(&identity), |slot| slot.cells.identity() == identity);
-        if let Some(slot) = found {
+        // By the hash first: the cells of another are not at hand.
+        let is_its = |slot: &Slot| slot.hash == hash && slot.cells.identity() == identity;
+        if let Some(slot) = slots.find(hash, is_its) {
             slot.cells.record(&sample, &self.0.bounds);
             return;
         }
         drop(slots);
-        self.record_first(identity, &sample);
+        self.record_first(identity, hash, &sample);
     }
 
     /// Counts a request (`http_requests_total`), when its first bytes arrive.
@@ -105,7 +108,7 @@ impl Worker {
     }
 
     #[cold]
-    fn record_first(&self, identity: Identity, sample: &Sample<'_>) {
+    fn record_first(&self, identity: Identity, hash: u64, sample: &Sample<'_>) {
         let inner = &*self.0;
         let mut slots = inner.slots.borrow_mut();
         // After as many first samples as there are slots, so that the search costs each of them
@@ -138,7 +141,6 @@ impl Worker {
             consumer: sample.consumer.map(Arc::downgrade),
             node: sample.node.map(Arc::downgrade),
         });
-        let hash = hash(&identity);
         slots.insert_unique(hash, Slot { hash, cells, owners }, |slot| slot.hash);
     }
 
